@@ -1,0 +1,84 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package plan says what a configuration will do: which queue stands where, who owns a cursor, how batches are made,
+// which levels a connector has, where the answer to a client is given.
+//
+// A plan is pure data made from a configuration. The pipelines are built from it, and `explain` prints it, so that
+// what is shown is what runs.
+package plan
+
+import (
+	"time"
+
+	"github.com/holdfast-telemetry/holdfast/internal/config"
+	"github.com/holdfast-telemetry/holdfast/internal/exporter"
+	"github.com/holdfast-telemetry/holdfast/internal/otlp"
+	"github.com/holdfast-telemetry/holdfast/internal/queue"
+)
+
+// Plan is what a configuration will do.
+type Plan struct {
+	Pipelines []Pipeline // those that accept data; pipelines fed by a connector are levels of its routes
+	Findings  []config.Finding
+}
+
+// Pipeline is one pipeline with a queue, or without one where Destinations all wait.
+type Pipeline struct {
+	ID             string
+	Signal         otlp.Signal
+	Receivers      []string // component IDs as written
+	MemoryLimiters []string // processor IDs as written, in order
+	Batch          *Batch   // nil = no batch processor
+	Destinations   []Destination
+	Storage        string // ID of the storage that makes the queue durable; empty = memory
+}
+
+// Queued reports whether any destination stands behind a queue.
+func (p *Pipeline) Queued() bool {
+	for i := range p.Destinations {
+		if !p.Destinations[i].Wait {
+			return true
+		}
+	}
+	return false
+}
+
+// Batch is what the last batch processor of a pipeline asks for.
+type Batch struct {
+	Processor    string // ID as written
+	MetadataKeys []string
+}
+
+// Destination is one owner of a cursor: a plain exporter, or a connector with its levels.
+type Destination struct {
+	queue.Destination
+	Label   string // the exporter's or connector's ID as written; the label of metrics
+	Storage string // the storage its own queue names; empty = none
+	// Wait says that the client's answer waits for this destination's verdict.
+	Wait    bool
+	Want    queue.Want // without Joins, which the delivery loop owns
+	Levels  []Level    // one for a plain exporter
+	Route   *Route     // nil for a plain exporter
+	Workers int        // batches in flight at most
+}
+
+// Level is one step of a destination: its exporters must all deliver.
+type Level struct {
+	Pipeline  string   // the pipeline that serves the level; empty for a plain exporter
+	Exporters []string // IDs as written
+	Workers   int
+	Retry     exporter.RetryConfig
+	Emergency bool // a last level of file exporters
+}
+
+// Route is what a failover connector adds to a destination.
+type Route struct {
+	Connector     string
+	RetryInterval time.Duration
+	RetryGap      time.Duration // effective
+	MaxRetries    int
+}
+
+// Traits is what a plan must know of an exporter type.
+type Traits func(canonicalType string) (exporter.QueueMode, bool)
