@@ -6,6 +6,7 @@ package telemetry
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -33,6 +34,7 @@ type Registry struct {
 
 type family struct {
 	name, help string
+	unit       string // s, By; empty = none
 	kind       Kind
 	series     map[string]*series
 }
@@ -80,14 +82,19 @@ func (g *Gauge) Value() int64 { return g.n.Load() }
 type Histogram struct {
 	bounds []float64
 	counts []atomic.Int64 // one more than bounds
-	sum    atomic.Int64   // in thousandths, enough for seconds, items and bytes
+	sum    atomic.Uint64  // bits of a float64
 }
 
 // Observe counts v.
 func (h *Histogram) Observe(v float64) {
 	i, _ := slices.BinarySearch(h.bounds, v)
 	h.counts[i].Add(1)
-	h.sum.Add(int64(v * 1000))
+	for {
+		old := h.sum.Load()
+		if h.sum.CompareAndSwap(old, math.Float64bits(math.Float64frombits(old)+v)) {
+			return
+		}
+	}
 }
 
 // Counter returns the series name{labels}; labels alternate name and value.
@@ -138,6 +145,39 @@ func (r *Registry) Histogram(name, help string, bounds []float64, labels ...stri
 	return s.histogram
 }
 
+// SetUnit names the unit of a family in UCUM's words (s, By): readers that show units append it to the name where
+// the name does not say it already. A family that nobody asked for is left alone.
+func (r *Registry) SetUnit(name, unit string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if f := r.mu.families[name]; f != nil {
+		f.unit = unit
+	}
+}
+
+// Forget removes every series that match reports true for, and returns how many there were. Whoever still counts
+// into one of them counts unseen; asking again makes a new one. match must not call the registry.
+//
+// It is meant for reloads: what left the configuration must not stay on the page, and its read functions must not
+// keep what they close over.
+func (r *Registry) Forget(match func(name string, labels []string) bool) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	for name, f := range r.mu.families {
+		for key, s := range f.series {
+			if match(name, s.labels) {
+				delete(f.series, key)
+				n++
+			}
+		}
+		if len(f.series) == 0 {
+			delete(r.mu.families, name)
+		}
+	}
+	return n
+}
+
 func (r *Registry) seriesLocked(name, help string, kind Kind, labels []string) *series {
 	if len(labels)%2 != 0 {
 		panic("telemetry: labels of " + name + " do not alternate name and value")
@@ -150,13 +190,27 @@ func (r *Registry) seriesLocked(name, help string, kind Kind, labels []string) *
 	if f.kind != kind {
 		panic(fmt.Sprintf("telemetry: %s is asked for as two kinds", name))
 	}
+	labels = sortLabels(labels)
 	key := strings.Join(labels, "\xff")
 	s := f.series[key]
 	if s == nil {
-		s = &series{labels: slices.Clone(labels)}
+		s = &series{labels: labels}
 		f.series[key] = s
 	}
 	return s
+}
+
+// sortLabels returns a copy ordered by name, so that one series has one key.
+func sortLabels(labels []string) []string {
+	out := make([]string, 0, len(labels))
+	for pair := range slices.Chunk(labels, 2) {
+		at := len(out)
+		for at > 0 && out[at-2] > pair[0] {
+			at -= 2
+		}
+		out = slices.Insert(out, at, pair...)
+	}
+	return out
 }
 
 // Sample is one value of a snapshot; histograms are left out.
@@ -167,20 +221,41 @@ type Sample struct {
 	Value  float64
 }
 
-// Snapshot reads every counter and gauge, sorted by name and labels.
+// Snapshot reads every counter and gauge, sorted by name and labels. The read functions are called without the
+// registry's lock.
 func (r *Registry) Snapshot() []Sample {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	var out []Sample
-	for _, name := range slices.Sorted(maps.Keys(r.mu.families)) {
-		f := r.mu.families[name]
+	for _, f := range r.families() {
 		if f.kind == KindHistogram {
 			continue
 		}
-		for _, key := range slices.Sorted(maps.Keys(f.series)) {
-			s := f.series[key]
-			out = append(out, Sample{Name: name, Labels: s.labels, Kind: f.kind, Value: s.value()})
+		for i := range f.series {
+			s := &f.series[i]
+			out = append(out, Sample{Name: f.name, Labels: s.labels, Kind: f.kind, Value: s.value()})
 		}
+	}
+	return out
+}
+
+// familyView is a copy of a family that can be read without the registry's lock.
+type familyView struct {
+	name, help, unit string
+	kind             Kind
+	series           []series // sorted by labels
+}
+
+// families copies all there is, sorted by name.
+func (r *Registry) families() []familyView {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := make([]familyView, 0, len(r.mu.families))
+	for _, name := range slices.Sorted(maps.Keys(r.mu.families)) {
+		f := r.mu.families[name]
+		v := familyView{name: f.name, help: f.help, unit: f.unit, kind: f.kind}
+		for _, key := range slices.Sorted(maps.Keys(f.series)) {
+			v.series = append(v.series, *f.series[key])
+		}
+		out = append(out, v)
 	}
 	return out
 }
@@ -195,4 +270,16 @@ func (s *series) value() float64 {
 		return float64(s.gauge.Value())
 	}
 	return 0
+}
+
+// cumulative returns the count and sum of all observations and the counts at or below each bound.
+func (h *Histogram) cumulative() (count uint64, sum float64, buckets map[float64]uint64) {
+	buckets = make(map[float64]uint64, len(h.bounds))
+	for i := range h.counts {
+		count += uint64(h.counts[i].Load())
+		if i < len(h.bounds) {
+			buckets[h.bounds[i]] = count
+		}
+	}
+	return count, math.Float64frombits(h.sum.Load()), buckets
 }
