@@ -1,0 +1,99 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package memory_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/holdfast-telemetry/holdfast/internal/queue"
+	"github.com/holdfast-telemetry/holdfast/internal/queue/memory"
+)
+
+func joinAll(_, _ *queue.Record) bool { return true }
+
+// BenchmarkAppendTakeResolve is one record through the queue per iteration: appended, taken, resolved by every
+// destination. A blocking limit keeps producers from running away.
+func BenchmarkAppendTakeResolve(b *testing.B) {
+	single := queue.Want{}
+	batches := queue.Want{Sizer: queue.Items, Min: 8192, Max: 8192, Linger: 5 * time.Millisecond, Joins: joinAll}
+	for _, s := range []struct {
+		producers, consumers, destinations int
+		want                               queue.Want
+		name                               string
+	}{
+		{1, 1, 1, single, "single"}, {8, 10, 1, single, "single"}, {8, 10, 3, single, "single"},
+		{1, 1, 1, batches, "batches"}, {8, 10, 1, batches, "batches"}, {8, 10, 3, batches, "batches"},
+	} {
+		b.Run(fmt.Sprintf("%s/producers=%d/consumers=%d/destinations=%d", s.name, s.producers, s.consumers, s.destinations),
+			func(b *testing.B) { benchmark(b, s.producers, s.consumers, s.destinations, s.want) })
+	}
+}
+
+func benchmark(b *testing.B, producers, consumers, destinations int, want queue.Want) {
+	b.ReportAllocs()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var taking, appending sync.WaitGroup
+	var open, dropped, freed atomic.Int64
+	open.Store(int64(b.N * destinations))
+	done := func(n int) {
+		if open.Add(-int64(n)) == 0 {
+			cancel()
+		}
+	}
+	q := memory.New(memory.Settings{OnDrop: func(d memory.Drop) { // a destination that fell behind the others
+		dropped.Add(int64(d.Records))
+		done(int(d.Records))
+	}})
+	free := func() { freed.Add(1) }
+	for d := range destinations {
+		name := fmt.Sprint("otlp/", d)
+		err := q.Prepare(queue.Destination{Name: name, Limit: queue.Limit{Max: 4096, Block: true}})
+		if err != nil {
+			b.Fatal(err)
+		}
+		for range consumers {
+			cur := q.Attach(name)
+			taking.Go(func() {
+				var seqs []queue.Seq
+				for {
+					got, err := cur.Take(ctx, want)
+					if err != nil {
+						return
+					}
+					seqs = seqs[:0]
+					for i := range got {
+						seqs = append(seqs, got[i].Seq)
+					}
+					cur.Resolve(queue.Outcome{Kind: queue.Ack}, seqs...)
+					done(len(seqs))
+				}
+			})
+		}
+	}
+	body := make([]byte, 1024)
+	b.ResetTimer()
+	for p := range producers {
+		appending.Go(func() {
+			for i := p; i < b.N; i += producers {
+				if err := q.Append(context.Background(), queue.Record{Items: 10, Size: 1024, Body: body, Free: free}); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	appending.Wait()
+	taking.Wait()
+	b.StopTimer()
+	if err := q.Close(context.Background()); err != nil || freed.Load() != int64(b.N) {
+		b.Errorf("freed %d of %d, %v", freed.Load(), b.N, err)
+	}
+	b.ReportMetric(float64(dropped.Load())/float64(b.N*destinations), "dropped/op")
+}
