@@ -1,0 +1,225 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package wire
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/snappy"
+	"github.com/klauspost/compress/zlib"
+	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
+	"go.opentelemetry.io/collector/config/configcompression"
+
+	"github.com/holdfast-telemetry/holdfast/internal/exporter"
+	"github.com/holdfast-telemetry/holdfast/internal/otlp"
+)
+
+const (
+	// maxKeptBuffer is the largest buffer that goes back to the pool: larger requests are rare, and what is kept for
+	// them would stay.
+	maxKeptBuffer = 4 << 20
+	// zstdWindow bounds the memory of an encoder and of whoever decodes; requests are seldom larger.
+	zstdWindow = 1 << 20
+	// maxZstdWindow is what the doors accept (faults, part C), so nothing stored asks for more.
+	maxZstdWindow = 8 << 20
+)
+
+// errSize says that a request does not decode to the size it was stored with.
+var errSize = errors.New("decoded size differs from the size stored with the request")
+
+// buffer is a pooled byte slice one can write to.
+type buffer struct{ b []byte }
+
+var buffers = sync.Pool{New: func() any { return &buffer{} }}
+
+func newBuffer() *buffer {
+	b := buffers.Get().(*buffer)
+	b.b = b.b[:0]
+	return b
+}
+
+func (b *buffer) free() {
+	if cap(b.b) <= maxKeptBuffer {
+		buffers.Put(b)
+	}
+}
+
+// Write appends p; it never fails.
+func (b *buffer) Write(p []byte) (int, error) {
+	b.b = append(b.b, p...)
+	return len(p), nil
+}
+
+// writer is what every compression library's writer can do.
+type writer interface {
+	io.WriteCloser
+	Reset(w io.Writer)
+}
+
+// writerPool keeps the writers of one compression: each holds a few hundred KiB of tables.
+type writerPool struct{ sync.Pool }
+
+func newWriterPool(c configcompression.Type, level int, blocks bool) (*writerPool, error) {
+	deflate := level
+	if deflate == 0 {
+		deflate = gzip.DefaultCompression
+	}
+	var make func() writer
+	switch c {
+	case configcompression.TypeGzip:
+		if _, err := gzip.NewWriterLevel(nil, deflate); err != nil {
+			return nil, err
+		}
+		make = func() writer { w, _ := gzip.NewWriterLevel(nil, deflate); return w }
+	case configcompression.TypeZlib, configcompression.TypeDeflate:
+		if _, err := zlib.NewWriterLevel(nil, deflate); err != nil {
+			return nil, err
+		}
+		make = func() writer { w, _ := zlib.NewWriterLevel(nil, deflate); return w }
+	case configcompression.TypeZstd:
+		speed := zstd.SpeedDefault
+		if level != 0 {
+			speed = zstd.EncoderLevelFromZstd(level)
+		}
+		make = func() writer {
+			w, _ := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(speed),
+				zstd.WithWindowSize(zstdWindow))
+			return w
+		}
+	case configcompression.TypeSnappy, configcompression.TypeSnappyFramed:
+		if blocks && c == configcompression.TypeSnappy {
+			make = func() writer { return &blockWriter{} }
+			break
+		}
+		make = func() writer { return snappy.NewBufferedWriter(nil) }
+	case configcompression.TypeLz4:
+		make = func() writer {
+			w := lz4.NewWriter(nil)
+			_ = w.Apply(lz4.ConcurrencyOption(1))
+			return w
+		}
+	default:
+		return nil, errors.New("not a compression we have")
+	}
+	return &writerPool{sync.Pool{New: func() any { return make() }}}, nil
+}
+
+func (p *writerPool) encode(out io.Writer, parts [][]byte) error {
+	w := p.Get().(writer)
+	w.Reset(out)
+	for _, part := range parts {
+		if _, err := w.Write(part); err != nil {
+			return err
+		}
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	p.Put(w)
+	return nil
+}
+
+// blockWriter makes one snappy block of all that is written.
+type blockWriter struct {
+	in  []byte
+	out io.Writer
+}
+
+func (w *blockWriter) Reset(out io.Writer) { w.in, w.out = w.in[:0], out }
+
+func (w *blockWriter) Write(p []byte) (int, error) {
+	w.in = append(w.in, p...)
+	return len(p), nil
+}
+
+func (w *blockWriter) Close() error {
+	_, err := w.out.Write(snappy.Encode(nil, w.in))
+	return err
+}
+
+var (
+	gzipReaders = sync.Pool{New: func() any { return new(gzip.Reader) }}
+	zstdReaders = sync.Pool{New: func() any {
+		d, _ := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxZstdWindow))
+		return d
+	}}
+)
+
+// decode returns r without its encoding. The bound is the size the request was stored with, so that nothing can
+// grow beyond what was admitted once.
+func decode(r *exporter.Request) (*buffer, error) {
+	out := newBuffer()
+	if int64(cap(out.b)) < r.Size {
+		out.b = make([]byte, 0, r.Size)
+	}
+	var err error
+	for _, part := range r.Parts {
+		if err = decodePart(out, r.Encoding, part, r.Size); err != nil {
+			break
+		}
+	}
+	if err == nil && int64(len(out.b)) != r.Size {
+		err = errSize
+	}
+	if err != nil {
+		out.free()
+		return nil, fmt.Errorf("decode %s stored as %s: %w", r.Signal, r.Encoding, err)
+	}
+	return out, nil
+}
+
+// decodePart appends part's content to out, up to size bytes in out.
+func decodePart(out *buffer, e otlp.Encoding, part []byte, size int64) error {
+	switch e {
+	case otlp.Gzip:
+		z := gzipReaders.Get().(*gzip.Reader)
+		defer gzipReaders.Put(z)
+		if err := z.Reset(bytes.NewReader(part)); err != nil {
+			return err
+		}
+		return readInto(out, z, size)
+	case otlp.Zstd:
+		z := zstdReaders.Get().(*zstd.Decoder)
+		defer zstdReaders.Put(z)
+		if err := z.Reset(bytes.NewReader(part)); err != nil {
+			return err
+		}
+		return readInto(out, z, size)
+	}
+	return fmt.Errorf("%s is not an encoding payloads are stored in", e)
+}
+
+func readInto(out *buffer, r io.Reader, size int64) error {
+	for {
+		if len(out.b) == cap(out.b) {
+			if int64(len(out.b)) >= size {
+				// One more byte would be too many; a reader at its end has none.
+				var one [1]byte
+				if n, err := io.ReadFull(r, one[:]); n > 0 {
+					return errSize
+				} else if !errors.Is(err, io.EOF) {
+					return err
+				}
+				return nil
+			}
+			out.b = append(out.b, 0)[:len(out.b)]
+		}
+		n, err := r.Read(out.b[len(out.b):cap(out.b)])
+		out.b = out.b[:len(out.b)+n]
+		switch {
+		case int64(len(out.b)) > size:
+			return errSize
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
