@@ -23,11 +23,11 @@ import (
 // Repeated lines are thinned out as `sampling` says, but for those that begin with fixed words and those of Always.
 //
 // The function returned flushes, closes the files that were opened, and may be called more than once; lines written
-// afterwards are lost. An error names the key.
+// afterwards are lost. An error names the key below logs.
 func NewLogger(cfg config.TelemetryLogs, resource map[string]string) (*zap.Logger, func(), error) {
 	level, err := zapcore.ParseLevel(cfg.Level)
 	if err != nil {
-		return nil, nil, fmt.Errorf("service::telemetry::logs::level: %q is none of debug, info, warn, error", cfg.Level)
+		return nil, nil, fmt.Errorf("level: %q is none of debug, info, warn, error", cfg.Level)
 	}
 	encoder, err := newEncoder(cfg.Encoding)
 	if err != nil {
@@ -38,12 +38,12 @@ func NewLogger(cfg config.TelemetryLogs, resource map[string]string) (*zap.Logge
 	}
 	sink, closeSink, err := zap.Open(cfg.OutputPaths...)
 	if err != nil {
-		return nil, nil, fmt.Errorf("service::telemetry::logs::output_paths: %w", err)
+		return nil, nil, fmt.Errorf("output_paths: %w", err)
 	}
 	errSink, closeErrSink, err := zap.Open(cfg.ErrorOutputPaths...)
 	if err != nil {
 		closeSink()
-		return nil, nil, fmt.Errorf("service::telemetry::logs::error_output_paths: %w", err)
+		return nil, nil, fmt.Errorf("error_output_paths: %w", err)
 	}
 	core := zapcore.NewCore(encoder, sink, level)
 	if len(resource) > 0 && !cfg.DisableResource {
@@ -72,7 +72,7 @@ func newEncoder(encoding string) (zapcore.Encoder, error) {
 	case "json":
 		return zapcore.NewJSONEncoder(ec), nil
 	}
-	return nil, fmt.Errorf("service::telemetry::logs::encoding: %q is none of console, json", encoding)
+	return nil, fmt.Errorf("encoding: %q is none of console, json", encoding)
 }
 
 func checkSampling(cfg config.LogSampling) error {
@@ -80,7 +80,7 @@ func checkSampling(cfg config.LogSampling) error {
 		return nil
 	}
 	if cfg.Tick <= 0 || cfg.Initial < 0 || cfg.Thereafter < 0 {
-		return errors.New("service::telemetry::logs::sampling: tick must be positive, initial and thereafter not negative")
+		return errors.New("sampling: tick must be positive, initial and thereafter not negative")
 	}
 	return nil
 }

@@ -40,7 +40,6 @@ type Options struct {
 
 // detailedOnly are the families that cost more than they tell below the level `detailed` (compat, 6).
 var detailedOnly = map[string]bool{
-	"otelcol_processor_batch_batch_send_size":       true,
 	"otelcol_processor_batch_batch_send_size_bytes": true,
 	"otelcol_exporter_queue_batch_send_size":        true,
 	"otelcol_exporter_queue_batch_send_size_bytes":  true,

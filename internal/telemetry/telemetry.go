@@ -20,6 +20,8 @@ import (
 type Telemetry struct {
 	Logger  *zap.Logger
 	Metrics *Registry
+	// Resource is what NewResource made; it is shown beside metrics and never changed. May be nil.
+	Resource map[string]string
 }
 
 // Nop logs nothing and counts into a registry nobody reads.
@@ -29,7 +31,7 @@ func Nop() *Telemetry { return &Telemetry{Logger: zap.NewNop(), Metrics: NewRegi
 func (t *Telemetry) For(kind, id string) *Telemetry {
 	return &Telemetry{
 		Logger:  t.Logger.With(zap.String("otelcol.component.id", id), zap.String("otelcol.component.kind", kind)),
-		Metrics: t.Metrics,
+		Metrics: t.Metrics, Resource: t.Resource,
 	}
 }
 
