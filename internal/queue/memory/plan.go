@@ -151,13 +151,13 @@ func (p *plan) place(n *node, mayOpen bool) bool {
 	return true
 }
 
-// judge marks b, at index i of the open ones, after it grew. A batch at a bound is closed: it can take nothing more.
+// judge marks b, at index i of the open ones, after it grew. What is above a bound is one record that travels alone.
 func (p *plan) judge(b *batch, i int) {
 	if !b.due && b.sum >= p.want.Min {
 		b.due = true
 		p.due++
 	}
-	if p.passes(b.sum+1, b.bytes) || p.passes(b.sum, b.bytes+1) {
+	if p.passes(b.sum, b.bytes) {
 		p.close(i)
 	}
 }
