@@ -69,12 +69,3 @@ func (s *scanner) err() error {
 		Signal: s.signal, Offset: f.offset, Message: kindWords[f.message], Detail: badDetails[f.detail], Cause: f.cause,
 	}
 }
-
-// add counts n items of message m, with bytes b, or refuses them.
-func (s *scanner) add(b []byte, n int, m kind) bool {
-	s.items += n
-	if s.items > MaxItems {
-		return s.refuse(b, 0, ErrTooManyItems, m)
-	}
-	return true
-}

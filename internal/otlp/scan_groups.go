@@ -3,47 +3,49 @@
 
 package otlp
 
-// Field numbers that the four requests share: request { 1: resource group … }, resource group { 1: resource,
-// 2: scope group …, 3: schema URL }, scope group { 1: scope, 2: item …, 3: schema URL }. Only profiles have more.
+// Field numbers that the four requests share:
+//
+//	request        { 1: resource group …; profiles also 2: dictionary }
+//	resource group { 1: resource, 2: scope group …, 3: schema URL }
+//	scope group    { 1: scope, 2: item …, 3: schema URL }
+//
+// An item is a span, a metric, a log record or a profile.
 const (
-	fieldGroup      = 1    // of a request
-	fieldDictionary = 2    // of a profiles request
+	fieldGroup      = 1
+	fieldDictionary = 2
 	fieldItem       = 2    // of both kinds of group
-	fieldDeprecated = 1000 // scope groups in their old place; not in profiles
+	fieldDeprecated = 1000 // of a resource group: scope groups in their old place; not in profiles
 
-	requestFields = 1 << 1
-	groupFields   = 1<<1 | 1<<2 | 1<<3
+	requestFields = 1 << fieldGroup
+	groupFields   = 1<<1 | 1<<fieldItem | 1<<3
 )
 
 // request checks a whole export request.
 func (s *scanner) request(b []byte) bool {
 	for i := 0; i < len(b); {
 		at := i
-		tag := uint(b[i])
-		i++
-		if tag >= 0x80 {
-			if tag, i = longTag(b, at); i < 0 {
-				return s.fail(b, at, i, kindRequest)
-			}
+		tag, start, end := head(b, i)
+		if end < 0 {
+			return s.fail(b, at, end, kindRequest)
 		}
-		var start int
+		i = end
 		switch {
 		case tag == fieldGroup<<3|wireLen:
-			if start, i = extent(b, i); i >= 0 && !s.resourceGroup(b[start:i]) {
+			if !s.resourceGroup(b[start:end]) {
 				return false
 			}
-		case tag>>3 == fieldDictionary && s.signal == Profiles:
-			if tag&7 != wireLen {
-				return s.fail(b, at, badWireType, kindRequest)
-			}
-			if start, i = extent(b, i); i >= 0 && !s.walk(b[start:i], kindDictionary, 0) {
+		case tag == fieldDictionary<<3|wireLen && s.signal == Profiles:
+			if !s.walk(b[start:end], kindDictionary, 0) {
 				return false
 			}
 		default:
-			i = other(b, i, tag, requestFields)
-		}
-		if i < 0 {
-			return s.fail(b, at, i, kindRequest)
+			known := uint64(requestFields)
+			if s.signal == Profiles {
+				known |= 1 << fieldDictionary
+			}
+			if i = other(b, end, tag, known); i < 0 {
+				return s.fail(b, at, i, kindRequest)
+			}
 		}
 	}
 	return s.signal != Profiles || s.references(b)
@@ -55,83 +57,75 @@ func (s *scanner) resourceGroup(b []byte) bool {
 	before, deprecated, current := s.items, 0, false
 	for i := 0; i < len(b); {
 		at := i
-		tag := uint(b[i])
-		i++
-		if tag >= 0x80 {
-			if tag, i = longTag(b, at); i < 0 {
-				return s.fail(b, at, i, kindResourceItems)
-			}
+		tag, start, end := head(b, i)
+		if end < 0 {
+			return s.fail(b, at, end, kindResourceGroup)
 		}
-		var start int
-		switch {
-		case tag == fieldItem<<3|wireLen:
-			if start, i = extent(b, i); i >= 0 && !s.scopeGroup(b[start:i]) {
-				return false
-			}
+		i = end
+		switch tag {
+		case fieldItem<<3 | wireLen:
 			current = true
-		case tag == 1<<3|wireLen:
-			if start, i = extent(b, i); i >= 0 && !s.walk(b[start:i], kindResource, 0) {
+			if !s.scopeGroup(b[start:end]) {
 				return false
 			}
-		case tag == 3<<3|wireLen:
-			_, i = extent(b, i)
-		case tag>>3 == fieldDeprecated && s.signal != Profiles:
-			if tag&7 != wireLen {
-				return s.fail(b, at, badWireType, kindResourceItems)
-			}
-			counted := s.items
-			if start, i = extent(b, i); i >= 0 && !s.scopeGroup(b[start:i]) {
+		case 1<<3 | wireLen:
+			if !s.walk(b[start:end], kindResource, 0) {
 				return false
 			}
-			deprecated += s.items - counted
-			s.items = counted
+		case 3<<3 | wireLen:
 		default:
-			i = other(b, i, tag, groupFields)
-		}
-		if i < 0 {
-			return s.fail(b, at, i, kindResourceItems)
+			if tag>>3 == fieldDeprecated && s.signal != Profiles {
+				if tag&7 != wireLen {
+					return s.fail(b, at, badWireType, kindResourceGroup)
+				}
+				counted := s.items
+				if !s.scopeGroup(b[start:end]) {
+					return false
+				}
+				deprecated += s.items - counted
+				s.items = counted
+				continue
+			}
+			if i = other(b, end, tag, groupFields); i < 0 {
+				return s.fail(b, at, i, kindResourceGroup)
+			}
 		}
 	}
 	if !current {
 		s.items = before + deprecated
 	}
-	return s.items <= MaxItems || s.refuse(b, 0, ErrTooManyItems, kindResourceItems)
+	return s.items <= MaxItems || s.refuse(b, 0, ErrTooManyItems, kindResourceGroup)
 }
 
 // scopeGroup checks ScopeSpans, ScopeMetrics, ScopeLogs or ScopeProfiles and counts the items in it.
 func (s *scanner) scopeGroup(b []byte) bool {
 	for i := 0; i < len(b); {
 		at := i
-		tag := uint(b[i])
-		i++
-		if tag >= 0x80 {
-			if tag, i = longTag(b, at); i < 0 {
-				return s.fail(b, at, i, kindScopeItems)
-			}
+		tag, start, end := head(b, i)
+		if end < 0 {
+			return s.fail(b, at, end, kindScopeGroup)
 		}
-		var start int
+		i = end
 		switch tag {
 		case fieldItem<<3 | wireLen:
-			if start, i = extent(b, i); i >= 0 && !s.item(b[start:i]) {
+			if !s.item(b[start:end]) {
 				return false
 			}
 		case 1<<3 | wireLen:
-			if start, i = extent(b, i); i >= 0 && !s.walk(b[start:i], kindScope, 0) {
+			if !s.walk(b[start:end], kindScope, 0) {
 				return false
 			}
 		case 3<<3 | wireLen:
-			_, i = extent(b, i)
 		default:
-			i = other(b, i, tag, groupFields)
-		}
-		if i < 0 {
-			return s.fail(b, at, i, kindScopeItems)
+			if i = other(b, end, tag, groupFields); i < 0 {
+				return s.fail(b, at, i, kindScopeGroup)
+			}
 		}
 	}
 	return true
 }
 
-// item checks what stands in a scope group, and counts it.
+// item checks one span, metric, log record or profile and counts what is in it.
 func (s *scanner) item(b []byte) bool {
 	switch s.signal {
 	case Traces:

@@ -3,7 +3,7 @@
 
 package otlp
 
-// Field numbers of the kinds of data a Metric can hold; they are one oneof.
+// Field numbers of a Metric's data, which is one oneof, and in it.
 const (
 	fieldGauge        = 5
 	fieldSum          = 7
@@ -25,31 +25,31 @@ func (s *scanner) metric(b []byte) bool {
 	points := 0
 	for i := 0; i < len(b); {
 		at := i
-		tag := uint(b[i])
-		i++
-		if tag >= 0x80 {
-			if tag, i = longTag(b, at); i < 0 {
-				return s.fail(b, at, i, kindMetric)
-			}
+		tag, start, end := head(b, i)
+		if end < 0 {
+			return s.fail(b, at, end, kindMetric)
 		}
-		var start int
+		i = end
+		ok := true
 		switch tag {
 		case 1<<3 | wireLen, 2<<3 | wireLen, 3<<3 | wireLen: // name, description, unit
-			_, i = extent(b, i)
-		case fieldGauge<<3 | wireLen, fieldSum<<3 | wireLen, fieldHistogram<<3 | wireLen,
-			fieldExpHistogram<<3 | wireLen, fieldSummary<<3 | wireLen:
-			if start, i = extent(b, i); i >= 0 {
-				var ok bool
-				if points, ok = s.metricData(b[start:i], tag>>3); !ok {
-					return false
-				}
-			}
+		case fieldGauge<<3 | wireLen:
+			points, ok = s.points(b[start:end], 1<<fieldPoint, kindNumberPoint)
+		case fieldSum<<3 | wireLen:
+			points, ok = s.points(b[start:end], 1<<fieldPoint|1<<fieldTemporality|1<<fieldMonotonic, kindNumberPoint)
+		case fieldHistogram<<3 | wireLen:
+			points, ok = s.points(b[start:end], 1<<fieldPoint|1<<fieldTemporality, kindHistogramPoint)
+		case fieldExpHistogram<<3 | wireLen:
+			points, ok = s.points(b[start:end], 1<<fieldPoint|1<<fieldTemporality, kindExpHistogramPoint)
+		case fieldSummary<<3 | wireLen:
+			points, ok = s.points(b[start:end], 1<<fieldPoint, kindSummaryPoint)
 		case 12<<3 | wireLen: // metadata
-			if start, i = extent(b, i); i >= 0 && !s.attribute(b[start:i]) {
-				return false
-			}
+			ok = s.anyAttribute(b[start:end])
 		default:
 			i = other(b, i, tag, metricFields)
+		}
+		if !ok {
+			return false
 		}
 		if i < 0 {
 			return s.fail(b, at, i, kindMetric)
@@ -59,47 +59,28 @@ func (s *scanner) metric(b []byte) bool {
 	return true
 }
 
-// metricData checks a Gauge, Sum, Histogram, ExponentialHistogram or Summary, which of them is told by its field number,
-// and returns how many points it has.
-func (s *scanner) metricData(b []byte, number uint) (points int, ok bool) {
-	known, point := uint64(1<<fieldPoint), kindNumberPoint
-	switch number {
-	case fieldSum:
-		known |= 1<<fieldTemporality | 1<<fieldMonotonic
-	case fieldHistogram:
-		known |= 1 << fieldTemporality
-		point = kindHistogramPoint
-	case fieldExpHistogram:
-		known |= 1 << fieldTemporality
-		point = kindExpHistogramPoint
-	case fieldSummary:
-		point = kindSummaryPoint
-	}
+// points checks the data of a metric, whose fields are those in known and whose points are messages of kind k, and
+// returns how many points it has.
+func (s *scanner) points(b []byte, known uint64, k kind) (points int, ok bool) {
 	for i := 0; i < len(b); {
 		at := i
-		tag := uint(b[i])
-		i++
-		if tag >= 0x80 {
-			if tag, i = longTag(b, at); i < 0 {
-				return 0, s.fail(b, at, i, kindMetricData)
-			}
+		tag, start, end := head(b, i)
+		if end < 0 {
+			return 0, s.fail(b, at, end, kindMetricData)
 		}
-		switch {
+		i = end
+		switch number := tag >> 3; {
 		case tag == fieldPoint<<3|wireLen:
-			var start int
-			if start, i = extent(b, i); i < 0 {
-				break
-			}
 			points++
-			if point == kindNumberPoint {
-				ok = s.numberPoint(b[start:i])
+			if k == kindNumberPoint {
+				ok = s.numberPoint(b[start:end])
 			} else {
-				ok = s.walk(b[start:i], point, 0)
+				ok = s.walk(b[start:end], k, 0)
 			}
 			if !ok {
 				return 0, false
 			}
-		case tag&7 == wireVarint && tag>>3 <= fieldMonotonic && known>>(tag>>3)&1 != 0 && tag>>3 != fieldPoint:
+		case tag&7 == wireVarint && (number == fieldTemporality || number == fieldMonotonic) && known>>number&1 != 0:
 			_, i = varint(b, i)
 		default:
 			i = other(b, i, tag, known)
@@ -117,27 +98,42 @@ func (s *scanner) numberPoint(b []byte) bool {
 		at := i
 		tag := uint(b[i])
 		i++
+		if tag == 7<<3|wireLen && i < len(b) && b[i] < 0x80 && int(b[i]) < len(b)-i {
+			a := b[i+1:][:b[i]]
+			if i += 1 + len(a); plainAttribute(a) || s.anyAttribute(a) {
+				continue
+			}
+			return false
+		}
 		if tag >= 0x80 {
 			if tag, i = longTag(b, at); i < 0 {
 				return s.fail(b, at, i, kindNumberPoint)
 			}
 		}
-		var start int
-		switch tag {
-		case 7<<3 | wireLen: // attributes
-			if start, i = extent(b, i); i >= 0 && !s.attribute(b[start:i]) {
-				return false
+		start := i
+		if tag&7 == wireLen {
+			if i < len(b) && b[i] < 0x80 && int(b[i]) < len(b)-i {
+				start = i + 1
+				i = start + int(b[i])
+			} else if start, i = extent(b, i); i < 0 {
+				return s.fail(b, at, i, kindNumberPoint)
 			}
+		}
+		ok := true
+		switch tag {
+		case 7<<3 | wireLen: // attributes, with a long tag or length
+			ok = s.anyAttribute(b[start:i])
 		case 2<<3 | wireI64, 3<<3 | wireI64, 4<<3 | wireI64, 6<<3 | wireI64: // start, time, value as double or int
 			i = fixed(b, i, 8)
 		case 8<<3 | wireVarint: // flags
 			_, i = varint(b, i)
 		case 5<<3 | wireLen: // exemplars
-			if start, i = extent(b, i); i >= 0 && !s.walk(b[start:i], kindExemplar, 0) {
-				return false
-			}
+			ok = s.walk(b[start:i], kindExemplar, 0)
 		default:
 			i = other(b, i, tag, numberPointFields)
+		}
+		if !ok {
+			return false
 		}
 		if i < 0 {
 			return s.fail(b, at, i, kindNumberPoint)

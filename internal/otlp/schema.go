@@ -8,8 +8,8 @@ type kind uint8
 
 const (
 	kindRequest kind = iota
-	kindResourceItems
-	kindScopeItems
+	kindResourceGroup
+	kindScopeGroup
 	kindSpan
 	kindLogRecord
 	kindMetric
@@ -46,7 +46,7 @@ const (
 )
 
 var kindWords = [kinds]string{
-	kindRequest: "request", kindResourceItems: "resource group", kindScopeItems: "scope group",
+	kindRequest: "request", kindResourceGroup: "resource group", kindScopeGroup: "scope group",
 	kindSpan: "span", kindLogRecord: "log record", kindMetric: "metric", kindMetricData: "metric data",
 	kindNumberPoint: "number data point", kindProfile: "profile", kindResource: "resource",
 	kindEntityRef: "entity reference", kindScope: "scope", kindKeyValue: "attribute", kindAnyValue: "attribute value",

@@ -27,30 +27,19 @@ func (s *scanner) walk(b []byte, k kind, depth int) bool {
 		}
 		m := b[:end]
 		at := i
-		tag := uint(m[i])
-		i++
-		if tag >= 0x80 {
-			if tag, i = longTag(m, at); i < 0 {
-				return s.fail(b, at, i, k)
-			}
+		tag, start, stop := head(m, i)
+		if stop < 0 {
+			return s.fail(b, at, stop, k)
 		}
-		number := tag >> 3
 		var f field
-		if number < maxField {
+		if number := tag >> 3; number < maxField {
 			f = schema[k][number]
 		}
-		if f.shape != shapeMessage {
-			if i = value(m, i, tag, f.shape); i < 0 {
+		if f.shape != shapeMessage || tag&7 != wireLen {
+			if i = f.shape.skip(m, start, stop, tag); i < 0 {
 				return s.fail(b, at, i, k)
 			}
 			continue
-		}
-		if tag&7 != wireLen {
-			return s.fail(b, at, badWireType, k)
-		}
-		start, stop := extent(m, i)
-		if stop < 0 {
-			return s.fail(b, at, stop, k)
 		}
 		if f.child == kindAnyValue {
 			if depth++; depth > MaxDepth {
@@ -63,78 +52,71 @@ func (s *scanner) walk(b []byte, k kind, depth int) bool {
 	}
 }
 
-// value steps over a field that is not a message, whose tag ends at i.
-func value(b []byte, i int, tag uint, shape shape) int {
+// skip steps over a field of shape h of which head returned tag, start and end, and checks what is in it.
+func (h shape) skip(b []byte, start, end int, tag uint) int {
 	wire := tag & 7
-	switch shape {
+	switch h {
+	case shapeUnknown:
+		return other(b, end, tag, 0)
 	case shapeVarint:
 		if wire == wireVarint {
-			_, i = varint(b, i)
-			return i
+			_, end = varint(b, end)
+			return end
 		}
 	case shapeI64:
 		if wire == wireI64 {
-			return fixed(b, i, 8)
+			return fixed(b, end, 8)
 		}
 	case shapeI32:
 		if wire == wireI32 {
-			return fixed(b, i, 4)
+			return fixed(b, end, 4)
 		}
 	case shapeBytes:
 		if wire == wireLen {
-			_, i = extent(b, i)
-			return i
+			return end
 		}
 	case shapeID16:
 		if wire == wireLen {
-			return identifier(b, i, 16)
+			return identifier(start, end, 16)
 		}
 	case shapeID8:
 		if wire == wireLen {
-			return identifier(b, i, 8)
+			return identifier(start, end, 8)
 		}
 	case shapeVarints:
 		switch wire {
 		case wireVarint:
-			_, i = varint(b, i)
-			return i
+			_, end = varint(b, end)
+			return end
 		case wireLen:
-			return packedVarints(b, i)
+			return packedVarints(b[:end], start)
 		}
 	case shapeI64s:
 		switch wire {
 		case wireI64:
-			return fixed(b, i, 8)
+			return fixed(b, end, 8)
 		case wireLen:
-			start, end := extent(b, i)
-			if end >= 0 && (end-start)%8 != 0 {
+			if (end-start)%8 != 0 {
 				return badPacked
 			}
 			return end
 		}
-	default:
-		return other(b, i, tag, 0)
 	}
 	return badWireType
 }
 
-// identifier steps over an identifier of n bytes, which may also be empty.
-func identifier(b []byte, i, n int) int {
-	start, end := extent(b, i)
-	if end > start && end-start != n {
+// identifier returns end if there are n bytes from start to it, or none.
+func identifier(start, end, n int) int {
+	if end != start && end-start != n {
 		return badID
 	}
 	return end
 }
 
-// packedVarints steps over a packed field of varints.
+// packedVarints steps over the varints from i to the end of b.
 func packedVarints(b []byte, i int) int {
-	i, end := extent(b, i)
-	for i >= 0 && i < end {
-		_, i = varint(b[:end], i)
-	}
-	if end < 0 {
-		return end
+	for i >= 0 && i < len(b) {
+		_, i = varint(b, i)
 	}
 	return i
 }

@@ -134,8 +134,25 @@ func unknown(b []byte, i int, wire uint) int {
 	return badEnd
 }
 
-// other steps over a field that a message's own switch did not take: known holds a bit for each field number of the
-// message, and such a field can only be here with the wrong wire type.
+// head reads the tag at i and the length, if the field has one. The content of such a field is b[start:end]; in a
+// field of another wire type start and end are where its content starts. end is negative if the field is broken.
+func head(b []byte, i int) (tag uint, start, end int) {
+	tag = uint(b[i])
+	start = i + 1
+	if tag >= 0x80 {
+		if tag, start = longTag(b, i); start < 0 {
+			return 0, 0, start
+		}
+	}
+	if tag&7 != wireLen {
+		return tag, start, start
+	}
+	start, end = extent(b, start)
+	return tag, start, end
+}
+
+// other steps over a field that a message's own switch did not take; i is what head returned as its end. known holds a
+// bit for each field number of the message: such a field can only be here with the wrong wire type.
 func other(b []byte, i int, tag uint, known uint64) int {
 	number := tag >> 3
 	if number == 0 {
@@ -144,20 +161,18 @@ func other(b []byte, i int, tag uint, known uint64) int {
 	if number < 64 && known>>number&1 != 0 {
 		return badWireType
 	}
+	if tag&7 == wireLen {
+		return i
+	}
 	return unknown(b, i, tag&7)
 }
 
 // next reads the field at i in bytes already found sound: its tag, where its content starts (behind the length, if it
 // has one) and ends.
 func next(b []byte, i int) (tag uint, start, end int) {
-	tag = uint(b[i])
-	start = i + 1
-	if tag >= 0x80 {
-		tag, start = longTag(b, i)
+	tag, start, end = head(b, i)
+	if tag&7 != wireLen {
+		end = unknown(b, start, tag&7)
 	}
-	if tag&7 == wireLen {
-		start, end = extent(b, start)
-		return tag, start, end
-	}
-	return tag, start, unknown(b, start, tag&7)
+	return tag, start, end
 }

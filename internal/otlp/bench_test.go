@@ -1,0 +1,31 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package otlp_test
+
+import (
+	"testing"
+
+	"github.com/holdfast-telemetry/holdfast/internal/otlp"
+)
+
+// The request that the performance targets are set for: 512 spans of about 576 bytes.
+const benchItems = 512
+
+func BenchmarkScanTraces(b *testing.B)   { benchmarkScan(b, otlp.Traces, "span") }
+func BenchmarkScanMetrics(b *testing.B)  { benchmarkScan(b, otlp.Metrics, "point") }
+func BenchmarkScanLogs(b *testing.B)     { benchmarkScan(b, otlp.Logs, "record") }
+func BenchmarkScanProfiles(b *testing.B) { benchmarkScan(b, otlp.Profiles, "sample") }
+
+func benchmarkScan(b *testing.B, s otlp.Signal, item string) {
+	body := sample(b, s, benchItems)
+	b.SetBytes(int64(len(body)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if n, err := otlp.Scan(s, body); err != nil || n != benchItems {
+			b.Fatal(n, err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/benchItems, "ns/"+item)
+	b.ReportMetric(float64(len(body))/benchItems, "B/"+item)
+}
