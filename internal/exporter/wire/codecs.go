@@ -152,27 +152,34 @@ var (
 	}}
 )
 
-// decode returns r without its encoding. The bound is the size the request was stored with, so that nothing can
-// grow beyond what was admitted once.
-func decode(r *exporter.Request) (*buffer, error) {
+// decode returns r's parts without their encoding, and the buffer they lie in. The bound is the size the request was
+// stored with, so that nothing can grow beyond what was admitted once.
+func decode(r *exporter.Request) ([][]byte, *buffer, error) {
 	out := newBuffer()
 	if int64(cap(out.b)) < r.Size {
 		out.b = make([]byte, 0, r.Size)
 	}
 	var err error
-	for _, part := range r.Parts {
+	ends := make([]int, len(r.Parts))
+	for i, part := range r.Parts {
 		if err = decodePart(out, r.Encoding, part, r.Size); err != nil {
 			break
 		}
+		ends[i] = len(out.b)
 	}
 	if err == nil && int64(len(out.b)) != r.Size {
 		err = errSize
 	}
 	if err != nil {
 		out.free()
-		return nil, fmt.Errorf("decode %s stored as %s: %w", r.Signal, r.Encoding, err)
+		return nil, nil, fmt.Errorf("decode %s stored as %s: %w", r.Signal, r.Encoding, err)
 	}
-	return out, nil
+	parts := make([][]byte, len(r.Parts))
+	from := 0
+	for i, to := range ends {
+		parts[i], from = out.b[from:to:to], to
+	}
+	return parts, out, nil
 }
 
 // decodePart appends part's content to out, up to size bytes in out.

@@ -89,10 +89,9 @@ func (e *Encoder) Encode(r *exporter.Request) (Body, error) {
 	var plain *buffer
 	if r.Encoding != otlp.Identity {
 		var err error
-		if plain, err = decode(r); err != nil {
+		if parts, plain, err = decode(r); err != nil {
 			return Body{}, err
 		}
-		parts = [][]byte{plain.b}
 	}
 	recoded := plain != nil
 	if e.pool == nil {
@@ -110,16 +109,16 @@ func (e *Encoder) Encode(r *exporter.Request) (Body, error) {
 	return Body{Parts: [][]byte{out.b}, Encoding: e.name, Recoded: recoded, buf: out}, nil
 }
 
-// Plain returns r's bytes without their encoding. They are r's own if it has none; else they are void after free.
+// Plain returns r's parts without their encoding. They are r's own if it has none; else they are void after free.
 func Plain(r *exporter.Request) (parts [][]byte, free func(), err error) {
 	if r.Encoding == otlp.Identity {
 		return r.Parts, func() {}, nil
 	}
-	b, err := decode(r)
+	parts, b, err := decode(r)
 	if err != nil {
 		return nil, nil, err
 	}
-	return [][]byte{b.b}, b.free, nil
+	return parts, b.free, nil
 }
 
 func empty(parts [][]byte) bool {
