@@ -33,6 +33,7 @@ type badDisk struct {
 	mu     sync.Mutex
 	room   int64 // bytes until it is full; negative = no end
 	faults map[string]error
+	behind []byte        // what another process writes behind a torn record
 	hold   chan struct{} // writes wait for it to close; nil = they do not
 	calls  []string
 }
@@ -116,6 +117,7 @@ func (f *badFile) Write(p []byte) (int, error) {
 		return f.diskFile.Write(p)
 	}
 	n, err := f.diskFile.Write(p[:room])
+	_, _ = f.diskFile.Write(f.d.behind)
 	return n, errors.Join(err, syscall.ENOSPC)
 }
 
@@ -253,13 +255,7 @@ func TestBytesOfAnotherProcessAreNotCut(t *testing.T) {
 	cfg := protoConfig(t, nil)
 	e := startOn(t, d, cfg)
 	want(t, sendBody(e, 0), exporter.Delivered, nil)
-	other, err := os.OpenFile(cfg.Path, os.O_WRONLY|os.O_APPEND, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := other.WriteString("theirs"); err != nil || other.Close() != nil {
-		t.Fatal("write")
-	}
+	d.behind = []byte("theirs")
 	d.setRoom(10)
 	want(t, sendBody(e, 1), exporter.Retry, syscall.ENOSPC)
 	d.setRoom(-1)
