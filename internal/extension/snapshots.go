@@ -16,7 +16,6 @@ const snapshotTimeout = 800 * time.Millisecond
 // is being taken; those who ask meanwhile share it. Its methods may be called from any goroutine.
 type Snapshots struct {
 	read func() Health
-	wg   sync.WaitGroup
 	mu   struct {
 		sync.Mutex
 		last   Health
@@ -34,7 +33,7 @@ func (s *Snapshots) Take() (Health, time.Duration) {
 	s.mu.Lock()
 	if s.mu.taking == nil {
 		s.mu.taking, s.mu.began = make(chan struct{}), time.Now()
-		s.wg.Go(s.take)
+		go s.take() // Wait waits for it
 	}
 	taking := s.mu.taking
 	s.mu.Unlock()
@@ -56,10 +55,10 @@ func (s *Snapshots) Take() (Health, time.Duration) {
 func (s *Snapshots) take() {
 	h := s.read()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.mu.last = h
-	close(s.mu.taking)
-	s.mu.taking = nil
+	taking := s.mu.taking
+	s.mu.last, s.mu.taking = h, nil
+	s.mu.Unlock()
+	close(taking)
 }
 
 // Wait waits for the snapshot being taken, or until ctx ends.
@@ -71,8 +70,7 @@ func (s *Snapshots) Wait(ctx context.Context) error {
 		return nil
 	}
 	select {
-	case <-taking:
-		s.wg.Wait() // it has nothing left to do but end
+	case <-taking: // closed last: the goroutine has nothing left to do but end
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)

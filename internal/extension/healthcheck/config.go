@@ -16,7 +16,8 @@ import (
 
 // Config is the extension's configuration, keys as the Collector's (compat, 4.5).
 type Config struct {
-	confighttp.ServerConfig `mapstructure:",squash"`
+	// ServerConfig is named, not embedded: its Unmarshal would be promoted and swallow the keys below.
+	ServerConfig confighttp.ServerConfig `mapstructure:",squash"`
 
 	// Path is answered in the Collector's words; /livez, /readyz and /pipelines stand beside it.
 	Path string `mapstructure:"path"`
@@ -52,7 +53,7 @@ func Default() any {
 // Validate implements confmap.Validator.
 func (c *Config) Validate() error {
 	var errs []error
-	if c.NetAddr.Endpoint == "" {
+	if c.ServerConfig.NetAddr.Endpoint == "" {
 		errs = append(errs, errors.New("`endpoint` must not be empty"))
 	}
 	if !strings.HasPrefix(c.Path, "/") {

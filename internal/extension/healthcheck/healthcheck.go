@@ -54,7 +54,7 @@ func New(set extension.Settings, cfg *Config) *Check {
 // errors in the bodies. The caller turns an error of Start into a warning.
 func NewImplicit(addr string, set extension.Settings) *Check {
 	cfg := Default().(*Config)
-	cfg.NetAddr.Endpoint = addr
+	cfg.ServerConfig.NetAddr.Endpoint = addr
 	c := New(set, cfg)
 	c.implicit = true
 	return c

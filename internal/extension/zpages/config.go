@@ -13,7 +13,8 @@ import (
 
 // Config is the extension's configuration, keys as the Collector's (compat, 4.5).
 type Config struct {
-	confighttp.ServerConfig `mapstructure:",squash"`
+	// ServerConfig is named, not embedded: its Unmarshal would be promoted and swallow the keys below.
+	ServerConfig confighttp.ServerConfig `mapstructure:",squash"`
 
 	Expvar ExpvarConfig `mapstructure:"expvar"`
 }
@@ -28,7 +29,7 @@ func Default() any { return &Config{ServerConfig: extension.ServerDefaults("loca
 
 // Validate implements confmap.Validator.
 func (c *Config) Validate() error {
-	if c.NetAddr.Endpoint == "" {
+	if c.ServerConfig.NetAddr.Endpoint == "" {
 		return errors.New("`endpoint` must not be empty")
 	}
 	return nil
