@@ -1,0 +1,84 @@
+# The house. `make help` lists what there is; `make check` is what CI runs.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+GO       ?= go
+# Without this tag grpc links text/template, which keeps every exported method in the binary (docs/adr/0002).
+TAGS     := grpcnotrace
+VERSION  ?= 0.1.0-dev
+LDFLAGS  := -s -w
+# Real processes are played separately (make e2e); everything else is a unit.
+PACKAGES  = $$($(GO) list -tags $(TAGS) ./... | grep -v '/test/e2e')
+LEAVES   := $(patsubst %/go.mod,%,$(filter-out tools/go.mod,$(wildcard */go.mod test/*/go.mod)))
+STATIC   := $(GO) tool -modfile=tools/go.mod staticcheck -tags $(TAGS)
+# The race detector needs a C compiler; where there is none the tests run without it, and say so.
+RACE     := $(shell command -v $$($(GO) env CC) >/dev/null 2>&1 && echo -race)
+FUZZTIME ?= 20s
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+.PHONY: build
+build: ## bin/holdfast, static
+	CGO_ENABLED=0 $(GO) build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)' -o bin/holdfast ./cmd/holdfast
+
+.PHONY: check
+check: lint docs race ## what CI runs: lint, architecture, documents, every unit test with the race detector
+
+.PHONY: lint
+lint: format vet static ## gofmt, go vet, staticcheck
+
+.PHONY: format
+format:
+	@files=$$(git ls-files -co --exclude-standard '*.go' | xargs -r gofmt -l); \
+	if [ -n "$$files" ]; then echo "gofmt would change:"; echo "$$files"; exit 1; fi; echo "ok  	gofmt"
+
+.PHONY: vet
+vet:
+	$(GO) vet -tags $(TAGS) ./...
+
+.PHONY: static
+static:
+	$(STATIC) ./...
+
+.PHONY: docs
+docs: ## links, named tests and decision records in the documents; the rules of the house
+	$(GO) test -count=1 ./test/arch
+
+.PHONY: test
+test: ## every unit test, without the race detector: quick
+	$(GO) test -tags $(TAGS) -timeout 5m $(PACKAGES)
+
+.PHONY: race
+race: ## every unit test, with the race detector
+	@$(if $(RACE),:,echo "SKIP race detector: no C compiler ($$($(GO) env CC)) on this machine")
+	$(GO) test $(RACE) -tags $(TAGS) -timeout 8m $(PACKAGES)
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (20s) each
+	@$(GO) list -tags $(TAGS) -f '{{.ImportPath}} {{.Dir}}' ./... | while read -r package dir; do \
+	  for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' "$$dir"/*_test.go 2>/dev/null | cut -c6-); do \
+	    echo "fuzz $$target in $$package"; \
+	    $(GO) test -tags $(TAGS) -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -parallel 2 "$$package" </dev/null; \
+	  done; \
+	done
+
+.PHONY: e2e
+e2e: build ## real processes, judged by the ledger
+	$(GO) test -count=1 -tags $(TAGS) -timeout 10m ./test/e2e/...
+
+.PHONY: bench
+bench: build ## side by side with the reference collector; BENCH=-quick for a first look (docs/benchmarks.md)
+	$(GO) run -C bench . $(BENCH)
+
+.PHONY: leaves
+leaves: ## vet and test the modules beside the product (bench, test clients)
+	@for leaf in $(LEAVES); do echo "vet $$leaf"; $(GO) -C $$leaf vet ./...; $(GO) -C $$leaf test ./...; done
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin bench/bin
