@@ -88,10 +88,16 @@ func (r *rig) consume(ctx context.Context, at *crowdAt, c queue.Cursor) {
 		case 1:
 			w.Min, w.Linger = 100, time.Millisecond
 		}
-		got, err := c.Take(ctx, w)
-		if err != nil {
+		got, err := r.hastyTake(ctx, c, w)
+		if ctx.Err() != nil && err != nil {
 			c.Close()
 			return
+		}
+		if (err == nil) != (len(got) > 0) {
+			r.Errorf("took %d records, %v", len(got), err)
+		}
+		if err != nil {
+			continue
 		}
 		for _, d := range got {
 			r.intact(d)
@@ -129,6 +135,16 @@ func (r *rig) consume(ctx context.Context, at *crowdAt, c queue.Cursor) {
 			c.Resolve(queue.Outcome{Kind: queue.Nack, Delay: delay}, seqsOf(got)...)
 		}
 	}
+}
+
+// hastyTake is a Take that now and then is called off just when something comes.
+func (r *rig) hastyTake(ctx context.Context, c queue.Cursor, w queue.Want) ([]queue.Delivered, error) {
+	if rand.IntN(3) > 0 {
+		return c.Take(ctx, w)
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(rand.IntN(200))*time.Microsecond)
+	defer cancel()
+	return c.Take(ctx, w)
 }
 
 func (at *crowdAt) release(got []queue.Delivered) {

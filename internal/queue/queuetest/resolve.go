@@ -210,6 +210,45 @@ var nackRules = []rule{
 			r.taken(a, all, id)
 		}
 	}},
+	{"a short delay is not held up by a long one", func(r *rig) {
+		a := r.attach("a")
+		r.addMany(3, "")
+		got := r.taken(a, all, 1, 2, 3)
+		x := r.goTake(context.Background(), a, all)
+		for i, delay := range []time.Duration{time.Hour, time.Minute, time.Second} {
+			r.resolve(a, queue.Outcome{Kind: queue.Nack, Delay: delay}, got[i])
+		}
+		x.waits()
+		time.Sleep(time.Second)
+		x.gives(3)
+	}},
+	{"each delay ends in time, whatever is resolved among the delayed", func(r *rig) {
+		a, b := r.attach("a"), r.q.Attach("a")
+		const n = 300
+		r.addMany(n, "")
+		first := r.taken(a, all, run(1, n)...)
+		a.Close()
+		due := make(map[int]time.Time)
+		for i, d := range r.taken(b, all, run(1, n)...) {
+			delay := time.Duration(1+(i*7919)%997) * time.Second
+			r.resolve(b, queue.Outcome{Kind: queue.Nack, Delay: delay}, d)
+			due[idOf(d)] = time.Now().Add(delay)
+		}
+		for i, d := range first {
+			if i%3 != 0 {
+				delete(due, idOf(d))
+				r.ack(a, d)
+			}
+		}
+		for len(due) > 0 {
+			for _, d := range r.take(b, all) {
+				if at, ok := due[idOf(d)]; !ok || !at.Equal(time.Now()) {
+					r.Fatalf("record %d came at %v, due %v", idOf(d), time.Now(), at)
+				}
+				delete(due, idOf(d))
+			}
+		}
+	}},
 	{"a nacked record does not wait for Linger again", func(r *rig) {
 		a := r.attach("a")
 		r.add(1, 1, "")

@@ -168,6 +168,35 @@ var rosterRules = []rule{
 		r.q.Attach("old")
 		r.taken(a, all, 2, 3)
 	}},
+	{"a destination that returned and parked again may be inherited again, whole", func(r *rig) {
+		a := r.attach("old")
+		r.addMany(3, "")
+		r.roster.Detach("old")
+		h := r.inherit("old", "new")
+		r.ack(h, r.taken(h, single, 1)...)
+		h.Close()
+		a.Close()
+		r.q.Attach("old").Close()
+		r.roster.Detach("old")
+		h = r.inherit("old", "new")
+		r.taken(h, all, 2, 3)
+		h.Close()
+		r.q.Attach("old").Close()
+		r.roster.Detach("old")
+		r.taken(r.inherit("old", "other"), all, 2, 3)
+	}},
+	{"an heir gets what came while it was away itself", func(r *rig) {
+		r.attach("old")
+		heir := r.attach("new")
+		r.add(1, 1, "")
+		r.roster.Detach("new")
+		r.add(1, 1, "")
+		r.roster.Detach("old")
+		r.q.Attach("new")
+		h := r.inherit("old", "new")
+		r.taken(h, all, 2)
+		r.taken(heir, all, 1)
+	}},
 	{"List names every cursor with its exporters, state and oldest record", func(r *rig) {
 		r.prepare(queue.Destination{Name: "failover/x", Exporters: []string{"otlp/a", "otlp/b"}})
 		r.q.Attach("failover/x")

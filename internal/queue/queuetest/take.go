@@ -248,6 +248,23 @@ var batchRules = []rule{
 		r.taken(a, w, 1, 2)
 		r.taken(a, w, 3, 4)
 	}},
+	{"each Take is served by its own Joins and its own Linger, even if all else is equal", func(r *rig) {
+		a := r.attach("a")
+		w := queue.Want{Sizer: queue.Items, Min: 2, Linger: time.Hour, Joins: sameKey}
+		x := r.goTake(context.Background(), a, w)
+		w.Linger = time.Minute
+		y := r.goTake(context.Background(), a, w)
+		r.add(1, 1, "x")
+		r.add(1, 1, "y")
+		x.waits()
+		y.waits()
+		w.Joins = together
+		r.taken(a, w, 1, 2)
+		r.add(1, 1, "x")
+		time.Sleep(time.Minute)
+		y.gives(3)
+		x.waits()
+	}},
 	{"of the ripe batches the one with the lowest first number goes, unripe ones stay", func(r *rig) {
 		a := r.attach("a")
 		w := queue.Want{Sizer: queue.Items, Min: 3, Linger: time.Hour, Joins: sameKey}
@@ -349,6 +366,34 @@ var windowRules = []rule{
 		r.add(4, 1, "A")
 		x.gives(1, maxOpenBatches+2)
 		r.taken(a, w, maxOpenBatches+1) // there is room for it now
+	}},
+	{"when a Take empties an open batch, the next one opens, for another Take too", func(r *rig) {
+		a := r.attach("a")
+		w := queue.Want{Sizer: queue.Items, Min: 5, Linger: time.Hour, Joins: sameKey}
+		for i := range maxOpenBatches {
+			r.add(1, 1, string(rune('A'+i)))
+		}
+		x := r.goTake(context.Background(), a, w)
+		r.add(5, 1, "more")
+		r.add(1, 1, "much more")
+		x.waits()
+		r.taken(a, single, 1)
+		x.gives(maxOpenBatches + 1)
+	}},
+	{"what was taken no longer fills the window", func(r *rig) {
+		a := r.attach("a")
+		w := queue.Want{Sizer: queue.Items, Min: 2, Linger: time.Hour, Joins: together}
+		for i := range 2 * windowRecords {
+			size := uint32(1)
+			if i < 40 {
+				size = windowBytes / 10
+			}
+			x := r.goTake(context.Background(), a, w)
+			r.add(1, size, "")
+			x.waits()
+			r.add(1, size, "")
+			r.ack(a, x.gives(2*i+1, 2*i+2)...)
+		}
 	}},
 	{"at maxHeld leased or delayed records a Take waits", func(r *rig) {
 		a, b := r.attach("a"), r.q.Attach("a")
