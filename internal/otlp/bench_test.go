@@ -29,3 +29,16 @@ func benchmarkScan(b *testing.B, s otlp.Signal, item string) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/benchItems, "ns/"+item)
 	b.ReportMetric(float64(len(body))/benchItems, "B/"+item)
 }
+
+// BenchmarkSplit cuts a request of 512 spans into eight.
+func BenchmarkSplit(b *testing.B) {
+	body := sample(b, otlp.Traces, benchItems)
+	b.SetBytes(int64(len(body)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if p, err := otlp.Split(otlp.Traces, body, benchItems/8, 0); err != nil || len(p) != 8 {
+			b.Fatal(len(p), err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/benchItems, "ns/span")
+}

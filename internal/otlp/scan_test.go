@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,12 +17,13 @@ import (
 
 // wrap puts content into the message reached from the root by the field numbers of path.
 func wrap(path []int, content []byte) []byte {
+	heads := make([][]byte, len(path))
+	n := len(content)
 	for i := len(path) - 1; i >= 0; i-- {
-		head := binary.AppendUvarint(nil, uint64(path[i])<<3|2)
-		head = binary.AppendUvarint(head, uint64(len(content)))
-		content = append(head, content...)
+		heads[i] = binary.AppendUvarint(binary.AppendUvarint(nil, uint64(path[i])<<3|2), uint64(n))
+		n += len(heads[i])
 	}
-	return content
+	return slices.Concat(append(heads, content)...)
 }
 
 func TestEveryFieldOfEveryMessageGetsTheVerdictOfTheReference(t *testing.T) {

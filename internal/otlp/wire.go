@@ -167,11 +167,11 @@ func other(b []byte, i int, tag uint, known uint64) int {
 	return unknown(b, i, tag&7)
 }
 
-// next reads the field at i in bytes already found sound: its tag, where its content starts (behind the length, if it
-// has one) and ends.
+// next reads the field at i: its tag, where its content starts (behind the length, if it has one) and where it ends;
+// end is negative if it is broken.
 func next(b []byte, i int) (tag uint, start, end int) {
 	tag, start, end = head(b, i)
-	if tag&7 != wireLen {
+	if end >= 0 && tag&7 != wireLen {
 		end = unknown(b, start, tag&7)
 	}
 	return tag, start, end
