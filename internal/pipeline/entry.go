@@ -1,0 +1,189 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/holdfast-telemetry/holdfast/internal/admission"
+	"github.com/holdfast-telemetry/holdfast/internal/otlp"
+	"github.com/holdfast-telemetry/holdfast/internal/queue"
+	"github.com/holdfast-telemetry/holdfast/internal/receiver"
+	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
+)
+
+// Hints to clients, before jitter (compat, section 10).
+const (
+	admissionHint = 2 * time.Second // 1–3 s
+	queueHint     = 5 * time.Second // within 1–30 s
+	stoppingHint  = 3 * time.Second // 1–5 s
+)
+
+// Entry is where a pipeline begins: the sink of its receivers.
+type Entry struct {
+	set     *Settings
+	waits   []*waiter
+	room    func() bool // whether the queue has room
+	stopped atomic.Bool
+	// refusedSince is the Unix time in ns since which nothing was accepted although it was tried, 0 = accepting.
+	refusedSince atomic.Int64
+
+	incoming []*telemetry.Counter // per processor
+	outgoing []*telemetry.Counter
+	full     []*telemetry.Counter // otelcol_exporter_enqueue_failed_* per queued destination
+}
+
+var _ receiver.Sink = (*Entry)(nil)
+
+func newEntry(set *Settings, waits []*waiter, room func() bool) *Entry {
+	e := &Entry{set: set, waits: waits, room: room}
+	m, signal := set.Telemetry.Metrics, set.Plan.Signal
+	processors := set.Plan.MemoryLimiters
+	if b := set.Plan.Batch; b != nil {
+		processors = append(processors[:len(processors):len(processors)], b.Processor)
+	}
+	for _, id := range processors {
+		labels := []string{"processor", id, "otel_signal", signal.String()}
+		e.incoming = append(e.incoming, m.Counter("otelcol_processor_incoming_items",
+			"Items handed to the processor.", labels...))
+		e.outgoing = append(e.outgoing, m.Counter("otelcol_processor_outgoing_items",
+			"Items the processor passed on.", labels...))
+	}
+	for i := range set.Plan.Destinations {
+		if d := &set.Plan.Destinations[i]; !d.Wait {
+			for _, id := range d.Levels[0].Exporters {
+				e.full = append(e.full, m.Counter("otelcol_exporter_enqueue_failed_"+signal.ItemName(),
+					"Items refused because the exporter's queue was full.", "exporter", id))
+			}
+		}
+	}
+	return e
+}
+
+// MetadataKeys implements receiver.Sink.
+func (e *Entry) MetadataKeys() []string { return e.set.MetadataKeys }
+
+// Admit implements receiver.Sink: memory limiters first, then the budget.
+func (e *Entry) Admit(n int64) (*admission.Grant, error) {
+	if e.stopped.Load() {
+		return nil, e.refuse(receiver.ReasonStopping, stoppingHint, "shutting down")
+	}
+	for _, l := range e.set.Limiters {
+		if l.Refusing() {
+			l.Refused(e.set.Plan.Signal, 1)
+			return nil, e.refuse(receiver.ReasonAdmission, admissionHint, "memory usage is above the limit")
+		}
+	}
+	grant, err := e.set.Gate.Admit(n)
+	if err != nil {
+		return nil, e.refuse(receiver.ReasonAdmission, admissionHint, err.Error())
+	}
+	return grant, nil
+}
+
+// Accept implements receiver.Sink. Destinations that wait deliver first; what they took stays delivered when the
+// queue then refuses, and the sender's repetition reaches them twice.
+func (e *Entry) Accept(ctx context.Context, p *otlp.Payload) (receiver.Result, error) {
+	if e.stopped.Load() {
+		return receiver.Result{}, e.refuse(receiver.ReasonStopping, stoppingHint, "shutting down")
+	}
+	for _, c := range e.incoming {
+		c.Add(int64(p.Items))
+	}
+	var res receiver.Result
+	if len(e.waits) > 0 {
+		var err error
+		if res, err = e.deliver(ctx, p); err != nil {
+			return res, err
+		}
+	}
+	items := int64(p.Items) // the queue may free the payload before Append returns
+	if e.set.Queue != nil {
+		if err := e.append(ctx, p); err != nil {
+			return receiver.Result{}, err
+		}
+	} else {
+		p.Release()
+	}
+	for _, c := range e.outgoing {
+		c.Add(items)
+	}
+	for _, l := range e.set.Limiters {
+		l.Accepted(e.set.Plan.Signal, items)
+	}
+	if e.refusedSince.Load() != 0 {
+		e.refusedSince.Store(0)
+	}
+	return res, nil
+}
+
+func (e *Entry) append(ctx context.Context, p *otlp.Payload) error {
+	r := queue.Record{
+		Tag: uint8(p.Signal), Items: p.Items, Size: p.Size, Meta: encodeMeta(p), Body: p.Body, Free: p.Free,
+	}
+	err := e.set.Queue.Append(ctx, r)
+	if err == nil {
+		p.Free = nil // the queue's now
+		return nil
+	}
+	var full *queue.FullError
+	switch {
+	case errors.As(err, &full):
+		for _, c := range e.full {
+			c.Add(int64(p.Items))
+		}
+		return e.refuse(receiver.ReasonQueueFull, queueHint, err.Error())
+	case errors.Is(err, queue.ErrTooLarge):
+		return &receiver.Refusal{Code: receiver.TooLarge, Reason: receiver.ReasonTooLarge, Text: err.Error()}
+	case errors.Is(err, queue.ErrClosed):
+		return e.refuse(receiver.ReasonStopping, stoppingHint, "shutting down")
+	case errors.Is(err, queue.ErrDisk):
+		return e.refuse(receiver.ReasonDisk, queueHint, err.Error())
+	case errors.Is(err, queue.ErrBusy):
+		return e.refuse(receiver.ReasonQueueFull, queueHint, err.Error())
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return e.refuse(receiver.ReasonQueueFull, queueHint, fmt.Sprintf("append: %v", err))
+}
+
+// refuse makes a retryable refusal whose hint lies between half and one and a half of around.
+func (e *Entry) refuse(reason string, around time.Duration, text string) *receiver.Refusal {
+	if reason != receiver.ReasonStopping {
+		e.refusedSince.CompareAndSwap(0, time.Now().UnixNano())
+	}
+	after := around/2 + time.Duration(e.set.Jitter()*float64(around))
+	return &receiver.Refusal{Code: receiver.Unavailable, Reason: reason, After: after, Text: text}
+}
+
+func (e *Entry) stop() { e.stopped.Store(true) }
+
+// accepting reports whether data is taken, and since when not. Room that came back ends a refusal without a request:
+// a process that is not ready is sent none.
+func (e *Entry) accepting() (bool, time.Time) {
+	ns := e.refusedSince.Load()
+	switch {
+	case e.stopped.Load():
+		return false, time.Time{}
+	case ns == 0:
+		return true, time.Time{}
+	case e.couldAccept():
+		e.refusedSince.CompareAndSwap(ns, 0)
+		return true, time.Time{}
+	}
+	return false, time.Unix(0, ns)
+}
+
+func (e *Entry) couldAccept() bool {
+	for _, l := range e.set.Limiters {
+		if l.Refusing() {
+			return false
+		}
+	}
+	return e.set.Gate.Used() < e.set.Gate.Limit() && e.room()
+}

@@ -1,0 +1,201 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package pipeline joins the rooms: it takes payloads from receivers, appends them to the pipeline's queue, and runs
+// the delivery loops that take from the queue and send.
+//
+//	receiver ─► Entry ─► queue ─► delivery (one per destination) ─► exporter
+//
+// An Entry answers a receiver only after the queue has taken the payload (decision D3), or, for destinations that
+// wait, after they delivered. Each destination has its own cursor, workers and backoff, so that a dead or slow one
+// neither delays nor starves another. Retry time running out never resolves a record: it goes back to the queue.
+// The package opens no sockets and no files and knows no implementation of any room.
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/holdfast-telemetry/holdfast/internal/admission"
+	"github.com/holdfast-telemetry/holdfast/internal/exporter"
+	"github.com/holdfast-telemetry/holdfast/internal/otlp"
+	"github.com/holdfast-telemetry/holdfast/internal/plan"
+	"github.com/holdfast-telemetry/holdfast/internal/queue"
+	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
+)
+
+// Queue is what a pipeline needs of a queue.
+type Queue interface {
+	queue.Queue
+	// Counts returns the books of one destination.
+	Counts(name string) (queue.Counts, bool)
+}
+
+// Limiter is a memory limiter in front of the pipeline.
+type Limiter interface {
+	// Refusing reports whether new data is refused now.
+	Refusing() bool
+	Accepted(s otlp.Signal, items int64)
+	Refused(s otlp.Signal, n int64)
+}
+
+// Settings are what a pipeline is built from.
+type Settings struct {
+	Plan      plan.Pipeline
+	Telemetry *telemetry.Telemetry
+	Gate      *admission.Gate
+	Limiters  []Limiter
+	// Queue is nil where every destination waits.
+	Queue Queue
+	// Exporters holds every exporter the plan names, by ID as written. The caller starts and stops them.
+	Exporters map[string]exporter.Exporter
+	// Decode returns the identity form of a compressed body of size bytes; needed to split what a backend finds
+	// too large.
+	Decode func(e otlp.Encoding, body []byte, size int) ([]byte, error)
+	// MetadataKeys are the request metadata keys to keep, lower case.
+	MetadataKeys []string
+	// Jitter spreads delays: a number in [0, 1).
+	Jitter func() float64
+}
+
+// Pipeline runs one pipeline of a plan.
+type Pipeline struct {
+	set        Settings
+	entry      *Entry
+	deliveries []*delivery
+	workers    sync.WaitGroup
+	stopping   atomic.Bool
+}
+
+// New builds a pipeline; it starts nothing.
+func New(set Settings) (*Pipeline, error) {
+	p := &Pipeline{set: set}
+	var waits []*waiter
+	for i := range set.Plan.Destinations {
+		d := &set.Plan.Destinations[i]
+		if d.Route != nil {
+			return nil, fmt.Errorf("pipeline %s: destination %s: failover routes are not served", set.Plan.ID, d.Label)
+		}
+		id := d.Levels[0].Exporters[0]
+		exp := set.Exporters[id]
+		if exp == nil {
+			return nil, fmt.Errorf("pipeline %s: no exporter %q", set.Plan.ID, id)
+		}
+		sender := newSender(&set, id, exp, d)
+		if d.Wait {
+			waits = append(waits, newWaiter(&set, d, sender))
+			continue
+		}
+		if set.Queue == nil {
+			return nil, fmt.Errorf("pipeline %s: destination %s has no queue", set.Plan.ID, d.Label)
+		}
+		p.deliveries = append(p.deliveries, newDelivery(&set, d, sender))
+	}
+	p.entry = newEntry(&set, waits, p.room)
+	p.registerGauges(waits)
+	return p, nil
+}
+
+// Entry is the pipeline's sink for receivers.
+func (p *Pipeline) Entry() *Entry { return p.entry }
+
+// Start attaches the cursors and starts the delivery loops.
+func (p *Pipeline) Start() {
+	for _, d := range p.deliveries {
+		d.start(&p.workers)
+	}
+}
+
+// Stop lets the deliveries drain what is queued in memory until ctx ends, then cuts them and waits for them. The
+// receivers must have stopped. A durable queue is not drained: what is in flight may end until ctx does.
+func (p *Pipeline) Stop(ctx context.Context) {
+	if !p.stopping.CompareAndSwap(false, true) {
+		return
+	}
+	p.entry.stop()
+	for _, d := range p.deliveries {
+		d.drain(p.set.Plan.Storage == "")
+	}
+	done := make(chan struct{})
+	go func() {
+		p.workers.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		for _, d := range p.deliveries {
+			d.cut()
+		}
+		<-done
+	}
+	for _, d := range p.deliveries {
+		d.cursor.Close()
+	}
+}
+
+// Close closes the queue. What a memory queue still holds is dropped there with a record.
+func (p *Pipeline) Close(ctx context.Context) error {
+	if p.set.Queue == nil {
+		return nil
+	}
+	if err := p.set.Queue.Close(ctx); err != nil && !errors.Is(err, queue.ErrClosed) {
+		return fmt.Errorf("close queue of pipeline %s: %w", p.set.Plan.ID, err)
+	}
+	return nil
+}
+
+// Health is a copy of a destination's recent fortunes.
+type Health struct {
+	Pipeline, Name string
+	Failed         int64 // attempts without a delivery since the last delivery
+	Delivered      int64 // items since start
+	LastFailure    time.Time
+	LastDelivery   time.Time
+	LastError      string
+	Oldest         time.Duration
+}
+
+// Health describes every destination; it never blocks.
+func (p *Pipeline) Health() []Health {
+	var out []Health
+	add := func(s *sender, oldest time.Duration) {
+		h := s.health()
+		h.Pipeline, h.Oldest = p.set.Plan.ID, oldest
+		out = append(out, h)
+	}
+	for _, d := range p.deliveries {
+		add(d.sender, d.fill().Oldest)
+	}
+	for _, w := range p.entry.waits {
+		add(w.sender, 0)
+	}
+	return out
+}
+
+// Accepting reports whether the pipeline took or could have taken data, and since when it does not.
+func (p *Pipeline) Accepting() (bool, time.Time) { return p.entry.accepting() }
+
+// room reports whether an append would be taken: some destination is below its limit.
+func (p *Pipeline) room() bool {
+	for _, d := range p.deliveries {
+		if f := d.fill(); f.Capacity == 0 || f.Size < f.Capacity {
+			return true
+		}
+	}
+	return len(p.deliveries) == 0
+}
+
+// logger of one destination.
+func (s *Settings) logger(label string) *zap.Logger {
+	return s.Telemetry.Logger.With(
+		zap.String("otelcol.pipeline.id", s.Plan.ID),
+		zap.String("otelcol.signal", s.Plan.Signal.String()),
+		zap.String("exporter", label))
+}

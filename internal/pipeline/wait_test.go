@@ -1,0 +1,130 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package pipeline_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/holdfast-telemetry/holdfast/internal/admission"
+	"github.com/holdfast-telemetry/holdfast/internal/exporter"
+	"github.com/holdfast-telemetry/holdfast/internal/otlp"
+	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
+	"github.com/holdfast-telemetry/holdfast/internal/plan"
+	"github.com/holdfast-telemetry/holdfast/internal/receiver"
+	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
+)
+
+func direct(t *testing.T, backends map[string]*backend) *pipeline.Pipeline {
+	t.Helper()
+	var dests []plan.Destination
+	exporters := map[string]exporter.Exporter{}
+	for id, b := range backends {
+		d := dest(id)
+		d.Wait = true
+		dests = append(dests, d)
+		exporters[id] = b
+	}
+	p, err := pipeline.New(pipeline.Settings{
+		Plan:      plan.Pipeline{ID: "traces", Signal: otlp.Traces, Destinations: dests},
+		Telemetry: telemetry.Nop(), Gate: admission.New(0), Exporters: exporters,
+		Jitter: func() float64 { return 0.5 },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestAnswerWaitsForDestinationsWithoutAQueue(t *testing.T) {
+	verdicts := map[string]struct {
+		verdict exporter.Verdict
+		code    receiver.Code
+	}{
+		"rejected data is refused for good": {exporter.Verdict{Kind: exporter.Rejected, Err: errors.New("bad")}, receiver.Denied},
+		"an outage is retryable":            {retryVerdict(), receiver.Unavailable},
+		"wrong credentials are retryable":   {exporter.Verdict{Kind: exporter.Misconfigured}, receiver.Unavailable},
+		"a delay is passed on":              {exporter.Verdict{Kind: exporter.RetryAfter, After: time.Minute}, receiver.Unavailable},
+	}
+	for name, c := range verdicts {
+		t.Run(name, func(t *testing.T) {
+			b := &backend{answer: func(int, *exporter.Request) exporter.Verdict { return c.verdict }}
+			p := direct(t, map[string]*backend{"otlp": b})
+			payload := &otlp.Payload{Signal: otlp.Traces, Items: 1, Size: 1, Body: []byte("x")}
+			_, err := p.Entry().Accept(context.Background(), payload)
+			var refusal *receiver.Refusal
+			if !errors.As(err, &refusal) || refusal.Code != c.code {
+				t.Fatalf("got %v, want code %d", err, c.code)
+			}
+			if refusal.After < c.verdict.After {
+				t.Errorf("hint %s is shorter than the backend's %s", refusal.After, c.verdict.After)
+			}
+		})
+	}
+	t.Run("a partial success is passed on", func(t *testing.T) {
+		b := &backend{answer: func(int, *exporter.Request) exporter.Verdict {
+			return exporter.Verdict{Kind: exporter.Delivered, Rejected: 2, Message: "two are too old"}
+		}}
+		freed := atomic.Int64{}
+		p := direct(t, map[string]*backend{"otlp": b, "debug": {}})
+		res, err := p.Entry().Accept(context.Background(), &otlp.Payload{
+			Signal: otlp.Traces, Items: 5, Size: 1, Body: []byte("x"), Free: func() { freed.Add(1) }})
+		if err != nil || res.Rejected != 2 || res.Message != "two are too old" {
+			t.Errorf("got %+v, %v", res, err)
+		}
+		if freed.Load() != 1 {
+			t.Errorf("payload freed %d times", freed.Load())
+		}
+	})
+}
+
+// scriptedSink takes or refuses; it frees what it takes when told to.
+type scriptedSink struct {
+	err  error
+	held []*otlp.Payload
+}
+
+func (s *scriptedSink) Admit(int64) (*admission.Grant, error) { return nil, s.err }
+func (s *scriptedSink) MetadataKeys() []string                { return nil }
+func (s *scriptedSink) Accept(_ context.Context, p *otlp.Payload) (receiver.Result, error) {
+	if s.err == nil {
+		s.held = append(s.held, p)
+	}
+	return receiver.Result{}, s.err
+}
+
+func TestSharedPayloadIsFreedOnceAfterItsLastHolder(t *testing.T) {
+	for name, refusing := range map[string]int{"all take it": -1, "the first refuses": 0, "the second refuses": 1, "the last refuses": 2} {
+		t.Run(name, func(t *testing.T) {
+			sinks := []*scriptedSink{{}, {}, {}}
+			fan := make([]receiver.Sink, len(sinks))
+			for i, s := range sinks {
+				if i == refusing {
+					s.err = &receiver.Refusal{Code: receiver.Unavailable}
+				}
+				fan[i] = s
+			}
+			freed := 0
+			p := &otlp.Payload{Signal: otlp.Traces, Items: 1, Body: []byte("x"), Free: func() { freed++ }}
+			if _, err := pipeline.NewFan(fan).Accept(context.Background(), p); (err != nil) != (refusing >= 0) {
+				t.Fatalf("unexpected answer: %v", err)
+			}
+			for _, s := range sinks {
+				for _, held := range s.held {
+					if freed != 0 {
+						t.Fatal("freed while a pipeline holds it")
+					}
+					held.Release()
+				}
+			}
+			p.Release() // after a refusal the bytes are the caller's again; after a success this does nothing
+			if freed != 1 {
+				t.Errorf("freed %d times", freed)
+			}
+		})
+	}
+}
