@@ -4,6 +4,7 @@
 package otlp_test
 
 import (
+	"bytes"
 	"errors"
 	"math/rand/v2"
 	"testing"
@@ -11,13 +12,14 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
 )
 
-// The fuzz targets of this package take one minute to run once and pay for longer runs, one at a time:
+// The fuzz targets pay for runs longer than the seeds, one at a time. Without the last option the fuzzer spends most of
+// its time making interesting inputs smaller.
 //
-//	go test -run '^$' -fuzz FuzzScanTraces   -fuzztime 10m ./internal/otlp
-//	go test -run '^$' -fuzz FuzzScanMetrics  -fuzztime 10m ./internal/otlp
-//	go test -run '^$' -fuzz FuzzScanLogs     -fuzztime 10m ./internal/otlp
-//	go test -run '^$' -fuzz FuzzScanProfiles -fuzztime 10m ./internal/otlp
-//	go test -run '^$' -fuzz FuzzSplit        -fuzztime 10m ./internal/otlp
+//	go test -run '^$' -fuzz FuzzScanTraces   -fuzztime 10m -fuzzminimizetime 10x ./internal/otlp
+//	go test -run '^$' -fuzz FuzzScanMetrics  -fuzztime 10m -fuzzminimizetime 10x ./internal/otlp
+//	go test -run '^$' -fuzz FuzzScanLogs     -fuzztime 10m -fuzzminimizetime 10x ./internal/otlp
+//	go test -run '^$' -fuzz FuzzScanProfiles -fuzztime 10m -fuzzminimizetime 10x ./internal/otlp
+//	go test -run '^$' -fuzz FuzzSplit        -fuzztime 10m -fuzzminimizetime 10x ./internal/otlp
 
 func FuzzScanTraces(f *testing.F)   { fuzzScan(f, otlp.Traces) }
 func FuzzScanMetrics(f *testing.F)  { fuzzScan(f, otlp.Metrics) }
@@ -61,7 +63,8 @@ func agree(t *testing.T, s otlp.Signal, b []byte) {
 	}
 }
 
-// seeds are requests of every shape: ordinary ones as encoders write them, in both field orders, and generated ones.
+// seeds are requests of every shape: ordinary ones as encoders write them, in both field orders; generated ones, whole,
+// changed and cut short; nested ones; and such as only an enemy writes.
 func seeds(tb testing.TB, s otlp.Signal) [][]byte {
 	r := rand.New(rand.NewPCG(uint64(s), 1))
 	root := requestMessages[s]
@@ -77,5 +80,19 @@ func seeds(tb testing.TB, s otlp.Signal) [][]byte {
 	for range 4 {
 		out = append(out, cut[:r.IntN(len(cut)+1)])
 	}
-	return out
+	for _, path := range valuePaths[s] {
+		out = append(out, wrap(path, nested(3)), wrap(path, nested(otlp.MaxDepth)))
+	}
+	overlong := bytes.Repeat([]byte{0x80}, 10)
+	for _, enemy := range [][]byte{
+		append(overlong, 1), append([]byte{1<<3 | 2}, append(overlong[:9], 0)...), // varints
+		{1<<3 | 2, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1},                // a length of -1
+		{1<<3 | 2, 0x80, 0x80, 0x80, 0x80, 0x10}, {1<<3 | 2, 0x80, 0x80, 0x80, 0x80, 0x08}, // of 2^32, 2^31
+		{0, 0}, {2, 0}, {0x82, 0x80, 0x80, 0x80, 0x80, 0x80, 1, 0}, // field number 0, and above 32 bits
+		{0x13, 0x14, 0x0a, 0}, {0x13, 0x13, 0x14, 0x14, 0x0a, 0}, {0x13, 0x08, 1}, {0x13}, {0x14, 0x14}, // groups
+		{1<<3 | 6, 0}, {1<<3 | 7, 0},
+	} {
+		out = append(out, enemy, wrap([]int{1, 2}, enemy), wrap([]int{1, 2, 2}, enemy))
+	}
+	return append(out, wrap([]int{1, 2}, bytes.Repeat([]byte{2<<3 | 2, 0}, 300)))
 }

@@ -3,7 +3,13 @@
 
 package otlp
 
-const spanFields = 1<<17 - 2 // 1 to 16
+const (
+	spanFields = 1<<17 - 2 // 1 to 16
+
+	// The two bytes of the tag of flags, the only known field of a span whose tag needs more than one.
+	flagsTag0 = 0x80 | (16<<3|wireI32)&0x7f
+	flagsTag1 = (16<<3 | wireI32) >> 7
+)
 
 // span checks one Span. It is the hottest loop of the package: attributes are taken first, and lengths and numbers of
 // one byte without a call.
@@ -19,7 +25,10 @@ func (s *scanner) span(b []byte) bool {
 			}
 			return false
 		}
-		if tag >= 0x80 {
+		if tag == flagsTag0 && i < len(b) && b[i] == flagsTag1 {
+			tag = 16<<3 | wireI32
+			i++
+		} else if tag >= 0x80 {
 			if tag, i = longTag(b, at); i < 0 {
 				return s.fail(b, at, i, kindSpan)
 			}
@@ -61,7 +70,9 @@ func (s *scanner) span(b []byte) bool {
 		case 13<<3 | wireLen: // links
 			ok = s.walk(b[start:i], kindSpanLink, 0)
 		case 15<<3 | wireLen: // status
-			ok = s.walk(b[start:i], kindSpanStatus, 0)
+			if i-start != 2 || b[start] != 3<<3|wireVarint || b[start+1] >= 0x80 { // more than a code
+				ok = s.walk(b[start:i], kindSpanStatus, 0)
+			}
 		default:
 			i = other(b, i, tag, spanFields)
 		}

@@ -41,6 +41,10 @@ func (s *scanner) walk(b []byte, k kind, depth int) bool {
 			}
 			continue
 		}
+		if f.child == kindKeyValue && depth < MaxDepth && plainAttribute(m[start:stop]) {
+			i = stop
+			continue
+		}
 		if f.child == kindAnyValue {
 			if depth++; depth > MaxDepth {
 				return s.refuse(b, at, ErrTooDeep, k)
