@@ -97,3 +97,30 @@ func benchmark(b *testing.B, producers, consumers, destinations int, want queue.
 	}
 	b.ReportMetric(float64(dropped.Load())/float64(b.N*destinations), "dropped/op")
 }
+
+// BenchmarkTakeFromBacklog takes batches out of a backlog of 100,000 records, interleaved from many senders.
+func BenchmarkTakeFromBacklog(b *testing.B) {
+	for _, kinds := range []int{1, 20, 64} {
+		b.Run(fmt.Sprint("kinds=", kinds), func(b *testing.B) {
+			b.ReportAllocs()
+			q := memory.New(memory.Settings{})
+			c := q.Attach("a")
+			addKinds(b, q, 100_000, kinds)
+			w := queue.Want{Sizer: queue.Items, Max: 8192, Joins: (&counting{}).joins}
+			records := 0
+			for b.Loop() {
+				got, err := c.Take(context.Background(), w)
+				if err != nil {
+					b.Fatal(err)
+				}
+				records += len(got)
+				numbers := seqs(got)
+				b.StopTimer() // as many come as go
+				c.Resolve(queue.Outcome{Kind: queue.Ack}, numbers...)
+				addKinds(b, q, len(got), kinds)
+				b.StartTimer()
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(records), "ns/record")
+		})
+	}
+}

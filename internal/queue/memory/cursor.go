@@ -4,6 +4,7 @@
 package memory
 
 import (
+	"maps"
 	"time"
 
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
@@ -229,10 +230,7 @@ func (c *cursor) forget(fx *effects) {
 func (c *cursor) counts() queue.Counts {
 	n := queue.Counts{
 		Accepted: c.books.accepted, Delivered: c.books.delivered, Rejected: c.books.rejected,
-		Dropped: make(map[string]uint64, len(c.books.dropped)),
-	}
-	for reason, items := range c.books.dropped {
-		n.Dropped[reason] = items
+		Dropped: maps.Clone(c.books.dropped),
 	}
 	if c.state == queue.Parked {
 		n.Parked = uint64(c.items)

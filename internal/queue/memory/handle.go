@@ -33,8 +33,11 @@ func (h *handle) Take(ctx context.Context, w queue.Want) ([]queue.Delivered, err
 		c.q.unlock(fx)
 		return nil, queue.ErrClosed
 	}
-	now := c.q.set.Now()
 	p := c.planFor(w)
+	var now time.Time
+	if w.Min > 0 || len(c.delays) > 0 {
+		now = c.q.set.Now() // else nobody asks for it
+	}
 	if c.wait == 0 && c.mayTake(h) {
 		c.promote(now)
 		if got := c.tryTake(p, h, now); got != nil {
@@ -46,6 +49,9 @@ func (h *handle) Take(ctx context.Context, w queue.Want) ([]queue.Delivered, err
 	x.handle, x.plan = h, p
 	p.waiters = append(p.waiters, x)
 	c.wait++
+	if now.IsZero() {
+		now = c.q.set.Now()
+	}
 	c.serve(now)
 	c.q.unlock(fx)
 	return h.await(ctx, x)
@@ -78,7 +84,7 @@ func (h *handle) leave(x *waiter) bool {
 	}
 	for i, w := range p.waiters {
 		if w == x {
-			p.waiters = append(p.waiters[:i], p.waiters[i+1:]...)
+			p.waiters = slices.Delete(p.waiters, i, i+1)
 			h.c.wait--
 			break
 		}
@@ -92,11 +98,9 @@ func (h *handle) Resolve(o queue.Outcome, seqs ...queue.Seq) error {
 	c := h.c
 	fx := c.q.lock()
 	defer c.q.unlock(fx)
-	var d Drop
-	var hint *node
-	var due time.Time
-	if o.Kind == queue.Nack {
-		due = c.q.set.Now().Add(min(max(0, o.Delay), maxNackDelay))
+	r := resolution{Outcome: o}
+	if o.Kind == queue.Nack && o.Delay > 0 {
+		r.due = c.q.set.Now().Add(min(o.Delay, maxNackDelay))
 	}
 	for _, seq := range seqs {
 		n := h.leases[seq]
@@ -109,43 +113,55 @@ func (h *handle) Resolve(o queue.Outcome, seqs ...queue.Seq) error {
 			c.q.letGo(n, fx)
 			continue
 		}
-		switch o.Kind {
-		case queue.Ack:
-			refused := min(o.Rejected, n.rec.Items)
-			o.Rejected -= refused
-			c.books.rejected += uint64(refused)
-			c.books.delivered += uint64(n.rec.Items - refused)
-			c.settle(n, fx)
-		case queue.Dead:
-			c.books.rejected += uint64(n.rec.Items)
-			d.count(n)
-			c.settle(n, fx)
-		case queue.Drop:
-			c.drop(n, o.Reason, &d, fx)
-		case queue.Nack:
-			n.attempt++
-			c.leased--
-			if o.Delay > 0 {
-				c.delay(n, hint, due)
-			} else {
-				c.offer(n, hint)
-			}
-			hint = n
-		default: // Release
-			c.leased--
-			c.offer(n, hint)
-			hint = n
-		}
+		c.resolve(n, &r, fx)
 	}
 	if o.Kind == queue.Dead {
-		c.report(&fx.dead, d, o.Reason)
+		c.report(&fx.dead, r.gone, o.Reason)
 	} else {
-		c.report(&fx.drops, d, o.Reason)
+		c.report(&fx.drops, r.gone, o.Reason)
 	}
 	if !c.q.mu.closed {
 		c.changed(fx)
 	}
 	return nil
+}
+
+// resolution is one Resolve on its way through its records.
+type resolution struct {
+	queue.Outcome
+	due  time.Time
+	hint *node // the record that came back just before
+	gone Drop
+}
+
+// resolve ends the lease of n, or, for an Ack that comes late, whatever n is doing now. An unknown Kind is a Release.
+func (c *cursor) resolve(n *node, r *resolution, fx *effects) {
+	items := n.rec.Items
+	switch r.Kind {
+	case queue.Ack:
+		refused := min(r.Rejected, items)
+		r.Rejected -= refused
+		c.books.rejected += uint64(refused)
+		c.books.delivered += uint64(items - refused)
+		c.settle(n, fx)
+	case queue.Dead:
+		c.books.rejected += uint64(items)
+		r.gone.count(n)
+		c.settle(n, fx)
+	case queue.Drop:
+		c.drop(n, r.Reason, &r.gone, fx)
+	case queue.Nack:
+		n.attempt++
+		fallthrough
+	default:
+		c.leased--
+		if r.due.IsZero() {
+			c.offer(n, r.hint)
+		} else {
+			c.delay(n, r.hint, r.due)
+		}
+		r.hint = n
+	}
 }
 
 // changed looks after those who wait, once records came back or room was made.

@@ -16,6 +16,7 @@ package memory
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -154,7 +155,7 @@ func (q *Queue) waitForRoom(ctx context.Context, a *appender) error {
 	defer q.unlock(fx)
 	for i, b := range q.mu.blocked {
 		if b == a {
-			q.mu.blocked = append(q.mu.blocked[:i], q.mu.blocked[i+1:]...)
+			q.mu.blocked = slices.Delete(q.mu.blocked, i, i+1)
 			if full, _ := q.fullLocked(); full != nil {
 				return full.full()
 			}
@@ -205,7 +206,7 @@ func (q *Queue) admitLocked(fx *effects) {
 			return
 		}
 		a := q.mu.blocked[0]
-		q.mu.blocked = append(q.mu.blocked[:0], q.mu.blocked[1:]...)
+		q.mu.blocked = slices.Delete(q.mu.blocked, 0, 1)
 		q.addLocked(a.rec, fx)
 		a.done <- nil
 	}

@@ -4,6 +4,7 @@
 package memory
 
 import (
+	"slices"
 	"time"
 	"unsafe"
 
@@ -164,7 +165,7 @@ func (p *plan) judge(b *batch, i int) {
 
 func (p *plan) close(i int) {
 	b := p.open[i]
-	p.open = append(p.open[:i], p.open[i+1:]...)
+	p.open = slices.Delete(p.open, i, i+1)
 	b.closed = true
 	if !b.due {
 		b.due = true
@@ -213,16 +214,10 @@ func (p *plan) ripensAt() (at time.Time, ok bool) {
 // after a call of leaves, and recycles it.
 func (p *plan) remove(i int) *batch {
 	b := p.batches[i]
-	copy(p.batches[i:], p.batches[i+1:])
-	p.batches[len(p.batches)-1] = nil
-	p.batches = p.batches[:len(p.batches)-1]
+	p.batches = slices.Delete(p.batches, i, i+1)
 	if !b.closed {
-		for j, o := range p.open {
-			if o == b {
-				p.open = append(p.open[:j], p.open[j+1:]...)
-				break
-			}
-		}
+		j := slices.Index(p.open, b)
+		p.open = slices.Delete(p.open, j, j+1)
 	}
 	if b.due {
 		p.due--

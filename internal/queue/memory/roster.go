@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
 )
@@ -33,7 +34,7 @@ func (q *Queue) Prepare(d queue.Destination) error {
 	if q.mu.closed {
 		return fmt.Errorf("prepare destination %q: %w", d.Name, queue.ErrClosed)
 	}
-	d.Exporters = append([]string(nil), d.Exporters...)
+	d.Exporters = slices.Clone(d.Exporters)
 	c := q.find(d.Name)
 	if c == nil {
 		c = q.addCursor(d.Name, queue.Prepared)
@@ -107,7 +108,7 @@ func (q *Queue) Inherit(name, heir string) (queue.Cursor, error) {
 	if c.heir == "" {
 		q.takeOff(c, heir, fx)
 		c.heir = heir
-		q.mu.heirs[heir] = append(q.mu.heirs[heir], inheritance{name: name, spans: append([]span(nil), c.spans...)})
+		q.mu.heirs[heir] = append(q.mu.heirs[heir], inheritance{name: name, spans: slices.Clone(c.spans)})
 	}
 	return newHandle(c, heir, true), nil
 }
@@ -161,7 +162,7 @@ func (q *Queue) List() []queue.Info {
 	infos := make([]queue.Info, len(q.mu.cursors))
 	for i, c := range q.mu.cursors {
 		infos[i] = queue.Info{
-			Name: c.dest.Name, Exporters: append([]string(nil), c.dest.Exporters...), State: c.state,
+			Name: c.dest.Name, Exporters: slices.Clone(c.dest.Exporters), State: c.state,
 			Counts: c.counts(), Oldest: c.oldest(now),
 		}
 	}
@@ -197,7 +198,7 @@ func (q *Queue) addCursor(name string, s queue.State) *cursor {
 func (q *Queue) endLive(c *cursor) {
 	for i, l := range q.mu.live {
 		if l == c {
-			q.mu.live = append(q.mu.live[:i:i], q.mu.live[i+1:]...)
+			q.mu.live = slices.Delete(q.mu.live, i, i+1)
 			c.spans[len(c.spans)-1].to = q.mu.last
 			return
 		}
@@ -210,12 +211,6 @@ func (q *Queue) disinherit(c *cursor) {
 	if c.heir == "" {
 		return
 	}
-	kept := q.mu.heirs[c.heir][:0]
-	for _, i := range q.mu.heirs[c.heir] {
-		if i.name != c.dest.Name {
-			kept = append(kept, i)
-		}
-	}
-	q.mu.heirs[c.heir] = kept
+	q.mu.heirs[c.heir] = slices.DeleteFunc(q.mu.heirs[c.heir], func(i inheritance) bool { return i.name == c.dest.Name })
 	c.heir = ""
 }

@@ -4,6 +4,7 @@
 package memory
 
 import (
+	"slices"
 	"time"
 
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
@@ -117,9 +118,7 @@ func (c *cursor) serveFirst(p *plan, now time.Time) bool {
 // answer takes waiter i off p and wakes it.
 func (c *cursor) answer(p *plan, i int) {
 	w := p.waiters[i]
-	copy(p.waiters[i:], p.waiters[i+1:])
-	p.waiters[len(p.waiters)-1] = nil
-	p.waiters = p.waiters[:len(p.waiters)-1]
+	p.waiters = slices.Delete(p.waiters, i, i+1)
 	c.wait--
 	w.plan = nil
 	w.ready <- struct{}{} // has room for it

@@ -8,7 +8,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -271,75 +270,6 @@ func (r *rig) drain(c queue.Cursor) (records int) {
 	return records
 }
 
-// counts returns the books of name, which must exist and balance.
-func (r *rig) counts(name string) queue.Counts {
-	r.Helper()
-	r.balanced()
-	for _, info := range r.roster.List() {
-		if info.Name == name {
-			return info.Counts
-		}
-	}
-	r.Fatalf("%q is not listed", name)
-	return queue.Counts{}
-}
-
-func (r *rig) state(name string) queue.State {
-	r.Helper()
-	for _, info := range r.roster.List() {
-		if info.Name == name {
-			return info.State
-		}
-	}
-	return 0
-}
-
-// balanced checks the equation of the promise for every destination.
-func (r *rig) balanced() {
-	r.Helper()
-	for _, info := range r.roster.List() {
-		if c := info.Counts; c.Accepted != c.Delivered+c.Rejected+c.Queued+c.Parked+sum(c.Dropped) {
-			r.Errorf("the books of %q do not balance: %+v", info.Name, c)
-		}
-	}
-}
-
-// booked checks the books of name.
-func (r *rig) booked(name string, want queue.Counts) {
-	r.Helper()
-	if got := r.counts(name); !sameCounts(got, want) {
-		r.Errorf("books of %q: %+v, want %+v", name, got, want)
-	}
-}
-
-func sameCounts(a, b queue.Counts) bool {
-	if a.Accepted != b.Accepted || a.Delivered != b.Delivered || a.Rejected != b.Rejected || a.Queued != b.Queued ||
-		a.Parked != b.Parked || sum(a.Dropped) != sum(b.Dropped) {
-		return false
-	}
-	for reason, n := range b.Dropped {
-		if a.Dropped[reason] != n {
-			return false
-		}
-	}
-	return true
-}
-
-func sum(dropped map[string]uint64) (n uint64) {
-	for _, items := range dropped {
-		n += items
-	}
-	return n
-}
-
-// freed checks how often the bytes of a record were let go; only for queues that do it at once.
-func (r *rig) freed(id int, times int32) {
-	r.Helper()
-	if s := r.mu.sent[id-1]; r.can.FreesAtOnce && s.frees.Load() != times {
-		r.Errorf("record %d was freed %d times, want %d", id, s.frees.Load(), times)
-	}
-}
-
 // finish closes the queue, lets go of what is leased and counts: one Free for each record accepted, none for the others.
 func (r *rig) finish() {
 	r.Helper()
@@ -365,90 +295,6 @@ func (r *rig) finish() {
 			r.Errorf("record %d was freed %d times, want %d", s.id, n, want)
 		}
 	}
-}
-
-// waiting is a Take or an Append on a goroutine of its own.
-type waiting struct {
-	r    *rig
-	done chan struct{}
-	got  []queue.Delivered
-	err  error
-}
-
-func (r *rig) goTake(ctx context.Context, c queue.Cursor, w queue.Want) *waiting {
-	x := &waiting{r: r, done: make(chan struct{})}
-	go func() {
-		defer close(x.done)
-		x.got, x.err = c.Take(ctx, w)
-		r.note(c, x.got)
-	}()
-	synctest.Wait()
-	return x
-}
-
-func (r *rig) goAppend(ctx context.Context, items, size uint32) *waiting {
-	x := &waiting{r: r, done: make(chan struct{})}
-	go func() {
-		defer close(x.done)
-		_, x.err = r.tryAppend(ctx, items, size, "")
-	}()
-	synctest.Wait()
-	return x
-}
-
-// ended says whether the call returned, once everything that can happen now has happened.
-func (x *waiting) ended() bool {
-	synctest.Wait()
-	select {
-	case <-x.done:
-		return true
-	default:
-		return false
-	}
-}
-
-// waits checks that the call has not returned.
-func (x *waiting) waits() {
-	x.r.Helper()
-	if x.ended() {
-		x.r.Fatalf("returned %s, %v; want to wait", brief(idsOf(x.got)), x.err)
-	}
-}
-
-// returns checks that the call has returned, now.
-func (x *waiting) returns() ([]queue.Delivered, error) {
-	x.r.Helper()
-	if !x.ended() {
-		x.r.Fatal("still waits")
-	}
-	return x.got, x.err
-}
-
-// gives checks that the Take has returned exactly these records, now.
-func (x *waiting) gives(ids ...int) []queue.Delivered {
-	x.r.Helper()
-	got, err := x.returns()
-	if err != nil || !slices.Equal(idsOf(got), ids) {
-		x.r.Fatalf("took %s, %v; want %s", brief(idsOf(got)), err, brief(ids))
-	}
-	return got
-}
-
-// brief shortens long lists of identities.
-func brief(ids []int) string {
-	if len(ids) > 20 {
-		return fmt.Sprintf("%d records, %v … %v", len(ids), ids[:3], ids[len(ids)-3:])
-	}
-	return fmt.Sprint(ids)
-}
-
-// run is the identities first..first+n-1.
-func run(first, n int) []int {
-	ids := make([]int, n)
-	for i := range ids {
-		ids[i] = first + i
-	}
-	return ids
 }
 
 // together joins everything, sameKey what has the same metadata, each as one record per batch.
