@@ -21,7 +21,7 @@ import (
 )
 
 // firstTime is the timestamp of the first item of a sample, in nanoseconds since 1970.
-const firstTime = 1_760_000_000_000_000_000
+const firstTime pcommon.Timestamp = 1_760_000_000_000_000_000
 
 // sample returns a request such as a service sends: one resource, one scope, n items with ordinary attributes.
 func sample(tb testing.TB, s otlp.Signal, n int) []byte {
@@ -61,8 +61,8 @@ func sampleTraces(n int) ptrace.Traces {
 		sp.SetFlags(0x101)
 		sp.SetName("GET /api/v1/orders/{order_id}")
 		sp.SetKind(ptrace.SpanKindServer)
-		sp.SetStartTimestamp(pcommon.Timestamp(firstTime + i*1000))
-		sp.SetEndTimestamp(pcommon.Timestamp(firstTime + i*1000 + 750))
+		sp.SetStartTimestamp(firstTime + pcommon.Timestamp(i*1000))
+		sp.SetEndTimestamp(firstTime + pcommon.Timestamp(i*1000+750))
 		sp.Status().SetCode(ptrace.StatusCodeOk)
 		at := sp.Attributes()
 		at.PutStr("http.request.method", "GET")
@@ -98,7 +98,7 @@ func sampleMetrics(n int) pmetric.Metrics {
 			}
 			dp := sum.DataPoints().AppendEmpty()
 			dp.SetStartTimestamp(firstTime)
-			dp.SetTimestamp(pcommon.Timestamp(firstTime + i))
+			dp.SetTimestamp(firstTime + pcommon.Timestamp(i))
 			dp.SetIntValue(int64(i))
 			dp.Attributes().PutStr("http.request.method", "GET")
 			dp.Attributes().PutStr("http.route", "/api/v1/orders/{order_id}")
@@ -117,8 +117,8 @@ func sampleLogs(n int) plog.Logs {
 	sl.Scope().SetName("orders")
 	for i := range n {
 		lr := sl.LogRecords().AppendEmpty()
-		lr.SetTimestamp(pcommon.Timestamp(firstTime + i))
-		lr.SetObservedTimestamp(pcommon.Timestamp(firstTime + i + 5))
+		lr.SetTimestamp(firstTime + pcommon.Timestamp(i))
+		lr.SetObservedTimestamp(firstTime + pcommon.Timestamp(i+5))
 		lr.SetSeverityNumber(plog.SeverityNumberInfo)
 		lr.SetSeverityText("INFO")
 		lr.Body().SetStr(fmt.Sprintf("order %08d accepted for delivery, three positions, paid by invoice", i))
@@ -162,7 +162,7 @@ func sampleProfiles(n int) pprofile.Profiles {
 		p := sp.Profiles().AppendEmpty()
 		p.SampleType().SetTypeStrindex(1)
 		p.SampleType().SetUnitStrindex(2)
-		p.SetTime(pcommon.Timestamp(firstTime + i))
+		p.SetTime(firstTime + pcommon.Timestamp(i))
 		p.SetProfileID([16]byte{1, byte(i >> 8), byte(i), 15: 3})
 		for range 16 {
 			if i++; i > n {
@@ -171,7 +171,7 @@ func sampleProfiles(n int) pprofile.Profiles {
 			sm := p.Samples().AppendEmpty()
 			sm.SetStackIndex(int32(i % 50))
 			sm.Values().Append(int64(i), 10_000_000)
-			sm.TimestampsUnixNano().Append(uint64(firstTime + i))
+			sm.TimestampsUnixNano().Append(uint64(firstTime) + uint64(i))
 			sm.AttributeIndices().Append(0)
 		}
 	}

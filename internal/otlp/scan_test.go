@@ -4,6 +4,7 @@
 package otlp_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -95,6 +96,78 @@ func TestScanCountsTheItemsOfOrdinaryRequestsInAnyFieldOrder(t *testing.T) {
 		for _, b := range [][]byte{b, back} {
 			if n, err := otlp.Scan(s, b); n != 100 || err != nil {
 				t.Errorf("%s: %d items, %v; want 100", s, n, err)
+			}
+		}
+	}
+}
+
+// counts fails if Scan does not count want items, or counts otherwise than the reference.
+func counts(t *testing.T, s otlp.Signal, want uint32, b []byte) {
+	t.Helper()
+	if n, err := otlp.Scan(s, b); n != want || err != nil {
+		t.Errorf("%s %x: %d items, %v; want %d", s, b, n, err, want)
+	}
+	agree(t, s, b)
+}
+
+func TestTheLastDataOfAMetricReplacesWhatCameBefore(t *testing.T) {
+	data := func(number, points int) []byte {
+		return wrap([]int{number}, bytes.Repeat([]byte{fieldOne, 0}, points))
+	}
+	metric := []int{1, 2, 2}
+	counts(t, otlp.Metrics, 3, wrap(metric, data(5, 3)))
+	counts(t, otlp.Metrics, 2, wrap(metric, append(data(5, 3), data(5, 2)...)))
+	counts(t, otlp.Metrics, 0, wrap(metric, append(data(5, 3), data(11, 0)...)))
+	counts(t, otlp.Metrics, 4, wrap(metric, append(data(9, 1), data(7, 4)...)))
+	counts(t, otlp.Metrics, 5, append(wrap(metric, data(10, 1)), wrap(metric, data(7, 4))...))
+}
+
+// fieldOne is the tag of a length-delimited field 1.
+const fieldOne = 1<<3 | 2
+
+func TestScopeGroupsInTheirOldPlaceCountIfThereAreNoOthers(t *testing.T) {
+	old := wrap([]int{1000}, []byte{2<<3 | 2, 0, 2<<3 | 2, 0})
+	empty := wrap([]int{2}, nil)
+	for _, s := range []otlp.Signal{otlp.Traces, otlp.Logs} {
+		counts(t, s, 2, wrap([]int{1}, old))
+		counts(t, s, 4, wrap([]int{1}, append(old, old...)))
+		counts(t, s, 0, wrap([]int{1}, append(old, empty...)))
+		counts(t, s, 0, wrap([]int{1}, append(empty, old...)))
+		counts(t, s, 2, append(wrap([]int{1}, empty), wrap([]int{1}, old)...))
+	}
+	counts(t, otlp.Profiles, 0, wrap([]int{1}, wrap([]int{1000, 2}, []byte{2<<3 | 2, 0})))
+}
+
+func TestReferencesOfProfilesMustLeadIntoTheStringTable(t *testing.T) {
+	table := wrap([]int{2}, []byte{5<<3 | 2, 0, 5<<3 | 2, 1, 'k'}) // two strings
+	key := func(n byte) []byte { return []byte{3<<3 | 0, n} }
+	text := func(n byte) []byte { return wrap([]int{2}, []byte{8<<3 | 0, n}) }
+	list := wrap([]int{2, 5, 1}, []byte{8<<3 | 0, 7})
+	minus := []byte{3<<3 | 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}
+	for _, c := range []struct {
+		name  string
+		sound bool
+		pair  []byte
+	}{
+		{"a key", true, key(1)},
+		{"a key beyond the table", false, key(2)},
+		{"a negative key", false, minus},
+		{"a key given twice", false, append(key(1), wrap([]int{1}, []byte("k"))...)},
+		{"a key given twice, then emptied", true, append(key(1), append(wrap([]int{1}, []byte("k")), fieldOne, 0)...)},
+		{"a string", true, text(0)},
+		{"a string beyond the table", false, text(2)},
+		{"a string beyond the table, then another value", true, append(text(2), text(1)...)},
+		{"a string beyond the table in a list", false, list},
+		{"a list with such, then another value", true, append(list, text(1)...)},
+		{"a list with such, then no value", false, append(list, wrap([]int{2}, nil)...)},
+	} {
+		for _, path := range [][]int{{1, 1, 1}, {1, 2, 1, 3}} {
+			pair := wrap(path, c.pair)
+			for _, b := range [][]byte{append(pair, table...), append(table[:len(table):len(table)], pair...)} {
+				if _, err := otlp.Scan(otlp.Profiles, b); (err == nil) != c.sound {
+					t.Errorf("%s: %v", c.name, err)
+				}
+				agree(t, otlp.Profiles, b)
 			}
 		}
 	}

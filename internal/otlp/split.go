@@ -88,7 +88,7 @@ type run struct{ start, end int }
 func (sp *splitter) container(level int, number uint, at, start, end int) error {
 	c := &sp.path[level]
 	*c = container{number: number, around: c.around[:0], op: -1}
-	child, only, err := sp.sort(c, level, start, end)
+	child, only, err := sp.survey(c, level, start, end)
 	if err != nil {
 		return err
 	}
@@ -135,9 +135,9 @@ func (sp *splitter) child(level int, number uint, at, start, end int) error {
 	return nil
 }
 
-// sort finds what stands around the children of c, the message b[start:end] on the given level, and the children's tag,
+// survey finds what stands around the children of c, the message b[start:end] on the given level, and the children's tag,
 // 0 if there are none. If only one of them counts, only is where it starts, otherwise it is -1.
-func (sp *splitter) sort(c *container, level, start, end int) (child uint, only int, err error) {
+func (sp *splitter) survey(c *container, level, start, end int) (child uint, only int, err error) {
 	only = -1
 	for i := start; i < end; {
 		at := i

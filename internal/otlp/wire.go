@@ -74,6 +74,9 @@ func extent(b []byte, i int) (start, end int) {
 	return start, start + n
 }
 
+// maxNumber stands for all higher field numbers, too, none of which is known: so a tag fits into 32 bits.
+const maxNumber = 1 << 28
+
 // longTag reads a tag of more than one byte at i. The field number is the low 32 bits of what remains above the wire
 // type, as in the reference decoder.
 func longTag(b []byte, i int) (tag uint, next int) {
@@ -85,7 +88,7 @@ func longTag(b []byte, i int) (tag uint, next int) {
 	if number <= 0 {
 		return 0, badField
 	}
-	return uint(number)<<3 | uint(v&7), i
+	return uint(min(number, maxNumber))<<3 | uint(v&7), i
 }
 
 // fixed steps over n bytes at i.
