@@ -9,24 +9,42 @@
 package admission
 
 import (
+	"context"
 	"errors"
+	"runtime"
 	"sync/atomic"
+	"time"
 )
 
 // MinLimit is the smallest budget a gate is made with, in bytes (faults, part C).
 const MinLimit = 32 << 20
 
-// ErrExhausted refuses a request because the budget is spent.
-var ErrExhausted = errors.New("admission budget exhausted")
+// smallRequest is what a grant may hold and still draw on the reserve: an eighth of the budget that large requests
+// leave to small ones, so that a few huge bodies do not shut out everybody else.
+const smallRequest = 1 << 20
 
-// Gate is a budget of bytes. Its methods may be called from any goroutine.
+// maxDecoderWait is how long a request waits for a decoder before it is refused like one that found no memory.
+const maxDecoderWait = 5 * time.Second
+
+// Why a gate refuses.
+var (
+	// ErrExhausted: the budget is spent.
+	ErrExhausted = errors.New("admission budget exhausted")
+	// ErrNoDecoder: all decoders were busy for too long.
+	ErrNoDecoder = errors.New("all decoders are busy")
+)
+
+// Gate is a budget of bytes, and of decoders. Its methods may be called from any goroutine.
 type Gate struct {
-	limit int64
-	used  atomic.Int64
+	limit    int64
+	used     atomic.Int64
+	decoders chan struct{} // a place per decoder that may run; full = wait
 }
 
-// New returns a gate of at least MinLimit bytes.
-func New(limit int64) *Gate { return &Gate{limit: max(limit, MinLimit)} }
+// New returns a gate of at least MinLimit bytes and 2 x GOMAXPROCS decoders.
+func New(limit int64) *Gate {
+	return &Gate{limit: max(limit, MinLimit), decoders: make(chan struct{}, 2*runtime.GOMAXPROCS(0))}
+}
 
 // Limit and Used are in bytes.
 func (g *Gate) Limit() int64 { return g.limit }
@@ -43,9 +61,10 @@ func (g *Gate) Admit(n int64) (*Grant, error) {
 }
 
 func (g *Gate) take(n int64) bool {
+	limit := g.limitFor(n)
 	for {
 		used := g.used.Load()
-		if used > 0 && used+n > g.limit {
+		if used > 0 && used+n > limit {
 			return false
 		}
 		if g.used.CompareAndSwap(used, used+n) {
@@ -53,6 +72,37 @@ func (g *Gate) take(n int64) bool {
 		}
 	}
 }
+
+// limitFor is the use up to which a grant that comes to n bytes may be given.
+func (g *Gate) limitFor(n int64) int64 {
+	if n > smallRequest {
+		return g.limit - g.limit/8
+	}
+	return g.limit
+}
+
+// AcquireDecoder waits for the right to run a decoder, a few seconds at most; nil obliges to ReleaseDecoder. It
+// returns ErrNoDecoder, or ctx's error. Who waits should hold compressed bytes only.
+func (g *Gate) AcquireDecoder(ctx context.Context) error {
+	select {
+	case g.decoders <- struct{}{}:
+		return nil
+	default:
+	}
+	patience := time.NewTimer(maxDecoderWait)
+	defer patience.Stop()
+	select {
+	case g.decoders <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-patience.C:
+		return ErrNoDecoder
+	}
+}
+
+// ReleaseDecoder ends what AcquireDecoder began.
+func (g *Gate) ReleaseDecoder() { <-g.decoders }
 
 // Grant is one request's share. It belongs to the goroutine that serves the request.
 type Grant struct {
@@ -67,9 +117,10 @@ func (a *Grant) Grow(n int64) error {
 		return nil
 	}
 	g := a.gate
+	limit := g.limitFor(a.bytes + n)
 	for {
 		used := g.used.Load()
-		if used > a.bytes && used+n > g.limit {
+		if used > a.bytes && used+n > limit {
 			return ErrExhausted
 		}
 		if g.used.CompareAndSwap(used, used+n) {

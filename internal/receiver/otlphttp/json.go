@@ -1,0 +1,125 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package otlphttp
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
+	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
+	"go.opentelemetry.io/collector/pdata/pprofile/pprofileotlp"
+	"go.opentelemetry.io/collector/pdata/ptrace/ptraceotlp"
+
+	"github.com/holdfast-telemetry/holdfast/internal/otlp"
+	"github.com/holdfast-telemetry/holdfast/internal/receiver"
+	"github.com/holdfast-telemetry/holdfast/internal/receiver/door"
+)
+
+// maxJSONDepth is how deep arrays and objects may be nested (faults, part C).
+const maxJSONDepth = 100
+
+// message is an export request of pdata.
+type message interface {
+	UnmarshalJSON([]byte) error
+	MarshalProto() ([]byte, error)
+}
+
+// translators turn JSON requests into wire bytes. This is the one place of the doors that decodes.
+var translators = map[otlp.Signal]door.Translator{
+	otlp.Traces:   translator(otlp.Traces, func() message { return ptraceotlp.NewExportRequest() }),
+	otlp.Metrics:  translator(otlp.Metrics, func() message { return pmetricotlp.NewExportRequest() }),
+	otlp.Logs:     translator(otlp.Logs, func() message { return plogotlp.NewExportRequest() }),
+	otlp.Profiles: translator(otlp.Profiles, func() message { return pprofileotlp.NewExportRequest() }),
+}
+
+func translator(s otlp.Signal, empty func() message) door.Translator {
+	return func(text []byte) (wire []byte, err error) {
+		if err := checkJSON(text); err != nil {
+			return nil, err
+		}
+		defer func() {
+			if r := recover(); r != nil {
+				wire, err = nil, noRequest(s, text)
+			}
+		}()
+		m := empty()
+		if err := m.UnmarshalJSON(text); err != nil {
+			return nil, noRequest(s, text)
+		}
+		if wire, err = m.MarshalProto(); err != nil {
+			return nil, noRequest(s, text)
+		}
+		return wire, nil
+	}
+}
+
+// noRequest explains text that the reader refused. The reader's own words quote what it read, so they are not passed
+// on; a syntax error is found again to name its place.
+func noRequest(s otlp.Signal, text []byte) *receiver.Refusal {
+	var syntax *json.SyntaxError
+	if err := json.Unmarshal(text, &struct{}{}); errors.As(err, &syntax) {
+		return badJSON(int(syntax.Offset), "syntax error")
+	}
+	return door.Malformed(fmt.Sprintf("json: the text is no export request of %s", s))
+}
+
+func badJSON(at int, cause string) *receiver.Refusal {
+	return door.Malformed(fmt.Sprintf("json at byte %d: %s", at, cause))
+}
+
+// checkJSON looks at nesting, and at what comes after the end, before anything that recurses or stops early reads
+// the text. Everything else is left to the reader.
+func checkJSON(text []byte) error {
+	depth, inString := 0, false
+	for i := 0; i < len(text); i++ {
+		c := text[i]
+		if inString {
+			switch c {
+			case '\\':
+				i++
+			case '"':
+				inString = false
+			}
+			continue
+		}
+		switch c {
+		case '"':
+			inString = true
+		case '{', '[':
+			if depth++; depth > maxJSONDepth {
+				return &receiver.Refusal{
+					Code: receiver.Malformed, Reason: receiver.ReasonDepth,
+					Text: fmt.Sprintf("json at byte %d: nested deeper than %d", i, maxJSONDepth),
+				}
+			}
+		case '}', ']':
+			if depth--; depth < 0 {
+				return badJSON(i, "unexpected end of an object or array")
+			}
+			if depth == 0 {
+				return checkEnd(text, i+1)
+			}
+		case ' ', '\t', '\r', '\n':
+		default:
+			if depth == 0 {
+				return badJSON(i, "an object is expected")
+			}
+		}
+	}
+	return badJSON(len(text), "truncated")
+}
+
+// checkEnd says whether only white space follows.
+func checkEnd(text []byte, at int) error {
+	for ; at < len(text); at++ {
+		switch text[at] {
+		case ' ', '\t', '\r', '\n':
+		default:
+			return badJSON(at, "bytes after the end")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,142 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package otlphttp is the HTTP door: OTLP requests in, protobuf or JSON.
+//
+// It serves one path per signal. Connections, HTTP/1.1 and HTTP/2 are net/http's; admission, the reading of bodies,
+// their compression and the answers are made here. It promises the answers of compat, section 10, and the limits of
+// faults, part C. It knows no queue: what it read goes through the door's lanes to a sink.
+package otlphttp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/extension/extensionauth"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/holdfast-telemetry/holdfast/internal/compression"
+	"github.com/holdfast-telemetry/holdfast/internal/otlp"
+	"github.com/holdfast-telemetry/holdfast/internal/receiver/door"
+)
+
+// Limits of the door that no configuration key changes (faults, part C).
+const (
+	maxHeaderBytes   = 16 << 10
+	maxHeaderEntries = 100
+	maxStreams       = 256
+	streamWindow     = 256 << 10
+	connectionWindow = 1 << 20
+	pingAfter        = time.Minute
+	pingTimeout      = 20 * time.Second
+	// cutGrace is how long requests that were cut at the end of Stop have to write their answer.
+	cutGrace = 250 * time.Millisecond
+)
+
+// Server is one HTTP door.
+type Server struct {
+	cfg    Config
+	door   *door.Door
+	lanes  map[string]*door.Lane // by path
+	codecs map[compression.Codec]bool
+	pace   pace
+
+	server   *http.Server
+	auth     extensionauth.Server // nil = none
+	stopping atomic.Bool
+	reading  bodies
+	done     sync.WaitGroup
+	address  net.Addr
+}
+
+// New returns a door that is closed; its counters exist.
+func New(d *door.Door, cfg Config) *Server {
+	s := &Server{
+		cfg: cfg, door: d, lanes: map[string]*door.Lane{}, codecs: map[compression.Codec]bool{},
+		pace: pace{total: cfg.ServerConfig.ReadTimeout, start: slowStart, rate: minRate},
+	}
+	paths := map[otlp.Signal]string{
+		otlp.Traces: cfg.TracesURLPath, otlp.Metrics: cfg.MetricsURLPath, otlp.Logs: cfg.LogsURLPath,
+		otlp.Profiles: profilesURLPath,
+	}
+	for _, l := range d.Lanes(door.HTTP, d.MaxRequest(cfg.ServerConfig.MaxRequestBodySize)) {
+		path, _ := cleanPath(paths[l.Signal]) // validated
+		s.lanes[path] = l
+	}
+	algorithms := cfg.ServerConfig.CompressionAlgorithms
+	if algorithms == nil {
+		algorithms = []string{"", "gzip", "zstd", "snappy", "zlib"}
+	}
+	for _, name := range algorithms {
+		if c, ok := compression.Parse(name); ok {
+			s.codecs[c] = true
+		}
+	}
+	return s
+}
+
+// Start binds and serves. ctx bounds the start only.
+func (s *Server) Start(ctx context.Context, host component.Host) error {
+	handler, err := s.handler(ctx, host)
+	if err != nil {
+		return fmt.Errorf("http: %w", err)
+	}
+	cfg := &s.cfg.ServerConfig
+	errorLog, err := zap.NewStdLogAt(s.door.Log(), zapcore.DebugLevel) // broken handshakes and the like
+	if err != nil {
+		return fmt.Errorf("http: %w", err)
+	}
+	keepAlive, idle := cfg.KeepAlivesEnabled, cfg.IdleTimeout
+	if k := cfg.Keepalive.Get(); k != nil {
+		keepAlive, idle = true, k.IdleTimeout
+	}
+	s.server = &http.Server{
+		Handler: handler, ReadTimeout: cfg.ReadTimeout, ReadHeaderTimeout: cfg.ReadHeaderTimeout,
+		WriteTimeout: cfg.WriteTimeout, IdleTimeout: idle, MaxHeaderBytes: maxHeaderBytes, ErrorLog: errorLog,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: maxStreams, MaxReceiveBufferPerStream: streamWindow,
+			MaxReceiveBufferPerConnection: connectionWindow, SendPingTimeout: pingAfter, PingTimeout: pingTimeout,
+		},
+	}
+	s.server.SetKeepAlivesEnabled(keepAlive)
+	ln, err := s.door.Listen(ctx, string(cfg.NetAddr.Transport), cfg.NetAddr.Endpoint)
+	if err != nil {
+		return fmt.Errorf("http: %w", err)
+	}
+	s.address = ln.Addr()
+	s.done.Go(func() {
+		if err := s.server.Serve(ln); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			s.door.Log().Error("Serving OTLP over HTTP ended", zap.Error(err))
+		}
+	})
+	s.door.Listening(ln, cfg.TLS.HasValue(), s.auth != nil)
+	return nil
+}
+
+// Address is where the door listens, nil before Start.
+func (s *Server) Address() net.Addr { return s.address }
+
+// Stop refuses new requests, lets running ones end until ctx does, answers those whose body is still being read, and
+// cuts the rest.
+func (s *Server) Stop(ctx context.Context) error {
+	if s.server == nil || s.stopping.Swap(true) {
+		return nil
+	}
+	if err := s.server.Shutdown(ctx); err != nil {
+		s.reading.cut()
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutGrace)
+		s.server.Shutdown(grace)
+		cancel()
+		s.server.Close()
+	}
+	s.done.Wait()
+	return nil
+}

@@ -1,0 +1,90 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package otlpreceiver is the component otlp: its configuration, and the gRPC and HTTP doors it opens together.
+//
+// It promises that after Start every configured listener is open or none is. It knows nothing of requests.
+package otlpreceiver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"go.opentelemetry.io/collector/component"
+
+	"github.com/holdfast-telemetry/holdfast/internal/receiver"
+	"github.com/holdfast-telemetry/holdfast/internal/receiver/door"
+	"github.com/holdfast-telemetry/holdfast/internal/receiver/otlpgrpc"
+	"github.com/holdfast-telemetry/holdfast/internal/receiver/otlphttp"
+)
+
+// Factory makes otlp receivers that open their own listeners.
+func Factory() receiver.Factory { return FactoryWith(nil) }
+
+// FactoryWith makes otlp receivers whose listeners come from listen, so that a reload can hand open ones over; nil =
+// the network.
+func FactoryWith(listen door.ListenFunc) receiver.Factory {
+	return receiver.Factory{
+		Type: "otlp", Default: Default,
+		New: func(set receiver.Settings, cfg any) (receiver.Receiver, error) {
+			c, ok := cfg.(*Config)
+			if !ok {
+				return nil, fmt.Errorf("otlp: configuration is a %T", cfg)
+			}
+			return New(set, c, listen), nil
+		},
+	}
+}
+
+// Receiver is one otlp receiver.
+type Receiver struct {
+	GRPC *otlpgrpc.Server // nil = not configured
+	HTTP *otlphttp.Server // nil = not configured
+}
+
+// New returns a receiver that is closed; its counters exist. cfg is copied as far as it is changed. listen = nil:
+// the network.
+func New(set receiver.Settings, cfg *Config, listen door.ListenFunc) *Receiver {
+	d := door.New(set, listen)
+	r := &Receiver{}
+	if grpc := cfg.Protocols.GRPC.Get(); grpc != nil {
+		r.GRPC = otlpgrpc.New(d, *grpc)
+	}
+	if http := cfg.Protocols.HTTP.Get(); http != nil {
+		r.HTTP = otlphttp.New(d, *http)
+	}
+	return r
+}
+
+// Start implements receiver.Receiver.
+func (r *Receiver) Start(ctx context.Context, host component.Host) error {
+	if r.GRPC != nil {
+		if err := r.GRPC.Start(ctx, host); err != nil {
+			return err
+		}
+	}
+	if r.HTTP != nil {
+		if err := r.HTTP.Start(ctx, host); err != nil {
+			return errors.Join(err, r.Stop(ctx))
+		}
+	}
+	return nil
+}
+
+// Stop implements receiver.Receiver. Both doors close at the same time.
+func (r *Receiver) Stop(ctx context.Context) error {
+	var both sync.WaitGroup
+	var grpcErr, httpErr error
+	if r.GRPC != nil {
+		both.Go(func() { grpcErr = r.GRPC.Stop(ctx) })
+	}
+	if r.HTTP != nil {
+		both.Go(func() { httpErr = r.HTTP.Stop(ctx) })
+	}
+	both.Wait()
+	return errors.Join(grpcErr, httpErr)
+}
+
+var _ receiver.Receiver = (*Receiver)(nil)
