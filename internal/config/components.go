@@ -1,0 +1,156 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/confmap"
+)
+
+// decodeComponents turns the five sections into typed values.
+func (l *loader) decodeComponents() {
+	for _, kind := range Kinds {
+		l.cfg.Components[kind] = map[string]*Component{}
+		section := l.section(kind)
+		for _, id := range sortedKeys(section) {
+			l.decodeComponent(kind, id, section[id])
+		}
+	}
+	l.checkAliases()
+}
+
+func (l *loader) decodeComponent(kind Kind, id string, value any) {
+	path := string(kind) + separator + id
+	var parsed component.ID
+	if err := parsed.UnmarshalText([]byte(id)); err != nil {
+		l.fail(path, "type, or type/name", "not a component ID: %v", err)
+		return
+	}
+	typ, name := typeAndName(id)
+	t := l.types[kind][typ]
+	if t == nil {
+		text, hintText := l.types.unknown(kind, typ)
+		l.add(Error, path, text, hintText)
+		return
+	}
+	if _, ok := value.(map[string]any); !ok && value != nil {
+		l.fail(path, "", "expected a mapping, got %s", describe(value))
+		return
+	}
+	cfg := t.Default()
+	l.decode(path, value, cfg)
+	l.cfg.Components[kind][id] = &Component{
+		Kind: kind, ID: id, Type: t.Name, Name: name, Config: cfg, Position: l.docs.defined(path),
+	}
+}
+
+// decode fills into, a pointer, from the tree at path, and reports what does not fit.
+func (l *loader) decode(path string, value, into any) {
+	sub, err := l.conf.Sub(path)
+	if err != nil {
+		l.fail(path, "", "%v", err)
+		return
+	}
+	unknown := unknownKeys(reflect.TypeOf(into), value, nil)
+	var meant []string
+	for _, u := range unknown {
+		key := strings.Join(u.path, separator)
+		l.fail(path+separator+key, u.hint, "unknown key %q", u.path[len(u.path)-1])
+		sub.Delete(key)
+		if u.near != "" {
+			meant = append(meant, "`"+u.near+"`")
+		}
+	}
+	if value == nil {
+		sub = confmap.New() // the Collector's: a key without a value takes the defaults
+	}
+	if err := sub.Unmarshal(into); err != nil {
+		for _, m := range misfits(err, "") {
+			if len(unknown) > 0 && strings.HasPrefix(m.text, "has invalid keys") {
+				continue // in a list, where keys cannot be taken out; reported above
+			}
+			l.fail(join(path, m.path), "", "%s", prefix(m.path, m.text))
+		}
+		return
+	}
+	l.validate(path, into, meant)
+}
+
+// validate reports what the values' own checks say, except about keys that were only misspelt.
+func (l *loader) validate(path string, cfg any, meant []string) {
+	for _, text := range reasons(confmap.Validate(cfg)) {
+		if slices.ContainsFunc(meant, func(key string) bool { return strings.Contains(text, key) }) {
+			continue
+		}
+		key, plain := l.locate(path, text)
+		l.add(Error, join(path, key), plain, "")
+	}
+}
+
+// reasons parts joined errors into lines.
+func reasons(err error) []string {
+	if err == nil {
+		return nil
+	}
+	if many, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // every step is looked at by itself
+		var all []string
+		for _, e := range many.Unwrap() {
+			all = append(all, reasons(e)...)
+		}
+		return all
+	}
+	var lines []string
+	for line := range strings.Lines(err.Error()) {
+		lines = append(lines, strings.TrimRight(line, "\n"))
+	}
+	return lines
+}
+
+// locate finds the key an error is about: confmap puts the path in front, `sending_queue::batch: …`, and validators
+// put keys in backticks.
+func (l *loader) locate(path, text string) (key, plain string) {
+	if at, rest, ok := strings.Cut(text, ": "); ok && !strings.ContainsAny(at, " `") {
+		key, plain = strings.Trim(strings.ReplaceAll(at, separator+separator, separator), ":"), at+": "+rest
+	} else {
+		plain = text
+	}
+	if _, quoted, ok := strings.Cut(plain, "`"); ok {
+		if k, _, ok := strings.Cut(quoted, "`"); ok {
+			if full := join(key, k); l.docs.written(join(path, full)) {
+				return full, plain
+			}
+		}
+	}
+	return key, plain
+}
+
+func prefix(key, text string) string {
+	if key == "" {
+		return text
+	}
+	return "`" + key + "`: " + text
+}
+
+// checkAliases refuses two IDs that are one component: otlp/x and otlp_grpc/x.
+func (l *loader) checkAliases() {
+	for _, kind := range Kinds {
+		seen := map[string]string{}
+		for _, id := range sortedKeys(l.section(kind)) {
+			c := l.cfg.Components[kind][id]
+			if c == nil {
+				continue
+			}
+			if other, ok := seen[c.Canonical()]; ok {
+				l.fail(string(kind)+separator+id, "two spellings of one type; rename one",
+					"%s and %s are the same component", other, id)
+				continue
+			}
+			seen[c.Canonical()] = id
+		}
+	}
+}

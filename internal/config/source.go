@@ -1,0 +1,136 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"strings"
+
+	"go.opentelemetry.io/collector/confmap"
+	"go.opentelemetry.io/collector/confmap/provider/envprovider"
+	"go.opentelemetry.io/collector/confmap/provider/yamlprovider"
+	"go.uber.org/zap"
+)
+
+// stdinURI is standard input.
+const stdinURI = "-"
+
+var (
+	schemeOf    = regexp.MustCompile(`(?s)^([A-Za-z][A-Za-z0-9+.-]+):(.*)$`)
+	driveLetter = regexp.MustCompile(`^[A-Za-z]:`)
+)
+
+// providers are the five schemes. File and HTTP are read with bounds (provider.go).
+func providers() map[string]confmap.Provider {
+	all := map[string]confmap.Provider{}
+	for _, f := range []confmap.ProviderFactory{envprovider.NewFactory(), yamlprovider.NewFactory()} {
+		p := f.Create(confmap.ProviderSettings{Logger: zap.NewNop()})
+		all[p.Scheme()] = p
+	}
+	for _, p := range []confmap.Provider{fileProvider{}, httpProvider{"http"}, httpProvider{"https"}} {
+		all[p.Scheme()] = p
+	}
+	return all
+}
+
+// read fetches every URI and returns them as documents, not yet parsed, with the sources and the hash (reload, 1).
+func read(ctx context.Context, opts *Options) (documents, []Source, string, error) {
+	if len(opts.URIs) == 0 {
+		return nil, nil, "", errors.New("no configuration: at least one URI is needed")
+	}
+	schemes := providers()
+	var docs documents
+	var sources []Source
+	total := 0
+	for _, uri := range opts.URIs {
+		d, err := fetch(ctx, schemes, uri, opts.Stdin)
+		if err != nil {
+			return nil, nil, "", fmt.Errorf("read configuration: %w", err)
+		}
+		if total += len(d.text); total > maxTotalBytes {
+			return nil, nil, "", fmt.Errorf("read configuration: more than %d MiB in all", maxTotalBytes>>20)
+		}
+		docs = append(docs, d)
+		sum := sha256.Sum256([]byte(d.text))
+		sources = append(sources, Source{URI: uri, SHA256: hex.EncodeToString(sum[:])})
+	}
+	return docs, sources, hash(sources), nil
+}
+
+func hash(sources []Source) string {
+	if len(sources) == 1 {
+		return sources[0].SHA256
+	}
+	h := sha256.New()
+	for _, s := range sources {
+		fmt.Fprintf(h, "%s\x00%s\n", s.URI, s.SHA256)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+func fetch(ctx context.Context, schemes map[string]confmap.Provider, uri string, stdin io.Reader) (*document, error) {
+	if uri == stdinURI {
+		if stdin == nil {
+			return nil, errors.New("standard input is not there")
+		}
+		text, err := readBounded(stdin)
+		if err != nil {
+			return nil, fmt.Errorf("standard input: %w", err)
+		}
+		return &document{uri: uri, name: "stdin", text: text}, nil
+	}
+	scheme, full, name := "file", "file:"+uri, uri
+	if m := schemeOf.FindStringSubmatch(uri); m != nil && !driveLetter.MatchString(uri) {
+		scheme, full = m[1], uri
+		if scheme == "file" {
+			name = m[2]
+		}
+	}
+	p, ok := schemes[scheme]
+	if !ok {
+		return nil, fmt.Errorf("%q: unknown scheme %q (%s)", uri, scheme, hint(scheme, keys(schemes), "schemes"))
+	}
+	r, err := p.Retrieve(ctx, full, func(*confmap.ChangeEvent) {})
+	if err != nil {
+		return nil, err
+	}
+	text, err := r.AsString()
+	if err != nil {
+		return nil, fmt.Errorf("%q is not a document: %w", uri, err)
+	}
+	if len(text) > maxSourceBytes {
+		return nil, fmt.Errorf("%q is larger than %d MiB", uri, maxSourceBytes>>20)
+	}
+	return &document{uri: uri, name: name, text: text}, nil
+}
+
+// setDocument is one --set key=value: dots or :: part the keys, the value is YAML.
+func setDocument(set string) (*document, error) {
+	key, value, ok := strings.Cut(set, "=")
+	key = strings.TrimSpace(key)
+	if !ok || key == "" {
+		return nil, fmt.Errorf("--set %q: expected key=value", set)
+	}
+	if !strings.Contains(key, separator) {
+		key = strings.ReplaceAll(key, ".", separator)
+	}
+	return &document{uri: "--set", name: "--set " + strings.ReplaceAll(key, separator, "."),
+		text: quoteKey(key) + ": " + strings.TrimSpace(value)}, nil
+}
+
+func quoteKey(key string) string { return "'" + strings.ReplaceAll(key, "'", "''") + "'" }
+
+func keys[V any](m map[string]V) []string {
+	var out []string
+	for k := range m {
+		out = append(out, k)
+	}
+	return out
+}
