@@ -30,6 +30,7 @@ type source struct {
 	path    string // relative to the repository, slashes
 	dir     string
 	test    bool // *_test.go
+	helper  bool // in a package for tests of other packages, NAMEtest
 	leaf    bool // belongs to a module of its own, beside the product
 	text    string
 	file    *ast.File
@@ -59,7 +60,8 @@ func (t *tree) add(name, text string) error {
 	if err != nil {
 		return err
 	}
-	s := &source{path: name, dir: path.Dir(name), test: strings.HasSuffix(name, "_test.go"), text: text, file: f}
+	s := &source{path: name, dir: path.Dir(name), text: text, file: f}
+	s.test, s.helper = strings.HasSuffix(name, "_test.go"), strings.HasSuffix(s.dir, "test")
 	for _, i := range f.Imports {
 		s.imports = append(s.imports, strings.Trim(i.Path.Value, `"`))
 	}
@@ -67,11 +69,11 @@ func (t *tree) add(name, text string) error {
 	return nil
 }
 
-// product are the files of the root module that are not tests.
+// product are the files of the root module that end up in the binary.
 func (t *tree) product() []*source {
 	var out []*source
 	for _, f := range t.files {
-		if !f.leaf && !f.test {
+		if !f.leaf && !f.test && !f.helper {
 			out = append(out, f)
 		}
 	}

@@ -24,6 +24,8 @@ func TestNoRuleNamesARoomThatIsGone(t *testing.T) {
 	report(t, staleRules(tr, importRules, planned, string(goMod)))
 }
 
+func TestNoProductFileImportsTestHelpers(t *testing.T) { report(t, helperImports(load(t))) }
+
 func TestNoCallIsForbiddenByTheRules(t *testing.T) { report(t, brokenCalls(load(t), callRules)) }
 
 func TestNoTestSleepsOutsideVirtualTime(t *testing.T) { report(t, sleeps(load(t))) }
@@ -63,7 +65,7 @@ func brokenImports(t *tree, rules []importRule) []string {
 	var out []string
 	for _, r := range rules {
 		for _, f := range t.files {
-			if f.leaf || f.test && !r.tests || !inScope(r.of, r.except, f.dir) {
+			if f.leaf || (f.test || f.helper) && !r.tests || !inScope(r.of, r.except, f.dir) {
 				continue
 			}
 			for _, imp := range f.imports {
@@ -88,6 +90,24 @@ func refused(r importRule, dir, imp string) string {
 		return ""
 	}
 	return "only " + strings.Join(r.only, ", ") + " may be imported"
+}
+
+func helperImports(t *tree) []string {
+	helpers := map[string]bool{}
+	for _, f := range t.files {
+		if f.helper && !f.test {
+			helpers[f.dir] = true
+		}
+	}
+	var out []string
+	for _, f := range t.product() {
+		for _, imp := range f.imports {
+			if helpers[room(imp)] || imp == "testing" || strings.HasPrefix(imp, "testing/") {
+				out = append(out, fmt.Sprintf("%s imports %s, which is for tests", f.path, imp))
+			}
+		}
+	}
+	return out
 }
 
 // staleRules finds patterns that match nothing any more, and planned rooms that have been built.
@@ -169,7 +189,7 @@ func brokenCalls(t *tree, rules []callRule) []string {
 	var out []string
 	for _, f := range t.files {
 		for _, r := range rules {
-			if f.test || f.leaf || !inScope(r.of, r.except, f.dir) {
+			if f.test || f.helper || f.leaf || !inScope(r.of, r.except, f.dir) {
 				continue
 			}
 			selectors(f, f.file, func(importPath, name string, pos ast.Node) {
@@ -183,11 +203,20 @@ func brokenCalls(t *tree, rules []callRule) []string {
 }
 
 // sleeps finds time.Sleep in tests where it takes real time. A sleep is virtual inside a call of synctest.Test, and in
-// a function that calls synctest.Wait, which panics outside a bubble.
+// a function that calls synctest.Wait, which panics outside a bubble. A package of test helpers that opens bubbles runs
+// its steps in them.
 func sleeps(t *tree) []string {
 	var out []string
+	bubbling := map[string]bool{}
 	for _, f := range t.files {
-		if !f.test {
+		selectors(f, f.file, func(importPath, name string, _ ast.Node) {
+			if f.helper && !f.test && importPath == "testing/synctest" && name == "Test" {
+				bubbling[f.dir] = true
+			}
+		})
+	}
+	for _, f := range t.files {
+		if !f.test && !f.helper || !f.test && bubbling[f.dir] {
 			continue
 		}
 		for _, d := range f.file.Decls {

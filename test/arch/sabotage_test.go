@@ -49,6 +49,16 @@ func TestAForbiddenImportIsFound(t *testing.T) {
 		"internal/receiver/otlpgrpc/x.go imports", "internal/pipeline/x.go imports", "internal/cli/x.go imports go.yaml.in")
 }
 
+func TestATestHelperInTheProductIsFound(t *testing.T) {
+	tr := forge(t,
+		"internal/queue/queuetest/q.go", "package queuetest\nimport \"testing\"",
+		"internal/pipeline/x.go", "package pipeline\nimport \""+module+"/internal/queue/queuetest\"",
+		"internal/pipeline/y.go", "package pipeline\nimport \"testing/synctest\"",
+		"internal/pipeline/x_test.go", "package pipeline\nimport \""+module+"/internal/queue/queuetest\"",
+	)
+	found(t, helperImports(tr), "x.go imports", "y.go imports testing/synctest")
+}
+
 func TestARenamedRoomIsFound(t *testing.T) {
 	tr := forge(t, "internal/vault/x.go", "package vault", "internal/soon/x.go", "package soon")
 	rules := []importRule{
@@ -79,8 +89,11 @@ func TestBoth() {
 	clock.Sleep(1)
 }
 func after() { clock.Sleep(1); synctest.Wait() }
-`, "internal/x/x.go", "package x\nimport \"time\"\nfunc f() { time.Sleep(1) }")
-	found(t, sleeps(tr), "x_test.go:3:19", "x_test.go:7:2")
+`, "internal/x/x.go", "package x\nimport \"time\"\nfunc f() { time.Sleep(1) }",
+		"internal/x/realtest/r.go", "package realtest\nimport \"time\"\nfunc f() { time.Sleep(1) }",
+		"internal/x/bubbletest/b.go", "package bubbletest\nimport (\"time\"; \"testing/synctest\")\n"+
+			"func f() { synctest.Test(nil, nil) }\nfunc g() { time.Sleep(1) }")
+	found(t, sleeps(tr), "x_test.go:3:19", "x_test.go:7:2", "r.go:3:12")
 }
 
 func TestAMissingHeaderOrDocIsFound(t *testing.T) {
