@@ -10,8 +10,8 @@ GO       ?= go
 TAGS     := grpcnotrace
 VERSION  ?= 0.1.0-dev
 LDFLAGS  := -s -w
-# Real processes are played separately (make e2e); everything else is a unit.
-PACKAGES  = $$($(GO) list -tags $(TAGS) ./... | grep -v '/test/e2e')
+# Real processes (make e2e) and the rules of the house (make docs) run by themselves; everything else is a unit.
+PACKAGES  = $$($(GO) list -tags $(TAGS) ./... | grep -vE '/test/(e2e|arch)(/|$$)')
 LEAVES   := $(patsubst %/go.mod,%,$(filter-out tools/go.mod,$(wildcard */go.mod test/*/go.mod)))
 STATIC   := $(GO) tool -modfile=tools/go.mod staticcheck -tags $(TAGS)
 # The race detector needs a C compiler; where there is none the tests run without it, and say so.
@@ -73,7 +73,7 @@ e2e: build ## real processes, judged by the ledger
 
 .PHONY: bench
 bench: build ## side by side with the reference collector; BENCH=-quick for a first look (docs/benchmarks.md)
-	$(GO) run -C bench . $(BENCH)
+	$(GO) -C bench run . -holdfast ../bin/holdfast $(BENCH)
 
 .PHONY: leaves
 leaves: ## vet and test the modules beside the product (bench, test clients)

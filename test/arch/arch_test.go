@@ -8,6 +8,7 @@
 package arch
 
 import (
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -17,6 +18,7 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -94,8 +96,17 @@ func skipDir(name string) bool {
 	return name != "." && (strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") || name == "testdata")
 }
 
+// load reads the repository, once for all tests; nobody changes what it returns.
 func load(t *testing.T) *tree {
 	t.Helper()
+	out, err := loaded()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+var loaded = sync.OnceValues(func() (*tree, error) {
 	out := &tree{fset: token.NewFileSet()}
 	var leaves []string
 	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
@@ -119,7 +130,7 @@ func load(t *testing.T) *tree {
 		return nil
 	})
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	for _, f := range out.files {
 		for _, l := range leaves {
@@ -127,10 +138,10 @@ func load(t *testing.T) *tree {
 		}
 	}
 	if len(out.files) < 10 {
-		t.Fatalf("only %d Go files found below %s: not the repository?", len(out.files), root)
+		return nil, fmt.Errorf("only %d Go files found below %s: not the repository?", len(out.files), root)
 	}
-	return out
-}
+	return out, nil
+})
 
 // report fails the test once per finding.
 func report(t *testing.T, findings []string) {

@@ -121,3 +121,11 @@ func TestAnOldModuleOrAnUnrecordedOneIsFound(t *testing.T) {
 	found(t, unrecorded(tr, "require (\n\texample.org/m v1.0.0\n\texample.org/m/sub v1.0.0\n\texample.org/known v1.0.0\n)",
 		"| `example.org/known` |"), "example.org/m/sub")
 }
+
+func TestADeadLinkOrARenamedTestIsFound(t *testing.T) {
+	text := "see [a](adr/0001.md#x), [b](../gone.md), [c](https://example.org), [d](#here); `TestKept`, `TestRenamed`"
+	exists := func(p string) bool { return p == "docs/adr/0001.md" }
+	found(t, deadLinks("docs/x.md", text, exists), "../gone.md")
+	tr := forge(t, "internal/a/a_test.go", "package a\nfunc TestKept() {}", "internal/a/a.go", "package a\nfunc TestRenamed() {}")
+	found(t, unknownTests("docs/x.md", text, testNames(tr)), "TestRenamed")
+}
