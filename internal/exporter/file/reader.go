@@ -14,6 +14,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/holdfast-telemetry/holdfast/internal/exporter/wire"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
 )
 
@@ -167,7 +168,7 @@ func (r *Reader) decode(b []byte) (otlp.Signal, []byte, error) {
 	if s == 0 {
 		return 0, nil, errors.New("no OTLP JSON: none of resourceSpans, resourceMetrics, resourceLogs, resourceProfiles")
 	}
-	out, err := fromJSON(s, b)
+	out, err := wire.FromJSON(s, b)
 	return s, out, err
 }
 

@@ -4,7 +4,6 @@
 package wire
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +16,7 @@ import (
 	"github.com/pierrec/lz4/v4"
 	"go.opentelemetry.io/collector/config/configcompression"
 
+	"github.com/holdfast-telemetry/holdfast/internal/compression"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
 )
@@ -27,8 +27,8 @@ const (
 	maxKeptBuffer = 4 << 20
 	// zstdWindow bounds the memory of an encoder and of whoever decodes; requests are seldom larger.
 	zstdWindow = 1 << 20
-	// maxZstdWindow is what the doors accept (faults, part C), so nothing stored asks for more.
-	maxZstdWindow = 8 << 20
+	// lendSlack is the room a decoder asks for beyond the content.
+	lendSlack = 64
 )
 
 // errSize says that a request does not decode to the size it was stored with.
@@ -144,37 +144,22 @@ func (w *blockWriter) Close() error {
 	return err
 }
 
-var (
-	gzipReaders = sync.Pool{New: func() any { return new(gzip.Reader) }}
-	zstdReaders = sync.Pool{New: func() any {
-		d, _ := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxZstdWindow))
-		return d
-	}}
-)
+// codecs are the encodings payloads are stored in.
+var codecs = map[otlp.Encoding]compression.Codec{otlp.Gzip: compression.Gzip, otlp.Zstd: compression.Zstd}
 
 // decode returns r's parts without their encoding, and the buffer they lie in. The bound is the size the request was
 // stored with, so that nothing can grow beyond what was admitted once.
 func decode(r *exporter.Request) ([][]byte, *buffer, error) {
 	out := newBuffer()
-	if int64(cap(out.b)) < r.Size {
-		out.b = make([]byte, 0, r.Size)
+	if want := int(r.Size) + lendSlack; cap(out.b) < want {
+		out.b = make([]byte, 0, want)
 	}
-	var err error
-	ends := make([]int, len(r.Parts))
-	for i, part := range r.Parts {
-		if err = decodePart(out, r.Encoding, part, r.Size); err != nil {
-			break
-		}
-		ends[i] = len(out.b)
-	}
-	if err == nil && int64(len(out.b)) != r.Size {
-		err = errSize
-	}
+	ends, err := decodeInto(out, r)
 	if err != nil {
 		out.free()
 		return nil, nil, fmt.Errorf("decode %s stored as %s: %w", r.Signal, r.Encoding, err)
 	}
-	parts := make([][]byte, len(r.Parts))
+	parts := make([][]byte, len(ends))
 	from := 0
 	for i, to := range ends {
 		parts[i], from = out.b[from:to:to], to
@@ -182,51 +167,41 @@ func decode(r *exporter.Request) ([][]byte, *buffer, error) {
 	return parts, out, nil
 }
 
-// decodePart appends part's content to out, up to size bytes in out.
-func decodePart(out *buffer, e otlp.Encoding, part []byte, size int64) error {
-	switch e {
-	case otlp.Gzip:
-		z := gzipReaders.Get().(*gzip.Reader)
-		defer gzipReaders.Put(z)
-		if err := z.Reset(bytes.NewReader(part)); err != nil {
-			return err
-		}
-		return readInto(out, z, size)
-	case otlp.Zstd:
-		z := zstdReaders.Get().(*zstd.Decoder)
-		defer zstdReaders.Put(z)
-		if err := z.Reset(bytes.NewReader(part)); err != nil {
-			return err
-		}
-		return readInto(out, z, size)
+// decodeInto fills out and returns where each part ends.
+func decodeInto(out *buffer, r *exporter.Request) ([]int, error) {
+	codec, ok := codecs[r.Encoding]
+	if !ok {
+		return nil, errors.New("payloads are not stored in it")
 	}
-	return fmt.Errorf("%s is not an encoding payloads are stored in", e)
+	ends := make([]int, len(r.Parts))
+	for i, part := range r.Parts {
+		at := len(out.b)
+		content, err := compression.Decode(codec, part, int(r.Size)-at, out)
+		if err != nil {
+			return nil, err
+		}
+		if len(content) > 0 && cap(out.b) > at && &content[0] == &out.b[:at+1][at] {
+			out.b = out.b[:at+len(content)]
+		} else {
+			out.b = append(out.b, content...)
+		}
+		ends[i] = len(out.b)
+	}
+	if int64(len(out.b)) != r.Size {
+		return nil, errSize
+	}
+	return ends, nil
 }
 
-func readInto(out *buffer, r io.Reader, size int64) error {
-	for {
-		if len(out.b) == cap(out.b) {
-			if int64(len(out.b)) >= size {
-				// One more byte would be too many; a reader at its end has none.
-				var one [1]byte
-				if n, err := io.ReadFull(r, one[:]); n > 0 {
-					return errSize
-				} else if !errors.Is(err, io.EOF) {
-					return err
-				}
-				return nil
-			}
-			out.b = append(out.b, 0)[:len(out.b)]
-		}
-		n, err := r.Read(out.b[len(out.b):cap(out.b)])
-		out.b = out.b[:len(out.b)+n]
-		switch {
-		case int64(len(out.b)) > size:
-			return errSize
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return err
-		}
+// Lend implements compression.Lender with the room behind what is in the buffer.
+func (b *buffer) Lend(old []byte, n int) ([]byte, error) {
+	at := len(b.b)
+	if cap(b.b)-at < n {
+		more := make([]byte, at, at+n)
+		copy(more, b.b)
+		b.b = more
 	}
+	lent := b.b[at : at+len(old) : at+n]
+	copy(lent, old)
+	return lent, nil
 }

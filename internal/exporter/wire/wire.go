@@ -6,7 +6,7 @@
 //
 // It stands at the very end of the path, below the exporters and above nothing. Bytes that arrived in the right
 // encoding leave as they came; others are decoded with a known bound and encoded once. Answers are read by hand, field
-// by field, because all that counts in them is two numbers and a text. It knows no connection and gives no verdict.
+// by field, because all that counts in them is two numbers and a text. It knows no connection.
 package wire
 
 import (
