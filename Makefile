@@ -51,12 +51,12 @@ docs: ## links, named tests and decision records in the documents; the rules of 
 
 .PHONY: test
 test: ## every unit test, without the race detector: quick
-	$(GO) test -tags $(TAGS) -timeout 5m $(PACKAGES)
+	packages=$(PACKAGES); $(GO) test -tags $(TAGS) -timeout 5m $$packages
 
 .PHONY: race
 race: ## every unit test, with the race detector
 	@$(if $(RACE),:,echo "SKIP race detector: no C compiler ($$($(GO) env CC)) on this machine")
-	$(GO) test $(RACE) -tags $(TAGS) -timeout 8m $(PACKAGES)
+	packages=$(PACKAGES); $(GO) test $(RACE) -tags $(TAGS) -timeout 8m $$packages
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (20s) each
