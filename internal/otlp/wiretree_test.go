@@ -114,7 +114,7 @@ func generate(r *rand.Rand, message string, size int) []node {
 		if !isMessage(f.typ) && r.IntN(2) == 0 {
 			f = fields[r.IntN(len(fields))]
 		}
-		if (message == "AnyValue" && f.number == 8 || message == "KeyValue" && f.number == 3) && r.IntN(10) != 0 {
+		if (message == "AnyValue" && f.number == 8 || message == "KeyValue" && f.number == 3) && r.IntN(30) != 0 {
 			f = fields[0] // references to the string table seldom lead somewhere
 		}
 		if isMessage(f.typ) {
