@@ -55,6 +55,7 @@ type Component struct {
 	Config   any    // what Type.Default returned, filled in
 	Position Position
 	Supplied bool // not written by the user
+	Assumed  bool // stands for what a fragment refers to and does not define; Config holds the type's defaults
 }
 
 // Canonical is the ID with the canonical type: queues and cursors use it, so that a rename to an alias moves no data.
@@ -112,7 +113,17 @@ type Config struct {
 	Findings   []Finding // notes and warnings, sorted by place
 	// Effective is the document after expansion, translation and supply, as plain maps; secrets in clear.
 	Effective map[string]any
+	// Fragment says that parts are missing and were not asked for. A fragment cannot be run.
+	Fragment bool
+
+	docs documents
 }
+
+// Where returns the place of a key, as exporters::otlp::timeout; for what is not written, the nearest thing around it.
+func (c *Config) Where(path string) Position { return c.docs.where(path) }
+
+// Written reports whether a source has the key.
+func (c *Config) Written(path string) bool { return c.docs.written(path) }
 
 // Severity orders findings.
 type Severity string

@@ -47,7 +47,7 @@ func Load(ctx context.Context, opts Options) (*Config, error) {
 		docs = append(docs, d)
 	}
 	l := loader{opts: &opts, docs: docs, types: newTypes(opts.Registry), cfg: &Config{
-		Sources: sources, Hash: sum, Components: map[Kind]map[string]*Component{},
+		Sources: sources, Hash: sum, Components: map[Kind]map[string]*Component{}, Fragment: opts.Fragment, docs: docs,
 	}}
 	l.load(ctx)
 	return l.conclude()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
+	"github.com/holdfast-telemetry/holdfast/internal/failover"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
 )
@@ -28,6 +29,7 @@ type Pipeline struct {
 	ID             string
 	Signal         otlp.Signal
 	Receivers      []string // component IDs as written
+	Processors     []string // all of them, as written
 	MemoryLimiters []string // processor IDs as written, in order
 	Batch          *Batch   // nil = no batch processor
 	Destinations   []Destination
@@ -48,6 +50,8 @@ func (p *Pipeline) Queued() bool {
 type Batch struct {
 	Processor    string // ID as written
 	MetadataKeys []string
+	Size, Max    uint32 // items; Max 0 = no bound
+	Timeout      time.Duration
 }
 
 // Destination is one owner of a cursor: a plain exporter, or a connector with its levels.
@@ -60,16 +64,18 @@ type Destination struct {
 	Want    queue.Want // without Joins, which the delivery loop owns
 	Levels  []Level    // one for a plain exporter
 	Route   *Route     // nil for a plain exporter
-	Workers int        // batches in flight at most
+	Workers int        // batches in flight at most; 0 where it waits = as many as there are requests
 }
 
 // Level is one step of a destination: its exporters must all deliver.
 type Level struct {
-	Pipeline  string   // the pipeline that serves the level; empty for a plain exporter
+	Pipelines []string // those that serve the level; none for a plain exporter
 	Exporters []string // IDs as written
 	Workers   int
 	Retry     exporter.RetryConfig
-	Emergency bool // a last level of file exporters
+	Timeout   time.Duration // of one attempt, the longest of the exporters'; 0 = none of its own
+	Emergency bool          // a last level of file exporters
+	MaxItems  uint32        // largest request, from a batch processor inside the level; 0 = no bound
 }
 
 // Route is what a failover connector adds to a destination.
@@ -78,6 +84,9 @@ type Route struct {
 	RetryInterval time.Duration
 	RetryGap      time.Duration // effective
 	MaxRetries    int
+	Lifted        []string // exporters whose queue and retry settings are the connector's now
+	// Config is the connector's whole block, for what is not resolved here. It is not to be changed.
+	Config *failover.Config
 }
 
 // Traits is what a plan must know of an exporter type.

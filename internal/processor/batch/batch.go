@@ -39,3 +39,9 @@ func (c *Config) Validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+// Batching tells the delivery side what is asked for: enough items to go at once, the most that may go, how long the
+// oldest may wait, and which request metadata keeps batches apart.
+func (c *Config) Batching() (size, maxSize uint32, timeout time.Duration, metadataKeys []string) {
+	return c.SendBatchSize, c.SendBatchMaxSize, c.Timeout, c.MetadataKeys
+}
