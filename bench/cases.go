@@ -34,6 +34,7 @@ func both(file string) [2]string { return [2]string{file, file} }
 var cases = []benchCase{
 	{name: "memory queue, 512 spans", files: both("memory.yaml"), load: closed(512, load.Identity), sinks: 1},
 	{name: "gzip in and out, memory queue, 512 spans", files: both("gzip.yaml"), load: closed(512, load.Gzip), sinks: 1},
+	{name: "zstd in and out, memory queue, 512 spans", files: both("zstd.yaml"), load: closed(512, load.Zstd), sinks: 1},
 	{name: "fan-out to two memory queues, 512 spans", files: both("fanout.yaml"), load: closed(512, load.Identity), sinks: 2},
 	{name: "memory queue, 10 spans", files: both("memory.yaml"), load: closed(10, load.Identity), sinks: 1},
 	{name: "idle", note: "resident memory after a quiet time", files: both("memory.yaml"), sinks: 1},
