@@ -104,36 +104,42 @@ func write(r *rand.Rand, nodes []node, odd int) []byte {
 	return b
 }
 
-// generate makes up a sound message of about size fields, those of the messages in it included.
+// generate makes up a sound message of about size fields, those of the messages in it included. Most of them are in the
+// items.
 func generate(r *rand.Rand, message string, size int) []node {
+	var out []node
 	fields := protoSchema[message]
-	var picked []protoField
-	messages := 0
-	for range min(size, 1+r.IntN(12)) {
+	for range min(size, r.IntN(8)) {
 		f := fields[r.IntN(len(fields))]
-		if !isMessage(f.typ) && r.IntN(2) == 0 {
-			f = fields[r.IntN(len(fields))]
-		}
 		if (message == "AnyValue" && f.number == 8 || message == "KeyValue" && f.number == 3) && r.IntN(30) != 0 {
 			f = fields[0] // references to the string table seldom lead somewhere
 		}
-		if isMessage(f.typ) {
-			messages++
+		if !slices.Contains(children[message], f.typ) {
+			out = append(out, generateField(r, f, min(size/4, 12)))
 		}
-		picked = append(picked, f)
 	}
-	var out []node
-	for _, f := range picked {
-		out = append(out, generateField(r, f, (size-len(picked))/max(messages, 1)))
+	if spine := children[message]; len(spine) > 0 && size > 1 { // the way to the items
+		n := 1 + r.IntN(4)
+		for range n {
+			typ := spine[r.IntN(len(spine))]
+			i := slices.IndexFunc(fields, func(f protoField) bool { return f.typ == typ })
+			f := fields[i]
+			if last := fields[len(fields)-1]; last.typ == typ && r.IntN(4) == 0 {
+				f = last // the deprecated field
+			}
+			out = append(out, generateField(r, f, size/n))
+		}
 	}
 	if r.IntN(8) == 0 {
 		out = append(out, stranger(r))
 	}
-	if r.IntN(3) != 0 {
+	switch r.IntN(3) {
+	case 0:
 		slices.SortStableFunc(out, func(a, b node) int { return a.number - b.number })
-		if r.IntN(2) == 0 {
-			slices.Reverse(out)
-		}
+	case 1:
+		slices.SortStableFunc(out, func(a, b node) int { return b.number - a.number })
+	default:
+		r.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
 	}
 	return out
 }
