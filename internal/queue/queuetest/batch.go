@@ -108,11 +108,13 @@ var batchRules = []rule{
 		r.add(1, 1, "")
 		r.add(11, 1, "")
 		r.add(1, 1, "")
-		r.add(1, 101, "")
+		r.taken(a, w, 1)
+		r.taken(a, w, 2)
+		r.nothing(a, w)
+		r.add(1, 101, "") // closes the batch of 3
+		r.taken(a, w, 3)
+		r.taken(a, w, 4)
 		r.add(1, 1, "")
-		for id := 1; id <= 4; id++ {
-			r.taken(a, w, id)
-		}
 		r.nothing(a, w)
 	}},
 	{"what does not join travels apart, in the order of the first records", func(r *rig) {
