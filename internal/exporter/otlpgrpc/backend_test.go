@@ -131,9 +131,9 @@ func start(t testing.TB, addr string, change func(*otlpgrpc.Config)) exporter.Ex
 func startCounted(t testing.TB, addr string, change func(*otlpgrpc.Config)) (exporter.Exporter, *telemetry.Telemetry) {
 	t.Helper()
 	cfg := otlpgrpc.Default()
-	cfg.Endpoint = addr
-	cfg.TLS.Insecure = true
-	cfg.Compression = "none"
+	cfg.Client.Endpoint = addr
+	cfg.Client.TLS.Insecure = true
+	cfg.Client.Compression = "none"
 	if change != nil {
 		change(cfg)
 	}

@@ -17,7 +17,7 @@ import (
 
 // Config is an otlp_grpc block: the keys of the Collector's exporter of that name.
 type Config struct {
-	configgrpc.ClientConfig `mapstructure:",squash"`
+	Client configgrpc.ClientConfig `mapstructure:",squash"`
 
 	// Timeout bounds one attempt, connecting included; 0 = the caller's deadline alone.
 	Timeout time.Duration        `mapstructure:"timeout"`
@@ -29,30 +29,30 @@ type Config struct {
 // servers punish pings they did not ask for (what stands in for it is in link.go).
 func Default() *Config {
 	c := &Config{
-		ClientConfig: configgrpc.NewDefaultClientConfig(),
-		Timeout:      5 * time.Second,
-		Queue:        exporter.DefaultQueue(),
-		Retry:        exporter.DefaultRetry(),
+		Client:  configgrpc.NewDefaultClientConfig(),
+		Timeout: 5 * time.Second,
+		Queue:   exporter.DefaultQueue(),
+		Retry:   exporter.DefaultRetry(),
 	}
-	c.Compression = configcompression.TypeGzip
-	c.WriteBufferSize = 512 << 10
-	c.Keepalive = configoptional.None[configgrpc.KeepaliveClientConfig]()
+	c.Client.Compression = configcompression.TypeGzip
+	c.Client.WriteBufferSize = 512 << 10
+	c.Client.Keepalive = configoptional.None[configgrpc.KeepaliveClientConfig]()
 	return c
 }
 
 // Validate implements confmap.Validator.
 func (c *Config) Validate() error {
 	var errs []error
-	if c.Endpoint == "" {
+	if c.Client.Endpoint == "" {
 		errs = append(errs, errors.New("`endpoint` is required"))
 	}
 	if c.Timeout < 0 {
 		errs = append(errs, errors.New("`timeout` must not be negative"))
 	}
-	switch c.Compression {
+	switch c.Client.Compression {
 	case "", "none", configcompression.TypeGzip, configcompression.TypeZstd, configcompression.TypeSnappy:
 	default:
-		errs = append(errs, fmt.Errorf("`compression` %q is none of gzip, zstd, snappy, none", string(c.Compression)))
+		errs = append(errs, fmt.Errorf("`compression` %q is none of gzip, zstd, snappy, none", string(c.Client.Compression)))
 	}
 	return errors.Join(errs...)
 }

@@ -64,7 +64,7 @@ type Exporter struct {
 
 // New makes an exporter; nothing is opened before Start.
 func New(set exporter.Settings, cfg *Config) (*Exporter, error) {
-	encoder, err := wire.NewEncoder(cfg.Compression, 0, false)
+	encoder, err := wire.NewEncoder(cfg.Client.Compression, 0, false)
 	if err != nil {
 		return nil, err
 	}
@@ -79,12 +79,12 @@ func New(set exporter.Settings, cfg *Config) (*Exporter, error) {
 
 // Start loads certificates and begins to connect in the background.
 func (e *Exporter) Start(ctx context.Context, host component.Host) error {
-	link, err := newLink(&e.cfg.ClientConfig)
+	link, err := newLink(&e.cfg.Client)
 	if err != nil {
 		return err
 	}
 	// The library must not compress a second time: bodies are in their encoding when they reach it.
-	cc := e.cfg.ClientConfig
+	cc := e.cfg.Client
 	cc.Compression = ""
 	cc.WaitForReady = false
 	conn, err := cc.ToClientConn(ctx, host.GetExtensions(), e.set.Telemetry.Component(), e.options(link)...)
@@ -132,7 +132,7 @@ func (e *Exporter) Send(ctx context.Context, r *exporter.Request) exporter.Verdi
 		ctx, cancel = context.WithTimeout(ctx, e.cfg.Timeout)
 		defer cancel()
 	}
-	if len(r.Metadata) > 0 && e.cfg.Auth.HasValue() {
+	if len(r.Metadata) > 0 && e.cfg.Client.Auth.HasValue() {
 		ctx = withMetadata(ctx, r.Metadata)
 	}
 	e.link.revive(ctx, e.conn)
@@ -144,7 +144,7 @@ func (e *Exporter) Send(ctx context.Context, r *exporter.Request) exporter.Verdi
 	}
 	if answer.err != nil {
 		return exporter.Verdict{Kind: exporter.Misconfigured,
-			Err: fmt.Errorf("export to %q: the answer is no OTLP answer: %w", e.cfg.Endpoint, answer.err)}
+			Err: fmt.Errorf("export to %q: the answer is no OTLP answer: %w", e.cfg.Client.Endpoint, answer.err)}
 	}
 	return exporter.Verdict{Kind: exporter.Delivered, Rejected: min(answer.Rejected, r.Items), Message: answer.Message}
 }
@@ -166,7 +166,7 @@ func (e *Exporter) Stop(context.Context) error {
 	err := e.conn.Close()
 	e.conn = nil
 	if err != nil && !errors.Is(err, grpc.ErrClientConnClosing) {
-		return fmt.Errorf("close connection to %q: %w", e.cfg.Endpoint, err)
+		return fmt.Errorf("close connection to %q: %w", e.cfg.Client.Endpoint, err)
 	}
 	return nil
 }

@@ -48,7 +48,7 @@ func TestRequestsLeaveWithTheBytesTheyArrivedWith(t *testing.T) {
 func TestEverySignalGoesToItsService(t *testing.T) {
 	b := newBackend(t, "")
 	e := start(t, b.addr, func(c *otlpgrpc.Config) {
-		c.Headers = configopaque.MapList{{Name: "x-tenant", Value: "blue"}}
+		c.Client.Headers = configopaque.MapList{{Name: "x-tenant", Value: "blue"}}
 	})
 	want := map[otlp.Signal]string{
 		otlp.Traces:   "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
@@ -100,7 +100,7 @@ func TestWhatArrivedInTheSameEncodingIsHandedOnUntouched(t *testing.T) {
 	} {
 		b := newBackend(t, c.encoding.String())
 		e, tel := startCounted(t, b.addr, func(cfg *otlpgrpc.Config) {
-			cfg.Compression = configcompression.Type(c.encoding.String())
+			cfg.Client.Compression = configcompression.Type(c.encoding.String())
 		})
 		check(t, name, send(t, e, encoded(c.encoding, len(one)+len(two), c.parts...)), exporter.Deliver())
 		g := <-b.requests
@@ -146,7 +146,7 @@ func TestOtherEncodingsAreDecodedOnceAndEncoded(t *testing.T) {
 			asSent = ""
 		}
 		b := newBackend(t, asSent)
-		e, tel := startCounted(t, b.addr, func(cfg *otlpgrpc.Config) { cfg.Compression = c.to })
+		e, tel := startCounted(t, b.addr, func(cfg *otlpgrpc.Config) { cfg.Client.Compression = c.to })
 		check(t, name, send(t, e, c.r), exporter.Deliver())
 		r, err := decode[c.to](bytes.NewReader((<-b.requests).body))
 		if err != nil {
@@ -197,7 +197,7 @@ func TestSendsRunBesideEachOther(t *testing.T) {
 		seen[string(body)]++
 		return nil, err
 	})
-	e := start(t, b.addr, func(c *otlpgrpc.Config) { c.Compression = "gzip" })
+	e := start(t, b.addr, func(c *otlpgrpc.Config) { c.Client.Compression = "gzip" })
 	const senders, each = 8, 50
 	var wg sync.WaitGroup
 	for i := range senders {

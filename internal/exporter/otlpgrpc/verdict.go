@@ -40,9 +40,9 @@ func (e *Exporter) fail(ctx context.Context, w *watch, err error) exporter.Verdi
 	text := wire.Clip(wire.ExplainAlert(st.Message()))
 	timely := st.Code() == codes.DeadlineExceeded || st.Code() == codes.Canceled
 	if cause := context.Cause(ctx); cause != nil && timely {
-		v.Err = fmt.Errorf("export to %q: %s: %s: %w", e.cfg.Endpoint, st.Code(), text, cause)
+		v.Err = fmt.Errorf("export to %q: %s: %s: %w", e.cfg.Client.Endpoint, st.Code(), text, cause)
 	} else {
-		v.Err = fmt.Errorf("export to %q: %s: %s", e.cfg.Endpoint, st.Code(), text)
+		v.Err = fmt.Errorf("export to %q: %s: %s", e.cfg.Client.Endpoint, st.Code(), text)
 	}
 	return v
 }

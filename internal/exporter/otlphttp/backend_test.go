@@ -106,8 +106,8 @@ func start(t testing.TB, url string, change func(*otlphttp.Config)) exporter.Exp
 func startCounted(t testing.TB, url string, change func(*otlphttp.Config)) (exporter.Exporter, *telemetry.Telemetry) {
 	t.Helper()
 	cfg := otlphttp.Default()
-	cfg.Endpoint = url
-	cfg.Compression = "none"
+	cfg.Client.Endpoint = url
+	cfg.Client.Compression = "none"
 	if change != nil {
 		change(cfg)
 	}

@@ -19,7 +19,7 @@ import (
 
 // Config is an otlp_http block: the keys of the Collector's exporter of that name.
 type Config struct {
-	confighttp.ClientConfig `mapstructure:",squash"`
+	Client confighttp.ClientConfig `mapstructure:",squash"`
 
 	Queue exporter.QueueConfig `mapstructure:"sending_queue"`
 	Retry exporter.RetryConfig `mapstructure:"retry_on_failure"`
@@ -43,16 +43,16 @@ const (
 // acknowledged.
 func Default() *Config {
 	c := &Config{
-		ClientConfig: confighttp.NewDefaultClientConfig(),
-		Queue:        exporter.DefaultQueue(),
-		Retry:        exporter.DefaultRetry(),
-		Encoding:     encodingProto,
+		Client:   confighttp.NewDefaultClientConfig(),
+		Queue:    exporter.DefaultQueue(),
+		Retry:    exporter.DefaultRetry(),
+		Encoding: encodingProto,
 	}
-	c.Timeout = 30 * time.Second
-	c.Compression = configcompression.TypeGzip
-	c.WriteBufferSize = 512 << 10
-	c.HTTP2ReadIdleTimeout = 20 * time.Second
-	c.HTTP2PingTimeout = 10 * time.Second
+	c.Client.Timeout = 30 * time.Second
+	c.Client.Compression = configcompression.TypeGzip
+	c.Client.WriteBufferSize = 512 << 10
+	c.Client.HTTP2ReadIdleTimeout = 20 * time.Second
+	c.Client.HTTP2PingTimeout = 10 * time.Second
 	return c
 }
 
@@ -77,7 +77,7 @@ func (c *Config) Validate() error {
 	if c.Encoding != encodingProto && c.Encoding != encodingJSON {
 		errs = append(errs, fmt.Errorf("`encoding` %q is none of proto, json", c.Encoding))
 	}
-	if c.Timeout < 0 {
+	if c.Client.Timeout < 0 {
 		errs = append(errs, errors.New("`timeout` must not be negative"))
 	}
 	return errors.Join(errs...)
@@ -89,7 +89,7 @@ var endpointKeys = [...]struct {
 	signal otlp.Signal
 	of     func(*Config) *string
 }{
-	{"endpoint", 0, func(c *Config) *string { return &c.Endpoint }},
+	{"endpoint", 0, func(c *Config) *string { return &c.Client.Endpoint }},
 	{"traces_endpoint", otlp.Traces, func(c *Config) *string { return &c.TracesEndpoint }},
 	{"metrics_endpoint", otlp.Metrics, func(c *Config) *string { return &c.MetricsEndpoint }},
 	{"logs_endpoint", otlp.Logs, func(c *Config) *string { return &c.LogsEndpoint }},
@@ -150,7 +150,7 @@ func (c *Config) urls() ([len(paths)]*url.URL, error) {
 
 // Delivery implements exporter.Deliverer.
 func (c *Config) Delivery() exporter.Delivery {
-	return exporter.Delivery{Queue: &c.Queue, Retry: &c.Retry, Timeout: c.Timeout}
+	return exporter.Delivery{Queue: &c.Queue, Retry: &c.Retry, Timeout: c.Client.Timeout}
 }
 
 var _ exporter.Deliverer = (*Config)(nil)

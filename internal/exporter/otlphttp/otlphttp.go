@@ -70,7 +70,7 @@ func New(set exporter.Settings, cfg *Config) (*Exporter, error) {
 	if err != nil {
 		return nil, err
 	}
-	encoder, err := wire.NewEncoder(cfg.Compression, int(cfg.CompressionParams.Level), true)
+	encoder, err := wire.NewEncoder(cfg.Client.Compression, int(cfg.Client.CompressionParams.Level), true)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +88,7 @@ func New(set exporter.Settings, cfg *Config) (*Exporter, error) {
 // Start loads certificates; it connects to nobody.
 func (e *Exporter) Start(ctx context.Context, host component.Host) error {
 	var err error
-	e.client, e.base, err = newClient(ctx, &e.cfg.ClientConfig, e.set.Telemetry.Component(), host)
+	e.client, e.base, err = newClient(ctx, &e.cfg.Client, e.set.Telemetry.Component(), host)
 	return err
 }
 
@@ -105,12 +105,12 @@ func (e *Exporter) Send(ctx context.Context, r *exporter.Request) exporter.Verdi
 	if body.Recoded {
 		e.recompress.Inc()
 	}
-	if e.cfg.Timeout > 0 {
+	if e.cfg.Client.Timeout > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, e.cfg.Timeout)
+		ctx, cancel = context.WithTimeout(ctx, e.cfg.Client.Timeout)
 		defer cancel()
 	}
-	if len(r.Metadata) > 0 && (e.cfg.Auth.HasValue() || len(e.cfg.Middlewares) > 0) {
+	if len(r.Metadata) > 0 && (e.cfg.Client.Auth.HasValue() || len(e.cfg.Client.Middlewares) > 0) {
 		ctx = withMetadata(ctx, r.Metadata)
 	}
 	return e.post(ctx, r, &body)

@@ -37,7 +37,7 @@ func TestRequestsLeaveWithTheBytesTheyArrivedWith(t *testing.T) {
 	_, _ = rand.Read(big)
 	for _, secure := range []bool{false, true} {
 		b := newBackend(t, secure)
-		e := start(t, b.URL, func(c *otlphttp.Config) { c.TLS.InsecureSkipVerify = true })
+		e := start(t, b.URL, func(c *otlphttp.Config) { c.Client.TLS.InsecureSkipVerify = true })
 		for name, parts := range map[string][][]byte{
 			"one part":      {[]byte("one")},
 			"several parts": {[]byte("one"), {}, []byte("two")},
@@ -60,7 +60,7 @@ func TestEverySignalGoesToItsPath(t *testing.T) {
 	b := newBackend(t, false)
 	e := start(t, b.URL+"/base/", func(c *otlphttp.Config) {
 		c.LogsEndpoint = b.URL + "/own/place"
-		c.Headers = configopaque.MapList{{Name: "x-tenant", Value: "blue"}, {Name: "user-agent", Value: "mine"}}
+		c.Client.Headers = configopaque.MapList{{Name: "x-tenant", Value: "blue"}, {Name: "user-agent", Value: "mine"}}
 	})
 	for s, want := range map[otlp.Signal]string{
 		otlp.Traces: "/base/v1/traces", otlp.Metrics: "/base/v1/metrics",
@@ -97,7 +97,7 @@ func TestWhatArrivedInTheSameEncodingIsHandedOnUntouched(t *testing.T) {
 	b := newBackend(t, false)
 	one, two := bytes.Repeat([]byte("span "), 20000), []byte("and another")
 	parts := [][]byte{zip(t, one), zip(t, two)}
-	e, tel := startCounted(t, b.URL, func(c *otlphttp.Config) { c.Compression = "gzip" })
+	e, tel := startCounted(t, b.URL, func(c *otlphttp.Config) { c.Client.Compression = "gzip" })
 	check(t, "gzip", send(t, e, encoded(otlp.Gzip, len(one)+len(two), parts...)), exporter.Deliver())
 	g := <-b.requests
 	if !bytes.Equal(g.body, bytes.Join(parts, nil)) || g.header.Get("Content-Encoding") != "gzip" {
@@ -129,7 +129,7 @@ func TestEveryCompressionDecodesToTheRequest(t *testing.T) {
 		"lz4":             func(r io.Reader) (io.Reader, error) { return lz4.NewReader(r), nil },
 	} {
 		b := newBackend(t, false)
-		e, tel := startCounted(t, b.URL, func(c *otlphttp.Config) { c.Compression = name })
+		e, tel := startCounted(t, b.URL, func(c *otlphttp.Config) { c.Client.Compression = name })
 		for want, r := range []*exporter.Request{
 			request(plain[:1000], plain[1000:]),
 			encoded(otlp.Gzip, len(plain), zip(t, plain)),
@@ -164,7 +164,7 @@ func TestABackendThatWantsJSONGetsIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := start(t, b.URL, func(c *otlphttp.Config) { c.Encoding, c.Compression = "json", "gzip" })
+	e := start(t, b.URL, func(c *otlphttp.Config) { c.Encoding, c.Client.Compression = "json", "gzip" })
 	b.reply(says(200, "application/json", `{"partialSuccess":{"rejectedSpans":"1","errorMessage":"no\n"}}`))
 	for _, r := range []*exporter.Request{
 		request(wireBytes, wireBytes),
@@ -199,7 +199,7 @@ func TestSendsRunBesideEachOther(t *testing.T) {
 			defer mu.Unlock()
 			seen[string(g.body)]++
 		})
-		e := start(t, b.URL, func(c *otlphttp.Config) { c.TLS.InsecureSkipVerify = true })
+		e := start(t, b.URL, func(c *otlphttp.Config) { c.Client.TLS.InsecureSkipVerify = true })
 		const senders, each = 8, 50
 		var wg sync.WaitGroup
 		for i := range senders {

@@ -250,13 +250,13 @@ func TestTheExportersTimeoutEndsASend(t *testing.T) {
 	hold := make(chan struct{})
 	silent := acceptor(t, func(net.Conn) { <-hold })
 	t.Cleanup(func() { close(hold) })
-	e := start(t, silent, func(c *otlphttp.Config) { c.Timeout = 50 * time.Millisecond })
+	e := start(t, silent, func(c *otlphttp.Config) { c.Client.Timeout = 50 * time.Millisecond })
 	v := send(t, e, request([]byte("x")))
 	check(t, "silent", v, exporter.Verdict{Kind: exporter.Ambiguous})
 	if !errors.Is(v.Err, context.DeadlineExceeded) {
 		t.Errorf("error %v", v.Err)
 	}
-	tls := start(t, strings.Replace(silent, "http:", "https:", 1), func(c *otlphttp.Config) { c.Timeout = 50 * time.Millisecond })
+	tls := start(t, strings.Replace(silent, "http:", "https:", 1), func(c *otlphttp.Config) { c.Client.Timeout = 50 * time.Millisecond })
 	check(t, "silent in the handshake", send(t, tls, request([]byte("x"))), exporter.Verdict{Kind: exporter.Retry})
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -293,7 +293,7 @@ func TestNoErrorHoldsACredential(t *testing.T) {
 	host := strings.TrimPrefix(b.URL, "http://")
 	for _, url := range []string{"http://user:" + canary + "@" + host + "/?key=" + canary, "http://u:" + canary + "@127.0.0.1:1/?key=" + canary} {
 		e := start(t, url, func(c *otlphttp.Config) {
-			c.Headers = configopaque.MapList{{Name: "authorization", Value: "Bearer " + canary}}
+			c.Client.Headers = configopaque.MapList{{Name: "authorization", Value: "Bearer " + canary}}
 		})
 		for _, answer := range []http.HandlerFunc{status(401), status(503), status(302, "Location", "/x"), says(200, "text/html", "<p>")} {
 			b.reply(answer)
@@ -304,7 +304,7 @@ func TestNoErrorHoldsACredential(t *testing.T) {
 		}
 	}
 	cfg := otlphttp.Default()
-	cfg.Endpoint = "http://user:" + canary + "@host:%%/"
+	cfg.Client.Endpoint = "http://user:" + canary + "@host:%%/"
 	if err := cfg.Validate(); err == nil || strings.Contains(err.Error(), canary) {
 		t.Errorf("error %v", err)
 	}
