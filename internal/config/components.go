@@ -42,10 +42,24 @@ func (l *loader) decodeComponent(kind Kind, id string, value any) {
 		l.fail(path, "", "expected a mapping, got %s", describe(value))
 		return
 	}
-	cfg := t.Default()
-	l.decode(path, value, cfg)
-	l.cfg.Components[kind][id] = &Component{
-		Kind: kind, ID: id, Type: t.Name, Name: name, Config: cfg, Position: l.docs.defined(path),
+	c := &Component{Kind: kind, ID: id, Type: t.Name, Name: name, Config: t.Default(), Position: l.docs.defined(path)}
+	if at, ok := l.supplied[path]; ok {
+		c.Supplied, c.Position = true, at
+	}
+	l.decode(path, value, c.Config)
+	l.cfg.Components[kind][id] = c
+}
+
+// assume stands in for a component that a fragment refers to, if its type is known.
+func (l *loader) assume(kinds []Kind, id string, at string) {
+	typ, name := typeAndName(id)
+	for _, kind := range kinds {
+		if t := l.types[kind][typ]; t != nil && l.cfg.Components[kind][id] == nil {
+			l.cfg.Components[kind][id] = &Component{
+				Kind: kind, ID: id, Type: t.Name, Name: name, Config: t.Default(), Position: l.docs.where(at), Assumed: true,
+			}
+			return
+		}
 	}
 }
 

@@ -111,8 +111,9 @@ type Config struct {
 	Components map[Kind]map[string]*Component
 	Service    Service
 	Findings   []Finding // notes and warnings, sorted by place
-	// Effective is the document after expansion, translation and supply, as plain maps; secrets in clear.
-	Effective map[string]any
+	// Effective is the document after expansion, translation and supply, as plain maps; Original is it before
+	// translation. Secrets are in clear; Redact masks them.
+	Effective, Original map[string]any
 	// Fragment says that parts are missing and were not asked for. A fragment cannot be run.
 	Fragment bool
 
@@ -177,7 +178,11 @@ func (f Finding) String() string {
 }
 
 // InvalidError is a configuration that cannot be used; Findings holds every error and all else there is to say.
-type InvalidError struct{ Findings []Finding }
+type InvalidError struct {
+	Findings []Finding
+	// Partial is what could be read, for printing and for further findings; it cannot be run. Never nil.
+	Partial *Config
+}
 
 func (e *InvalidError) Error() string {
 	var lines []string

@@ -46,9 +46,10 @@ func Load(ctx context.Context, opts Options) (*Config, error) {
 		}
 		docs = append(docs, d)
 	}
-	l := loader{opts: &opts, docs: docs, types: newTypes(opts.Registry), cfg: &Config{
-		Sources: sources, Hash: sum, Components: map[Kind]map[string]*Component{}, Fragment: opts.Fragment, docs: docs,
-	}}
+	l := loader{opts: &opts, docs: docs, types: newTypes(opts.Registry), supplied: map[string]Position{},
+		assumed: map[string]bool{}, cfg: &Config{
+			Sources: sources, Hash: sum, Components: map[Kind]map[string]*Component{}, Fragment: opts.Fragment, docs: docs,
+		}}
 	l.load(ctx)
 	return l.conclude()
 }
@@ -62,6 +63,8 @@ type loader struct {
 	conf     *confmap.Conf  // merged and expanded; remembers how values were written
 	tree     map[string]any // the same as plain values
 	cfg      *Config
+	supplied map[string]Position // by path: where they were asked for
+	assumed  map[string]bool     // what a fragment was said to leave out
 	findings []Finding
 }
 
@@ -80,7 +83,10 @@ func (l *loader) load(ctx context.Context) {
 		return
 	}
 	l.use(conf)
+	l.cfg.Original = l.tree
 	l.checkSections()
+	l.translate()
+	l.supply()
 	l.decodeComponents()
 	l.decodeService()
 	l.cfg.Effective = l.tree
@@ -100,10 +106,10 @@ func (l *loader) conclude() (*Config, error) {
 		}
 	}
 	Sort(l.findings)
-	if hasError(l.findings) {
-		return nil, &InvalidError{Findings: l.findings}
-	}
 	l.cfg.Findings = l.findings
+	if hasError(l.findings) {
+		return nil, &InvalidError{Findings: l.findings, Partial: l.cfg}
+	}
 	return l.cfg, nil
 }
 

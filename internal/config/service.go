@@ -101,6 +101,21 @@ func (l *loader) checkReferences() {
 		l.checkList(pipelinePath(p.ID)+"::exporters", p.Exporters, Exporters, Connectors)
 	}
 	l.checkList("service::extensions", l.cfg.Service.Extensions, Extensions)
+	l.checkStorageReferences()
+}
+
+// checkStorageReferences reports queues that name a storage nobody defined.
+func (l *loader) checkStorageReferences() {
+	for _, ref := range l.storageReferences() {
+		if l.definedAs(ref.id, Extensions) {
+			continue
+		}
+		if typ, _ := typeAndName(ref.id); typ != storageType && l.types[Extensions][typ] != nil {
+			l.fail(ref.path, "", "%s is not a storage", ref.id)
+			continue
+		}
+		l.missing(ref.path, ref.id, []Kind{Extensions})
+	}
 }
 
 // checkList checks references that one of kinds must define.
@@ -127,10 +142,13 @@ func (l *loader) definedAs(id string, kinds ...Kind) bool {
 
 // missing reports a reference to something that is not defined and is not supplied.
 func (l *loader) missing(at, id string, kinds []Kind) {
-	kind := kinds[0]
-	what := strings.TrimSuffix(string(kind), "s")
+	what := singular(kinds[0])
 	if l.opts.Fragment {
-		l.add(Note, at, fmt.Sprintf("assumed: %s %s", what, id), "")
+		if !l.assumed[what+id] {
+			l.assumed[what+id] = true
+			l.add(Note, at, fmt.Sprintf("assumed: %s %s", what, id), "")
+		}
+		l.assume(kinds, id, at)
 		return
 	}
 	var names []string

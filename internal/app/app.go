@@ -1,0 +1,176 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package app owns the process: it builds what a plan says from the implementations there are, starts it back to
+// front, and stops it in path order.
+//
+// No data port listens before every queue behind it is open: extensions, queues, exporters and deliveries come first,
+// receivers last. It is the only package that names implementations (components.go).
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+	"go.uber.org/zap"
+
+	"github.com/holdfast-telemetry/holdfast/internal/admission"
+	"github.com/holdfast-telemetry/holdfast/internal/config"
+	"github.com/holdfast-telemetry/holdfast/internal/exporter"
+	"github.com/holdfast-telemetry/holdfast/internal/extension"
+	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
+	"github.com/holdfast-telemetry/holdfast/internal/plan"
+	"github.com/holdfast-telemetry/holdfast/internal/processor/memorylimiter"
+	"github.com/holdfast-telemetry/holdfast/internal/receiver"
+	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
+)
+
+// Options are what an App is made from.
+type Options struct {
+	Config *config.Config
+	Plan   *plan.Plan
+	// Version and Commit are this program's, Collector is the release of the modules it is made with.
+	Version, Commit, Collector string
+	// Telemetry is the process's; the caller makes it as the configuration says.
+	Telemetry *telemetry.Telemetry
+	// ShutdownTimeout bounds Stop, ShutdownDelay is how long the process is not ready but still accepting first.
+	ShutdownTimeout, ShutdownDelay time.Duration
+	// ImplicitHealth is "auto", "off" or an address (compat, section 8).
+	ImplicitHealth string
+}
+
+// App runs one configuration.
+type App struct {
+	opts     Options
+	log      *zap.Logger
+	host     host
+	gate     *admission.Gate
+	limiters map[string]*memorylimiter.Limiter
+
+	exporters  []named[exporter.Exporter]
+	pipelines  []*pipeline.Pipeline
+	receivers  []named[receiver.Receiver]
+	extensions []named[extension.Extension]
+	metrics    *telemetry.Server
+
+	phase   atomic.Int32 // extension.Phase
+	up      atomic.Pointer[time.Time]
+	dropped atomic.Int64 // items with a drop record of shutdown
+	undo    []step       // what was started, in order
+	hasten  chan struct{}
+	room    atomic.Pointer[string] // being stopped
+}
+
+type named[T any] struct {
+	id    string
+	value T
+}
+
+// host is the Collector's view of us for its client and server settings. There are no extensions of the Collector's
+// kind, so authenticators are not found, and the settings say so.
+type host struct{}
+
+func (host) GetExtensions() map[component.ID]component.Component { return nil }
+
+// New builds everything and starts nothing. Errors name the component.
+func New(opts Options) (*App, error) {
+	a := &App{opts: opts, log: opts.Telemetry.Logger, hasten: make(chan struct{})}
+	a.setPhase(extension.Starting)
+	if err := a.missing(); err != nil {
+		return nil, err
+	}
+	a.gate = admission.New(admissionLimit(opts.Config.Service.Admission.LimitMiB))
+	for _, build := range []func() error{a.buildLimiters, a.buildPipelines, a.buildReceivers, a.buildExtensions} {
+		if err := build(); err != nil {
+			return nil, err
+		}
+	}
+	a.registerMetrics()
+	return a, nil
+}
+
+// missing refuses what a plan asks for and this version cannot keep: promising durability or failover without doing
+// it would lose data.
+func (a *App) missing() error {
+	var errs []error
+	for i := range a.opts.Plan.Pipelines {
+		p := &a.opts.Plan.Pipelines[i]
+		if p.Storage != "" {
+			errs = append(errs, fmt.Errorf("pipeline %s: the durable queue (storage: %s) is not in this version; "+
+				"remove `storage` to run with a queue in memory, which a crash loses", p.ID, p.Storage))
+		}
+		for j := range p.Destinations {
+			if r := p.Destinations[j].Route; r != nil {
+				errs = append(errs, fmt.Errorf("pipeline %s: the failover connector (%s) is not in this version; "+
+					"name its exporters in the pipeline to send to all of them", p.ID, r.Connector))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (a *App) setPhase(p extension.Phase) { a.phase.Store(int32(p)) }
+
+// Start starts everything. After an error what had started is stopped again.
+func (a *App) Start(ctx context.Context) error {
+	a.log.Info("Starting holdfast...", zap.String("version", a.opts.Version))
+	err := a.start(ctx)
+	if err != nil {
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		return errors.Join(err, a.unwind(undo))
+	}
+	now := time.Now()
+	a.up.Store(&now)
+	a.setPhase(extension.Running)
+	a.log.Info("Everything is ready. Begin running and processing data.")
+	return nil
+}
+
+func (a *App) start(ctx context.Context) error {
+	var err error
+	if a.metrics, err = telemetry.NewServer(a.opts.Config.Service.Telemetry.Metrics, a.opts.Telemetry); err != nil {
+		return err
+	}
+	if err := a.metrics.Start(ctx); err != nil {
+		return err
+	}
+	a.began("telemetry", a.metrics.Stop)
+	for _, e := range a.extensions {
+		if err := e.value.Start(ctx, a.host); err != nil {
+			return fmt.Errorf("extensions/%s: %w", e.id, err)
+		}
+		a.began("extension "+e.id, e.value.Stop)
+	}
+	if err := a.startImplicitHealth(ctx); err != nil {
+		return err
+	}
+	for id, l := range a.limiters {
+		if err := l.Start(ctx); err != nil {
+			return fmt.Errorf("processors/%s: %w", id, err)
+		}
+		a.began("processor "+id, l.Stop)
+	}
+	for _, e := range a.exporters {
+		if err := e.value.Start(ctx, a.host); err != nil {
+			return fmt.Errorf("exporters/%s: %w", e.id, err)
+		}
+		a.began("exporter "+e.id, e.value.Stop)
+	}
+	for _, p := range a.pipelines {
+		a.began("queue", p.Close)
+		p.Start()
+		a.began("deliveries", func(ctx context.Context) error { p.Stop(ctx); return nil })
+	}
+	for _, r := range a.receivers {
+		if err := r.value.Start(ctx, a.host); err != nil {
+			return fmt.Errorf("receivers/%s: %w", r.id, err)
+		}
+		a.began("receiver "+r.id, r.value.Stop)
+	}
+	return nil
+}

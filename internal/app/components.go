@@ -1,0 +1,84 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"github.com/holdfast-telemetry/holdfast/internal/config"
+	"github.com/holdfast-telemetry/holdfast/internal/exporter"
+	"github.com/holdfast-telemetry/holdfast/internal/exporter/debug"
+	"github.com/holdfast-telemetry/holdfast/internal/exporter/file"
+	"github.com/holdfast-telemetry/holdfast/internal/exporter/nop"
+	exportergrpc "github.com/holdfast-telemetry/holdfast/internal/exporter/otlpgrpc"
+	exporterhttp "github.com/holdfast-telemetry/holdfast/internal/exporter/otlphttp"
+	"github.com/holdfast-telemetry/holdfast/internal/extension"
+	"github.com/holdfast-telemetry/holdfast/internal/extension/healthcheck"
+	"github.com/holdfast-telemetry/holdfast/internal/extension/pprof"
+	"github.com/holdfast-telemetry/holdfast/internal/extension/zpages"
+	"github.com/holdfast-telemetry/holdfast/internal/failover"
+	"github.com/holdfast-telemetry/holdfast/internal/journal"
+	"github.com/holdfast-telemetry/holdfast/internal/processor/batch"
+	"github.com/holdfast-telemetry/holdfast/internal/processor/memorylimiter"
+	"github.com/holdfast-telemetry/holdfast/internal/receiver"
+	nopreceiver "github.com/holdfast-telemetry/holdfast/internal/receiver/nop"
+	"github.com/holdfast-telemetry/holdfast/internal/receiver/otlpreceiver"
+)
+
+// Every implementation there is. This is the only file that names them.
+var (
+	receivers = []receiver.Factory{otlpreceiver.Factory(), nopreceiver.Factory()}
+	exporters = []exporter.Factory{
+		exportergrpc.Factory(), exporterhttp.Factory(), file.Factory(), debug.Factory(), nop.Factory(),
+	}
+	extensions = []extension.Factory{healthcheck.Factory(), pprof.Factory(), zpages.Factory()}
+)
+
+const (
+	module = "github.com/holdfast-telemetry/holdfast"
+	stable = "beta"
+)
+
+// Registry describes every type to the configuration loader and to `components`.
+func Registry() *config.Registry {
+	reg := &config.Registry{}
+	add := func(t config.Type) {
+		t.Module, t.Stability = module, stable
+		reg.Types = append(reg.Types, t)
+	}
+	for _, f := range receivers {
+		add(config.Type{Kind: config.Receivers, Name: f.Type, Aliases: f.Aliases, Default: f.Default,
+			Supplied: f.Type == "otlp"})
+	}
+	add(config.Type{Kind: config.Processors, Name: "memory_limiter", Default: memorylimiter.Default, Supplied: true})
+	add(config.Type{Kind: config.Processors, Name: "batch", Default: batch.Default, Supplied: true})
+	for _, f := range exporters {
+		add(config.Type{Kind: config.Exporters, Name: f.Type, Aliases: f.Aliases, Default: f.Default,
+			Supplied: f.Type == "debug" || f.Type == "nop"})
+	}
+	add(config.Type{Kind: config.Connectors, Name: "failover", Default: failover.Default})
+	for _, f := range extensions {
+		add(config.Type{Kind: config.Extensions, Name: f.Type, Aliases: f.Aliases, Default: f.Default, Supplied: true})
+	}
+	add(config.Type{Kind: config.Extensions, Name: "file_storage", Default: journal.Default})
+	return reg
+}
+
+// ExporterQueue tells a plan how deliveries of an exporter type are queued.
+func ExporterQueue(canonicalType string) (exporter.QueueMode, bool) {
+	for _, f := range exporters {
+		if f.Type == canonicalType {
+			return f.Queue, true
+		}
+	}
+	return 0, false
+}
+
+func find[F any](factories []F, typeOf func(F) string, name string) (F, bool) {
+	for _, f := range factories {
+		if typeOf(f) == name {
+			return f, true
+		}
+	}
+	var none F
+	return none, false
+}

@@ -1,0 +1,142 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"context"
+	"os"
+
+	"go.uber.org/zap"
+
+	"github.com/holdfast-telemetry/holdfast/internal/config"
+	"github.com/holdfast-telemetry/holdfast/internal/extension"
+	"github.com/holdfast-telemetry/holdfast/internal/extension/healthcheck"
+	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
+)
+
+// admissionLimit is a quarter of the memory there is, unless the configuration says otherwise (faults, part C).
+func admissionLimit(configuredMiB int64) int64 {
+	if configuredMiB > 0 {
+		return configuredMiB << 20
+	}
+	return telemetry.MemoryLimit() / 4
+}
+
+// ready reports whether some pipeline accepts data.
+func (a *App) ready() bool {
+	if extension.Phase(a.phase.Load()) != extension.Running {
+		return false
+	}
+	for _, p := range a.pipelines {
+		if ok, _ := p.Accepting(); ok {
+			return true
+		}
+	}
+	return len(a.pipelines) == 0
+}
+
+// health is the snapshot the health endpoints show. It never waits for the data path.
+func (a *App) health() extension.Health {
+	h := extension.Health{Phase: extension.Phase(a.phase.Load())}
+	if up := a.up.Load(); up != nil {
+		h.UpSince = *up
+	}
+	h.Extensions = a.opts.Config.Service.Extensions
+	for i, p := range a.pipelines {
+		ok, since := p.Accepting()
+		h.Pipelines = append(h.Pipelines, extension.PipelineHealth{
+			ID: a.opts.Plan.Pipelines[i].ID, Accepting: ok, RefusingSince: since,
+		})
+		for _, d := range p.Health() {
+			h.Destinations = append(h.Destinations, extension.DestinationHealth{
+				Pipeline: d.Pipeline, Name: d.Name, Failed: d.Failed, Delivered: d.Delivered,
+				LastFailure: d.LastFailure, LastDelivery: d.LastDelivery, LastError: d.LastError, Oldest: d.Oldest,
+			})
+		}
+	}
+	return h
+}
+
+// startImplicitHealth serves the health paths without being asked, so that probes written for the Collector find
+// them. A taken port is a warning.
+func (a *App) startImplicitHealth(ctx context.Context) error {
+	addr := a.opts.ImplicitHealth
+	if addr == "off" || addr == "" || a.hasHealthCheck() {
+		return nil
+	}
+	if addr == "auto" {
+		addr = "localhost:13133"
+		if os.Getenv("KUBERNETES_SERVICE_HOST") != "" {
+			addr = "0.0.0.0:13133"
+		}
+	}
+	e := healthcheck.NewImplicit(addr, extension.Settings{
+		ID: "health_check", Telemetry: a.opts.Telemetry.For("extension", "health_check"), Status: a.health,
+	})
+	if err := e.Start(ctx, a.host); err != nil {
+		a.log.Warn("Health endpoint not served", zap.String("address", addr), zap.Error(err))
+		return nil
+	}
+	a.began("extension health_check", e.Stop)
+	return nil
+}
+
+func (a *App) hasHealthCheck() bool {
+	for _, id := range a.opts.Config.Service.Extensions {
+		if c := a.opts.Config.Components[config.Extensions][id]; c != nil && c.Type == "health_check" {
+			return true
+		}
+	}
+	return false
+}
+
+// registerMetrics shows what only the whole process knows: sums over pipelines, the budget, what is ready.
+func (a *App) registerMetrics() {
+	m := a.opts.Telemetry.Metrics
+	telemetry.RegisterProcess(m)
+	telemetry.RegisterBuild(m, a.opts.Version, a.opts.Commit, a.opts.Collector)
+	type key struct{ exporter, signal string }
+	seen := map[key]bool{}
+	for i, p := range a.pipelines {
+		signal := a.opts.Plan.Pipelines[i].Signal.String()
+		for _, b := range p.Backlogs() {
+			k := key{b.Exporter, signal}
+			if seen[k] {
+				continue
+			}
+			seen[k] = true
+			labels := []string{"exporter", k.exporter, "data_type", k.signal}
+			m.GaugeFunc("otelcol_exporter_queue_size", "Size of the queue in front of the exporter, in its sizer.",
+				func() float64 { size, _ := a.backlog(k.exporter, k.signal); return size }, labels...)
+			m.GaugeFunc("otelcol_exporter_queue_capacity", "Capacity of the queue in front of the exporter.",
+				func() float64 { _, capacity := a.backlog(k.exporter, k.signal); return capacity }, labels...)
+		}
+	}
+	m.GaugeFunc("holdfast_door_admission_bytes", "Bytes of requests being read, decoded or committed.",
+		func() float64 { return float64(a.gate.Used()) })
+	m.GaugeFunc("holdfast_door_admission_limit_bytes", "Budget of holdfast_door_admission_bytes.",
+		func() float64 { return float64(a.gate.Limit()) })
+	m.GaugeFunc("holdfast_health", "Whether the check passes: 1 or 0.", func() float64 {
+		if a.ready() {
+			return 1
+		}
+		return 0
+	}, "check", "ready")
+}
+
+// backlog sums one exporter's queues over the pipelines of a signal.
+func (a *App) backlog(exporter, signal string) (size, capacity float64) {
+	for i, p := range a.pipelines {
+		if a.opts.Plan.Pipelines[i].Signal.String() != signal {
+			continue
+		}
+		for _, b := range p.Backlogs() {
+			if b.Exporter == exporter {
+				size += float64(b.Fill.Size)
+				capacity += float64(b.Fill.Capacity)
+			}
+		}
+	}
+	return size, capacity
+}

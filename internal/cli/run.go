@@ -1,0 +1,211 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/config"
+	"github.com/holdfast-telemetry/holdfast/internal/plan"
+	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
+)
+
+// Exit codes of a run (reload, section 12).
+const (
+	exitFailed  = 1 // could not start, or wrong usage
+	exitDropped = 3 // stopped; items queued in memory had to be dropped
+	exitStuck   = 4 // stopped by the watchdog
+)
+
+// watchdogGrace is how long a stop may take beyond its bound before the process ends all the same.
+const watchdogGrace = 3 * time.Second
+
+type runFlags struct {
+	uris, sets, gates []string
+	pidFile, stateDir string
+	adminSocket       string
+	shutdownTimeout   time.Duration
+	shutdownDelay     time.Duration
+	statusHosts       []string
+	implicitHealth    string
+	strict            bool
+}
+
+func (f *runFlags) register(cmd *cobra.Command) {
+	s := cmd.Flags()
+	registerConfigFlags(cmd, &f.uris, &f.sets, &f.gates)
+	s.StringVar(&f.pidFile, "pid-file", "", "write the process ID here; removed at exit")
+	s.StringVar(&f.stateDir, "state-dir", "", "directory for state (default $HOLDFAST_STATE_DIR, $STATE_DIRECTORY, /var/lib/holdfast)")
+	s.StringVar(&f.adminSocket, "admin-socket", "", "unix socket for commands to this instance (default STATE_DIR/admin.sock)")
+	s.DurationVar(&f.shutdownTimeout, "shutdown-timeout", 25*time.Second, "bound of an orderly stop")
+	s.DurationVar(&f.shutdownDelay, "shutdown-delay", 0, "stay up this long, not ready, before stopping")
+	s.StringSliceVar(&f.statusHosts, "status-host", nil, "host name under which the status page may be asked for")
+	s.StringVar(&f.implicitHealth, "implicit-health", "auto", "health endpoint without a health_check extension: auto, off or an address")
+	s.BoolVar(&f.strict, "strict", false, "warnings and supplied parts are errors")
+}
+
+func newRunCommand() *cobra.Command {
+	var flags runFlags
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run a configuration",
+		Long: `Run a configuration until SIGTERM or SIGINT. The second signal cuts deliveries, the third exits at once.
+
+Exit codes: 0 stopped, nothing dropped; 1 could not start; 3 stopped, items queued in memory had to be dropped;
+4 a step of the stop did not end and was abandoned.`,
+		Example: "  holdfast run --config config.yaml --set service.telemetry.logs.level=debug",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if len(flags.uris) == 0 {
+				return errors.New("at least one --config is needed (try: holdfast run --config config.yaml)")
+			}
+			return run(cmd.Context(), &flags, cmd.InOrStdin(), cmd.ErrOrStderr())
+		},
+	}
+	flags.register(cmd)
+	return cmd
+}
+
+func run(ctx context.Context, f *runFlags, stdin io.Reader, stderr io.Writer) error {
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	// Before anything else: a signal that comes while starting must not kill by default.
+	signals := make(chan os.Signal, 8) // more than a person sends; further ones are the same wish again
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
+	signal.Ignore(syscall.SIGPIPE)
+	defer signal.Stop(signals)
+
+	removePID, err := writePIDFile(f.pidFile)
+	if err != nil {
+		return &ExitError{exitFailed, err}
+	}
+	defer removePID()
+	telemetry.SetMemoryLimit()
+
+	if err := applyFeatureGates(f.gates); err != nil {
+		return &ExitError{exitFailed, err}
+	}
+	cfg, p, err := loadPlan(ctx, f, stdin)
+	if err != nil {
+		return &ExitError{exitFailed, err}
+	}
+	resource, err := telemetry.NewResource(cfg.Service.Telemetry.Resource, Version)
+	if err != nil {
+		return &ExitError{exitFailed, err}
+	}
+	log, flush, err := telemetry.NewLogger(cfg.Service.Telemetry.Logs, resource)
+	if err != nil {
+		return &ExitError{exitFailed, err}
+	}
+	defer flush()
+	logFindings(log, cfg, p)
+	a, err := app.New(app.Options{
+		Config: cfg, Plan: p, Version: Version, Commit: readVersion().Commit, Collector: CollectorVersion,
+		Telemetry:       &telemetry.Telemetry{Logger: log, Metrics: telemetry.NewRegistry(), Resource: resource},
+		ShutdownTimeout: f.shutdownTimeout, ShutdownDelay: f.shutdownDelay, ImplicitHealth: f.implicitHealth,
+	})
+	if err != nil {
+		return &ExitError{exitFailed, err}
+	}
+	if err := a.Start(ctx); err != nil {
+		return &ExitError{exitFailed, err}
+	}
+	notifySystemd("READY=1")
+	return serve(ctx, a, f, log, signals)
+}
+
+// serve waits for the signal to stop, and stops.
+func serve(ctx context.Context, a *app.App, f *runFlags, log *zap.Logger, signals <-chan os.Signal) error {
+	for waiting := true; waiting; {
+		select {
+		case s := <-signals:
+			switch s {
+			case syscall.SIGHUP:
+				log.Warn("Received signal from OS: reloading is not in this version, the configuration stays",
+					zap.String("signal", s.String()))
+			case syscall.SIGUSR1:
+				a.LogStatus()
+			default:
+				log.Info("Received signal from OS", zap.String("signal", s.String()))
+				waiting = false
+			}
+		case <-ctx.Done():
+			waiting = false
+		}
+	}
+	notifySystemd("STOPPING=1")
+	done := make(chan app.Report, 1)
+	go func() { done <- a.Stop(context.WithoutCancel(ctx)) }()
+	watchdog := time.NewTimer(f.shutdownDelay + f.shutdownTimeout + watchdogGrace)
+	defer watchdog.Stop()
+	for again := 0; ; {
+		select {
+		case r := <-done:
+			return conclude(r)
+		case s := <-signals:
+			if s != syscall.SIGTERM && s != syscall.SIGINT {
+				continue
+			}
+			if again++; again > 1 {
+				return &ExitError{exitDropped, errors.New("third signal: exit at once")}
+			}
+			log.Warn("Received signal from OS: deliveries are cut", zap.String("signal", s.String()))
+			a.Hasten()
+		case <-watchdog.C:
+			return &ExitError{exitStuck, fmt.Errorf("shutdown: %s is still running, giving up", a.Stopping())}
+		}
+	}
+}
+
+func conclude(r app.Report) error {
+	switch {
+	case r.Stuck != "":
+		return &ExitError{exitStuck, r.Err}
+	case r.Dropped > 0:
+		return &ExitError{exitDropped, fmt.Errorf("shutdown: %d items queued in memory were dropped: no backend took them", r.Dropped)}
+	case r.Err != nil:
+		return &ExitError{exitFailed, r.Err}
+	}
+	return nil
+}
+
+func loadPlan(ctx context.Context, f *runFlags, stdin io.Reader) (*config.Config, *plan.Plan, error) {
+	cfg, err := config.Load(ctx, config.Options{
+		URIs: f.uris, Sets: f.sets, Stdin: stdin, Registry: app.Registry(), Strict: f.strict,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	p, findings := plan.Build(cfg, app.ExporterQueue)
+	for _, x := range findings {
+		if x.Severity == config.Error || f.strict && x.Severity == config.Warning {
+			return nil, nil, &config.InvalidError{Findings: findings}
+		}
+	}
+	return cfg, p, nil
+}
+
+// logFindings says once, at start, what validate would say.
+func logFindings(log *zap.Logger, cfg *config.Config, p *plan.Plan) {
+	for _, x := range append(cfg.Findings[:len(cfg.Findings):len(cfg.Findings)], p.Findings...) {
+		fields := []zap.Field{zap.String("place", x.Position.String()), zap.String("component", x.Component)}
+		if x.Severity == config.Warning {
+			log.Warn(x.Text, fields...)
+		} else {
+			log.Info(x.Text, fields...)
+		}
+	}
+}

@@ -1,0 +1,201 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"unicode"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/config"
+	"github.com/holdfast-telemetry/holdfast/internal/plan"
+)
+
+// readFlags are the flags of the commands that look at a configuration without running it.
+type readFlags struct {
+	uris, sets, gates                []string
+	strict, fragment, here, portable bool
+	asJSON                           bool
+}
+
+func (f *readFlags) options(cmd *cobra.Command, reg *config.Registry) config.Options {
+	return config.Options{
+		URIs: f.uris, Sets: f.sets, Stdin: cmd.InOrStdin(), Registry: reg, Strict: f.strict, Fragment: f.fragment,
+		Here: f.here, Portable: f.portable,
+	}
+}
+
+// check is what is known of a configuration: all findings, and as much of it and of its plan as could be made.
+type check struct {
+	cfg      *config.Config
+	plan     *plan.Plan
+	findings []config.Finding
+	valid    bool
+}
+
+// inspect loads and plans a configuration. Its error is about reading; what is wrong with the configuration is in
+// the findings.
+func inspect(ctx context.Context, opts config.Options) (*check, error) {
+	c := &check{valid: true}
+	cfg, err := config.Load(ctx, opts)
+	var invalid *config.InvalidError
+	switch {
+	case errors.As(err, &invalid):
+		c.valid, c.cfg = false, invalid.Partial
+	case err != nil:
+		return nil, err
+	default:
+		c.cfg = cfg
+	}
+	var found []config.Finding
+	c.plan, found = plan.Build(c.cfg, app.ExporterQueue)
+	c.findings = append(c.findings, c.cfg.Findings...)
+	for _, f := range found {
+		if opts.Strict && f.Severity == config.Warning {
+			f.Severity = config.Error
+		}
+		c.valid = c.valid && f.Severity != config.Error
+		c.findings = append(c.findings, f)
+	}
+	config.Sort(c.findings)
+	return c, nil
+}
+
+func newValidateCommand(reg *config.Registry) *cobra.Command {
+	var f readFlags
+	cmd := &cobra.Command{
+		Use:   "validate",
+		Short: "Check a configuration without running it",
+		Long: `Check a configuration without running it: nothing is opened, created or bound. Findings go to stderr, one per line,
+sorted by place: FILE:LINE: severity: COMPONENT: text (hint). Notes and warnings change no exit code.
+
+Exit codes: 0 valid; 1 not valid, or not readable.`,
+		Example: `  holdfast validate --config config.yaml
+  holdfast validate --config base.yaml --config site.yaml --set exporters.otlp.endpoint=host:4317
+  helm template . | holdfast validate --config=-`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := applyFeatureGates(f.gates); err != nil {
+				return err
+			}
+			c, err := inspect(commandContext(cmd), f.options(cmd, reg))
+			if f.asJSON {
+				return printVerdict(cmd.OutOrStdout(), c, err)
+			}
+			if err != nil {
+				return err
+			}
+			printFindings(cmd.ErrOrStderr(), c.findings)
+			if !c.valid {
+				return &ExitError{Code: 1}
+			}
+			return nil
+		},
+	}
+	registerReadFlags(cmd, &f)
+	s := cmd.Flags()
+	s.BoolVar(&f.asJSON, "json", false, "print one JSON document to stdout")
+	s.BoolVar(&f.strict, "strict", false, "warnings and supplied parts are errors")
+	s.BoolVar(&f.here, "here", false, "this host is the target: its directories must be usable")
+	return cmd
+}
+
+func registerReadFlags(cmd *cobra.Command, f *readFlags) {
+	registerConfigFlags(cmd, &f.uris, &f.sets, &f.gates)
+	s := cmd.Flags()
+	s.BoolVar(&f.portable, "portable", false, "this host is not the target: its files and variables do not matter")
+	s.BoolVar(&f.fragment, "fragment", false, "assume what is referenced and not defined; ask for nothing around it")
+}
+
+func commandContext(cmd *cobra.Command) context.Context {
+	if ctx := cmd.Context(); ctx != nil {
+		return ctx
+	}
+	return context.Background()
+}
+
+// findingDocument is a finding in JSON.
+type findingDocument struct {
+	Severity  config.Severity `json:"severity"`
+	File      string          `json:"file"`
+	Line      int             `json:"line"`
+	Column    int             `json:"column"`
+	Component string          `json:"component"`
+	Key       string          `json:"key"`
+	Text      string          `json:"text"`
+	Hint      string          `json:"hint"`
+}
+
+func documentsOf(findings []config.Finding) []findingDocument {
+	out := make([]findingDocument, 0, len(findings))
+	for _, f := range findings {
+		out = append(out, findingDocument{
+			Severity: f.Severity, File: f.Position.File, Line: f.Position.Line, Column: f.Position.Column,
+			Component: f.Component, Key: f.Key, Text: f.Text, Hint: f.Hint,
+		})
+	}
+	return out
+}
+
+type verdictDocument struct {
+	Valid    bool              `json:"valid"`
+	Hash     string            `json:"hash"`
+	Sources  []config.Source   `json:"sources"`
+	Findings []findingDocument `json:"findings"`
+}
+
+func printVerdict(w io.Writer, c *check, err error) error {
+	doc := verdictDocument{Sources: []config.Source{}}
+	if err != nil {
+		doc.Findings = documentsOf([]config.Finding{{Severity: config.Error, Text: err.Error()}})
+	} else {
+		doc.Valid, doc.Hash, doc.Findings = c.valid, c.cfg.Hash, documentsOf(c.findings)
+		doc.Sources = append(doc.Sources, c.cfg.Sources...)
+	}
+	if err := printJSON(w, doc); err != nil {
+		return err
+	}
+	if !doc.Valid {
+		return &ExitError{Code: 1}
+	}
+	return nil
+}
+
+func printJSON(w io.Writer, doc any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(doc)
+}
+
+func printFindings(w io.Writer, findings []config.Finding) {
+	for _, f := range findings {
+		fmt.Fprintln(w, escape(f.String()))
+	}
+}
+
+// escape shows what a terminal would act upon: a configuration is foreign text.
+func escape(s string) string {
+	if strings.IndexFunc(s, unprintable) < 0 {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if unprintable(r) {
+			fmt.Fprintf(&b, "\\u%04x", r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+func unprintable(r rune) bool { return !unicode.IsPrint(r) }
