@@ -84,7 +84,8 @@ type container struct {
 // run is a stretch of the request.
 type run struct{ start, end int }
 
-// container takes apart the message b[start:end], which is field b[at:end] of the level above.
+// container takes apart the message b[start:end], which is field b[at:end] of the level above. It calls itself for what
+// is inside, five levels at most.
 func (sp *splitter) container(level int, number uint, at, start, end int) error {
 	c := &sp.path[level]
 	*c = container{number: number, around: c.around[:0], op: -1}
