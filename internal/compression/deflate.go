@@ -54,12 +54,13 @@ func (f *inflater) members(src []byte, limit int, l Lender) ([]byte, error) {
 		}
 	}
 	for members := 0; f.src.Len() > 0; members++ {
+		at := len(src) - f.src.Len()
 		if members == maxMembers {
-			return nil, &DecodeError{Codec: Gzip, Offset: len(src) - f.src.Len(), Cause: "too many members"}
+			return nil, &DecodeError{Codec: Gzip, Offset: at, Cause: "too many members"}
 		}
 		if err := f.zr.Reset(&f.src); err != nil {
-			if members > 0 && err == gzip.ErrHeader {
-				return nil, &DecodeError{Codec: Gzip, Offset: len(src) - f.src.Len(), Cause: "bytes after the last member"}
+			if members > 0 && (err == gzip.ErrHeader || !gzipMagic(src, at)) {
+				return nil, &DecodeError{Codec: Gzip, Offset: at, Cause: "bytes after the last member"}
 			}
 			return nil, truncated(err)
 		}
@@ -71,6 +72,9 @@ func (f *inflater) members(src []byte, limit int, l Lender) ([]byte, error) {
 	}
 	return b, nil
 }
+
+// gzipMagic reports whether what is at at may become a member.
+func gzipMagic(src []byte, at int) bool { return src[at] == 0x1f && (len(src) == at+1 || src[at+1] == 0x8b) }
 
 // truncated says of an end of file in the middle of something that it was unexpected.
 func truncated(err error) error {
