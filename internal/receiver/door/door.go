@@ -38,6 +38,7 @@ type Door struct {
 	connections     *telemetry.Gauge
 	metadataDropped *telemetry.Counter
 	panicked        sync.Once
+	handshakes      thinned
 }
 
 // New returns the door of one receiver, its counters made. listen opens listeners; nil = the network's.
@@ -93,6 +94,7 @@ type Lane struct {
 	door     *Door
 	sink     receiver.Sink
 	maxBytes int
+	keys     []string // of the metadata to keep
 
 	accepted, refused, failed       *telemetry.Counter // items
 	succeededRequests               *telemetry.Counter
@@ -115,7 +117,7 @@ func (d *Door) Lanes(transport string, maxBytes int) []*Lane {
 		if sink == nil {
 			continue
 		}
-		l := &Lane{Signal: s, door: d, sink: sink, maxBytes: maxBytes}
+		l := &Lane{Signal: s, door: d, sink: sink, maxBytes: maxBytes, keys: metadataKeys(sink.MetadataKeys())}
 		items := func(what, help string) *telemetry.Counter {
 			return m.Counter("otelcol_receiver_"+what+"_"+s.ItemName(), help, "receiver", d.set.ID, "transport", transport)
 		}

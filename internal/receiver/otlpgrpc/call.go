@@ -90,7 +90,7 @@ func (s *Server) export(lane *door.Lane, ss grpc.ServerStream) (err error) {
 	if err != nil {
 		return err
 	}
-	res, err := req.Accept(ctx, codec, nil, nil)
+	res, err := req.Accept(ctx, codec, nil, s.metadata(ctx, lane))
 	if err != nil {
 		return err
 	}

@@ -55,6 +55,7 @@ var services = map[otlp.Signal]string{
 type Server struct {
 	cfg         configgrpc.ServerConfig
 	door        *door.Door
+	maxBytes    int // of a request
 	lanes       []*door.Lane
 	bodyTimeout time.Duration
 
@@ -70,8 +71,9 @@ type Server struct {
 
 // New returns a door that is closed; its counters exist.
 func New(d *door.Door, cfg configgrpc.ServerConfig) *Server {
+	maxBytes := d.MaxRequest(int64(cfg.MaxRecvMsgSizeMiB) << 20)
 	return &Server{
-		cfg: cfg, door: d, lanes: d.Lanes(door.GRPC, d.MaxRequest(int64(cfg.MaxRecvMsgSizeMiB)<<20)),
+		cfg: cfg, door: d, maxBytes: maxBytes, lanes: d.Lanes(door.GRPC, maxBytes),
 		bodyTimeout: bodyTimeout, closing: make(chan struct{}), stop: make(chan struct{}),
 	}
 }
@@ -99,7 +101,10 @@ func (s *Server) Start(ctx context.Context, host component.Host) error {
 			s.door.Log().Error("Serving OTLP over gRPC ended", zap.Error(err))
 		}
 	})
-	s.door.Listening(ln, s.cfg.TLS.HasValue(), s.auth != nil)
+	s.door.Listening(ln, s.cfg.TLS.HasValue(), s.auth != nil,
+		zap.Int("max_request_bytes", s.maxBytes), zap.Uint32("streams_per_connection", s.cfg.MaxConcurrentStreams),
+		zap.Int("header_bytes", maxHeaderBytes), zap.Duration("handshake", connectionTimeout),
+		zap.Duration("body", s.bodyTimeout))
 	return nil
 }
 
@@ -133,11 +138,11 @@ func (s *Server) options(ctx context.Context, host component.Host) ([]grpc.Serve
 		extensions = host.GetExtensions()
 	}
 	if s.cfg.TLS.HasValue() {
-		cfg, err := s.cfg.TLS.Get().LoadTLSConfig(ctx)
+		cfg, err := s.door.TLS(ctx, *s.cfg.TLS.Get(), "h2")
 		if err != nil {
 			return nil, err
 		}
-		opts = append(opts, grpc.Creds(credentials.NewTLS(cfg)))
+		opts = append(opts, grpc.Creds(handshaker{credentials.NewTLS(cfg), s.door}))
 	}
 	if s.cfg.Auth.HasValue() {
 		auth, err := s.cfg.Auth.Get().GetServerAuthenticator(ctx, extensions)

@@ -6,16 +6,25 @@ package otlphttp
 import (
 	"context"
 	"maps"
+	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 
+	"go.opentelemetry.io/collector/client"
+
+	"github.com/holdfast-telemetry/holdfast/internal/otlp"
 	"github.com/holdfast-telemetry/holdfast/internal/receiver"
 	"github.com/holdfast-telemetry/holdfast/internal/receiver/door"
 )
 
-// authenticate asks the authenticator, if there is one. What it says is not passed on: it may name credentials.
+// authenticate puts the client into the context if the settings ask for it, and asks the authenticator, if there is
+// one. What it says is not passed on: it may name credentials.
 func (s *Server) authenticate(r *http.Request) (context.Context, error) {
 	ctx := r.Context()
+	if s.cfg.ServerConfig.IncludeMetadata {
+		ctx = withClient(ctx, r)
+	}
 	if s.auth == nil {
 		return ctx, nil
 	}
@@ -44,4 +53,26 @@ func (s *Server) authenticate(r *http.Request) (context.Context, error) {
 		s.door.Refused(receiver.ReasonAuth)
 		return ctx, &authError{known: strings.HasPrefix(text, "rpc error: code = PermissionDenied ")}
 	}
+}
+
+// withClient puts address and headers into the context, where the Collector's components look for them.
+func withClient(ctx context.Context, r *http.Request) context.Context {
+	info := client.FromContext(ctx)
+	if addr, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		info.Addr = &net.IPAddr{IP: addr.Addr().AsSlice(), Zone: addr.Addr().Zone()}
+	}
+	headers := r.Header.Clone()
+	if r.Host != "" && headers.Get(client.MetadataHostName) == "" {
+		headers.Set(client.MetadataHostName, r.Host)
+	}
+	info.Metadata = client.NewMetadata(headers)
+	return client.NewContext(ctx, info)
+}
+
+// metadata is what is kept with the payload of a request.
+func (s *Server) metadata(r *http.Request, lane *door.Lane) otlp.Metadata {
+	if !s.cfg.ServerConfig.IncludeMetadata || !lane.WantsMetadata() {
+		return nil
+	}
+	return lane.Metadata(r.Header.Values)
 }

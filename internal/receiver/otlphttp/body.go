@@ -52,6 +52,10 @@ func (s *Server) read(req *door.Request, maxBytes int, w http.ResponseWriter, r 
 	if err != nil && s.reading.wasCut(b) {
 		return door.Stopping()
 	}
+	if err == nil {
+		// The server goes on reading to notice that the client leaves; a deadline would look like that.
+		s.reading.extend(b, time.Time{})
+	}
 	return err
 }
 

@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/rs/cors"
 	"go.opentelemetry.io/collector/component"
@@ -63,8 +64,39 @@ func (s *Server) handler(ctx context.Context, host component.Host) (http.Handler
 			next.ServeHTTP(w, r)
 		})
 	}
-	return h, nil
+	return s.patient(h), nil
 }
+
+// patient gives an answer write_timeout from the time at which it is written. The server's own WriteTimeout would
+// count from the headers and cut the answer to a body that came slowly or waited for its commit. The deadline of a
+// connection's last answer is taken back first, since the server itself may write (100 Continue).
+func (s *Server) patient(next http.Handler) http.Handler {
+	timeout := s.cfg.ServerConfig.WriteTimeout
+	if timeout <= 0 {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		control := http.NewResponseController(w)
+		control.SetWriteDeadline(time.Time{})
+		next.ServeHTTP(&answerWriter{ResponseWriter: w, control: control, timeout: timeout}, r)
+	})
+}
+
+// answerWriter sets the deadline when the answer begins.
+type answerWriter struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	timeout time.Duration
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *answerWriter) WriteHeader(code int) {
+	w.control.SetWriteDeadline(time.Now().Add(w.timeout))
+	w.ResponseWriter.WriteHeader(code)
+}
+
+// Unwrap lets http.ResponseController find the server's writer.
+func (w *answerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // serve answers one request.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
@@ -132,7 +164,7 @@ func (s *Server) export(
 	if f == inJSON {
 		translate = translators[lane.Signal]
 	}
-	res, err = req.Accept(ctx, codec, translate, nil)
+	res, err = req.Accept(ctx, codec, translate, s.metadata(r, lane))
 	return res, f, err
 }
 

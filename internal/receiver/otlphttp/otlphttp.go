@@ -10,10 +10,13 @@ package otlphttp
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"log"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,7 +24,6 @@ import (
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/extension/extensionauth"
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"github.com/holdfast-telemetry/holdfast/internal/compression"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
@@ -43,11 +45,12 @@ const (
 
 // Server is one HTTP door.
 type Server struct {
-	cfg    Config
-	door   *door.Door
-	lanes  map[string]*door.Lane // by path
-	codecs map[compression.Codec]bool
-	pace   pace
+	cfg      Config
+	door     *door.Door
+	maxBytes int                   // of a request
+	lanes    map[string]*door.Lane // by path
+	codecs   map[compression.Codec]bool
+	pace     pace
 
 	server   *http.Server
 	auth     extensionauth.Server // nil = none
@@ -60,14 +63,14 @@ type Server struct {
 // New returns a door that is closed; its counters exist.
 func New(d *door.Door, cfg Config) *Server {
 	s := &Server{
-		cfg: cfg, door: d, lanes: map[string]*door.Lane{}, codecs: map[compression.Codec]bool{},
+		cfg: cfg, door: d, maxBytes: d.MaxRequest(cfg.ServerConfig.MaxRequestBodySize), lanes: map[string]*door.Lane{}, codecs: map[compression.Codec]bool{},
 		pace: pace{total: cfg.ServerConfig.ReadTimeout, start: slowStart, rate: minRate},
 	}
 	paths := map[otlp.Signal]string{
 		otlp.Traces: cfg.TracesURLPath, otlp.Metrics: cfg.MetricsURLPath, otlp.Logs: cfg.LogsURLPath,
 		otlp.Profiles: profilesURLPath,
 	}
-	for _, l := range d.Lanes(door.HTTP, d.MaxRequest(cfg.ServerConfig.MaxRequestBodySize)) {
+	for _, l := range d.Lanes(door.HTTP, s.maxBytes) {
 		path, _ := cleanPath(paths[l.Signal]) // validated
 		s.lanes[path] = l
 	}
@@ -90,9 +93,11 @@ func (s *Server) Start(ctx context.Context, host component.Host) error {
 		return fmt.Errorf("http: %w", err)
 	}
 	cfg := &s.cfg.ServerConfig
-	errorLog, err := zap.NewStdLogAt(s.door.Log(), zapcore.DebugLevel) // broken handshakes and the like
-	if err != nil {
-		return fmt.Errorf("http: %w", err)
+	var tlsConfig *tls.Config
+	if cfg.TLS.HasValue() {
+		if tlsConfig, err = s.door.TLS(ctx, *cfg.TLS.Get(), "h2", "http/1.1"); err != nil {
+			return fmt.Errorf("http: %w", err)
+		}
 	}
 	keepAlive, idle := cfg.KeepAlivesEnabled, cfg.IdleTimeout
 	if k := cfg.Keepalive.Get(); k != nil {
@@ -100,7 +105,7 @@ func (s *Server) Start(ctx context.Context, host component.Host) error {
 	}
 	s.server = &http.Server{
 		Handler: handler, ReadTimeout: cfg.ReadTimeout, ReadHeaderTimeout: cfg.ReadHeaderTimeout,
-		WriteTimeout: cfg.WriteTimeout, IdleTimeout: idle, MaxHeaderBytes: maxHeaderBytes, ErrorLog: errorLog,
+		IdleTimeout: idle, MaxHeaderBytes: maxHeaderBytes, ErrorLog: log.New(errorLog{s.door}, "", 0),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: maxStreams, MaxReceiveBufferPerStream: streamWindow,
 			MaxReceiveBufferPerConnection: connectionWindow, SendPingTimeout: pingAfter, PingTimeout: pingTimeout,
@@ -112,13 +117,36 @@ func (s *Server) Start(ctx context.Context, host component.Host) error {
 		return fmt.Errorf("http: %w", err)
 	}
 	s.address = ln.Addr()
+	serve := ln
+	if tlsConfig != nil {
+		serve = tls.NewListener(ln, tlsConfig)
+	}
 	s.done.Go(func() {
-		if err := s.server.Serve(ln); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		if err := s.server.Serve(serve); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			s.door.Log().Error("Serving OTLP over HTTP ended", zap.Error(err))
 		}
 	})
-	s.door.Listening(ln, cfg.TLS.HasValue(), s.auth != nil)
+	s.door.Listening(ln, tlsConfig != nil, s.auth != nil,
+		zap.Int("max_request_bytes", s.maxBytes), zap.Int("streams_per_connection", maxStreams),
+		zap.Int("header_bytes", maxHeaderBytes), zap.Duration("header", cfg.ReadHeaderTimeout),
+		zap.Duration("body", cfg.ReadTimeout), zap.Int("bytes_per_second", minRate))
 	return nil
+}
+
+// errorLog takes what net/http has to say: about handshakes that failed it is passed on, thinned out; the rest is the
+// noise of broken connections.
+type errorLog struct{ door *door.Door }
+
+func (l errorLog) Write(line []byte) (int, error) {
+	text := strings.TrimSpace(string(line))
+	if rest, ok := strings.CutPrefix(text, "http: TLS handshake error from "); ok {
+		if peer, cause, ok := strings.Cut(rest, ": "); ok && cause != "EOF" {
+			l.door.HandshakeFailed(peer, cause)
+		}
+		return len(line), nil
+	}
+	l.door.Log().Debug("HTTP server", zap.String("text", door.Clean(text)))
+	return len(line), nil
 }
 
 // Address is where the door listens, nil before Start.
