@@ -59,6 +59,9 @@ func inspect(ctx context.Context, opts config.Options) (*check, error) {
 	c.plan, found = plan.Build(c.cfg, app.ExporterQueue)
 	c.findings = append(c.findings, c.cfg.Findings...)
 	for _, f := range found {
+		if !c.valid && f.Severity != config.Error {
+			continue // said of something that will not be
+		}
 		if opts.Strict && f.Severity == config.Warning {
 			f.Severity = config.Error
 		}

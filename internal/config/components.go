@@ -70,9 +70,14 @@ func (l *loader) decode(path string, value, into any) {
 		l.fail(path, "", "%v", err)
 		return
 	}
-	unknown := unknownKeys(reflect.TypeOf(into), value, nil)
+	var s survey
+	s.look(reflect.TypeOf(into), value, nil)
+	for _, at := range s.bare {
+		key := strings.Join(at, separator)
+		l.add(Warning, path+separator+key, prefix(key, "a number without a unit counts nanoseconds"), "write 5s, not 5")
+	}
 	var meant []string
-	for _, u := range unknown {
+	for _, u := range s.unknown {
 		key := strings.Join(u.path, separator)
 		l.fail(path+separator+key, u.hint, "unknown key %q", u.path[len(u.path)-1])
 		sub.Delete(key)
@@ -85,7 +90,7 @@ func (l *loader) decode(path string, value, into any) {
 	}
 	if err := sub.Unmarshal(into); err != nil {
 		for _, m := range misfits(err, "") {
-			if len(unknown) > 0 && strings.HasPrefix(m.text, "has invalid keys") {
+			if len(s.unknown) > 0 && strings.HasPrefix(m.text, "has invalid keys") {
 				continue // in a list, where keys cannot be taken out; reported above
 			}
 			l.fail(join(path, m.path), "", "%s", prefix(m.path, m.text))

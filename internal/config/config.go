@@ -123,6 +123,13 @@ type Config struct {
 // Where returns the place of a key, as exporters::otlp::timeout; for what is not written, the nearest thing around it.
 func (c *Config) Where(path string) Position { return c.docs.where(path) }
 
+// Defines reports whether the document has a block of that kind and ID, usable or not.
+func (c *Config) Defines(kind Kind, id string) bool {
+	section, _ := c.Effective[string(kind)].(map[string]any)
+	_, ok := section[id]
+	return ok
+}
+
 // Written reports whether a source has the key.
 func (c *Config) Written(path string) bool { return c.docs.written(path) }
 

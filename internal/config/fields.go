@@ -5,10 +5,12 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"sort"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.opentelemetry.io/collector/confmap"
 )
@@ -20,71 +22,65 @@ type unknownKey struct {
 	hint string
 }
 
-var unmarshaler = reflect.TypeFor[confmap.Unmarshaler]()
+var (
+	unmarshaler = reflect.TypeFor[confmap.Unmarshaler]()
+	duration    = reflect.TypeFor[time.Duration]()
+)
 
-// unknownKeys walks v along the type t and returns the keys that t does not know, in order. Kinds that do not fit are
-// left to decoding, which says more.
-func unknownKeys(t reflect.Type, v any, path []string) []unknownKey {
+// survey walks a tree along a type.
+type survey struct {
+	unknown []unknownKey // keys that the type does not know, in order
+	bare    [][]string   // durations that are numbers without a unit
+}
+
+// look goes on with v at path, which t takes. Kinds that do not fit are left to decoding, which says more.
+func (s *survey) look(t reflect.Type, v any, path []string) {
 	t = deref(t)
+	m, isMap := v.(map[string]any)
 	if inner, ok := optional(t); ok {
-		m, isMap := v.(map[string]any)
-		if !isMap {
-			return nil
+		if isMap {
+			m = maps.Clone(m)
+			delete(m, "enabled")
+			s.look(inner, m, path)
 		}
-		rest := make(map[string]any, len(m))
-		for k, e := range m {
-			if k != "enabled" {
-				rest[k] = e
-			}
+		return
+	}
+	if t == duration {
+		if n, ok := v.(int); ok && n != 0 {
+			s.bare = append(s.bare, path)
 		}
-		return unknownKeys(inner, rest, path)
+		return
 	}
 	switch t.Kind() {
 	case reflect.Struct:
-		m, ok := v.(map[string]any)
-		if !ok {
-			return nil
+		if isMap {
+			s.fields(t, m, path)
 		}
-		return unknownFields(t, m, path)
 	case reflect.Map:
-		m, ok := v.(map[string]any)
-		if !ok {
-			return nil
-		}
-		var found []unknownKey
 		for _, k := range sortedKeys(m) {
-			found = append(found, unknownKeys(t.Elem(), m[k], extend(path, k))...)
+			s.look(t.Elem(), m[k], extend(path, k))
 		}
-		return found
 	case reflect.Slice:
-		list, ok := v.([]any)
-		if !ok {
-			return nil
-		}
-		var found []unknownKey
+		list, _ := v.([]any)
 		for i, e := range list {
-			found = append(found, unknownKeys(t.Elem(), e, extend(path, strconv.Itoa(i)))...)
+			s.look(t.Elem(), e, extend(path, strconv.Itoa(i)))
 		}
-		return found
 	}
-	return nil
 }
 
-func unknownFields(t reflect.Type, m map[string]any, path []string) []unknownKey {
+func (s *survey) fields(t reflect.Type, m map[string]any, path []string) {
 	known, open := fieldsOf(t)
-	if open || len(known) == 0 && reflect.PointerTo(t).Implements(unmarshaler) {
-		return nil // takes what comes
-	}
-	var found []unknownKey
+	takesAll := open || len(known) == 0 && reflect.PointerTo(t).Implements(unmarshaler)
 	for _, k := range sortedKeys(m) {
 		if ft, ok := known[k]; ok {
-			found = append(found, unknownKeys(ft, m[k], extend(path, k))...)
-			continue
+			s.look(ft, m[k], extend(path, k))
+		} else if !takesAll {
+			names := keys(known)
+			s.unknown = append(s.unknown, unknownKey{
+				path: extend(path, k), near: Nearest(k, names), hint: hint(k, names, "keys"),
+			})
 		}
-		names := keys(known)
-		found = append(found, unknownKey{path: extend(path, k), near: Nearest(k, names), hint: hint(k, names, "keys")})
 	}
-	return found
 }
 
 // fieldsOf returns the keys of a struct type; open says that it takes any others too.

@@ -89,6 +89,7 @@ func (l *loader) load(ctx context.Context) {
 	l.supply()
 	l.decodeComponents()
 	l.decodeService()
+	l.checkHost()
 	l.cfg.Effective = l.tree
 }
 

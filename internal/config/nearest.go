@@ -50,6 +50,18 @@ func distance(a, b string, limit int) int {
 	return one[len(b)]
 }
 
+// alike is how many letters two words begin with in common, if that says anything.
+func alike(a, b string) int {
+	n := 0
+	for n < min(len(a), len(b)) && a[n] == b[n] {
+		n++
+	}
+	if n < 3 {
+		return 0
+	}
+	return n
+}
+
 // maxListed bounds how many names a hint lists.
 const maxListed = 12
 
@@ -62,6 +74,7 @@ func hint(word string, names []string, what string) string {
 		return "there are none"
 	}
 	names = slices.Sorted(slices.Values(names))
+	slices.SortStableFunc(names, func(a, b string) int { return alike(word, b) - alike(word, a) })
 	if len(names) > maxListed {
 		return fmt.Sprintf("%s: %s, … %d in all", what, strings.Join(names[:3], ", "), len(names))
 	}

@@ -4,6 +4,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,7 +21,7 @@ func (l *loader) supply() {
 	}
 	l.supplyStorages()
 	l.use(l.conf)
-	for _, id := range sortedKeys(l.pipelineTrees()) {
+	for _, id := range l.pipelinesByPlace() {
 		p, _ := l.pipelineTrees()[id].(map[string]any)
 		for _, part := range []struct {
 			key  string
@@ -39,6 +40,16 @@ func (l *loader) supply() {
 func (l *loader) pipelineTrees() map[string]any {
 	m, _ := mapAt(l.tree, servicePath, "pipelines")
 	return m
+}
+
+// pipelinesByPlace lists the pipelines in the order in which they are written.
+func (l *loader) pipelinesByPlace() []string {
+	ids := sortedKeys(l.pipelineTrees())
+	slices.SortStableFunc(ids, func(a, b string) int {
+		at, bt := l.docs.where(pipelinePath(a)), l.docs.where(pipelinePath(b))
+		return cmp.Or(cmp.Compare(at.File, bt.File), cmp.Compare(at.Line, bt.Line))
+	})
+	return ids
 }
 
 // supplyBare defines a component that is referred to by its type alone.

@@ -36,6 +36,7 @@ func Build(cfg *config.Config, traits Traits) (*Plan, []config.Finding) {
 	b.checkUnfed()
 	b.checkStorages(p)
 	b.checkDoubleDelivery(p)
+	b.checkListeners(p)
 	config.Sort(b.findings)
 	p.Findings = b.findings
 	return p, b.findings

@@ -21,6 +21,7 @@ import (
 // Plan is what a configuration will do.
 type Plan struct {
 	Pipelines []Pipeline // those that accept data; pipelines fed by a connector are levels of its routes
+	Listeners []Listener // every port that is opened, but the health endpoint nobody asked for
 	Findings  []config.Finding
 }
 

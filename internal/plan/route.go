@@ -135,6 +135,10 @@ func (r *resolver) entry(l *level, i, j int, id string) {
 		r.exporterEntry(l, i, path, id)
 		return
 	}
+	if r.builder.cfg.Defines(config.Exporters, id) {
+		l.assumed = true // it has an error of its own
+		return
+	}
 	if r.builder.cfg.Fragment {
 		l.assumed = true
 		r.say(config.Note, path, "", "assumed: %s", id)
