@@ -72,7 +72,7 @@ func sampleTraces(n int) ptrace.Traces {
 		at.PutStr("server.address", "orders.internal.example.com")
 		at.PutStr("client.address", "203.0.113.195")
 		at.PutStr("network.protocol.version", "1.1")
-		at.PutStr("user_agent.original", "Mozilla/5.0 (X11; Linux x86_64) checkout-frontend/4.17.2")
+		at.PutStr("user_agent.original", "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 checkout-frontend/4.17.2 (eu)")
 		at.PutStr("http.request.header.x-request-id", fmt.Sprintf("3f2b8c1e-9d4a-4c56-8e7f-%012d", i))
 		at.PutInt("http.response.status_code", 200)
 	}
