@@ -244,3 +244,17 @@ func acceptor(t *testing.T, serve func(net.Conn)) string {
 var errBackend = errors.New("backend")
 
 func numbered(i int) []byte { return fmt.Appendf(nil, "request %d", i) }
+
+// tryStart starts an exporter that should not start.
+func tryStart(t *testing.T, cfg *otlpgrpc.Config) error {
+	t.Helper()
+	e, err := otlpgrpc.Factory().New(exporter.Settings{ID: "otlp_grpc", Telemetry: telemetry.Nop()}, cfg)
+	if err != nil {
+		return err
+	}
+	err = e.Start(context.Background(), componenttest.NewNopHost())
+	if serr := e.Stop(context.Background()); serr != nil {
+		t.Error(serr)
+	}
+	return err
+}

@@ -34,7 +34,7 @@ const (
 	// library would otherwise stretch to it.
 	maxBackoff = 2400 * time.Millisecond
 	// reviveEvery is how often Sends may cut a pause short, so that many of them do not hammer a dead backend.
-	reviveEvery = time.Second
+	reviveEvery = 500 * time.Millisecond
 	// startLimit is how long a Send waits for an attempt to begin after it cut the pause: without one there is nothing
 	// to wait for (names do not resolve, a proxy dials).
 	startLimit = 50 * time.Millisecond
@@ -52,6 +52,7 @@ const (
 type link struct {
 	cfg    *configgrpc.ClientConfig
 	dialer *net.Dialer // nil = the library dials, because a proxy stands between
+	asked  atomic.Bool // the server wanted a client certificate in vain
 	mu     struct {
 		sync.Mutex
 		revived time.Time
@@ -86,7 +87,7 @@ func (l *link) options() []grpc.DialOption {
 		}),
 	}
 	if l.dialer != nil {
-		opts = append(opts, grpc.WithContextDialer(l.dial))
+		opts = append(opts, grpc.WithContextDialer(l.dial), grpc.WithResolvers(&names{net.DefaultResolver.LookupHost}))
 	}
 	return opts
 }
@@ -203,6 +204,9 @@ func (c *creds) now() (credentials.TransportCredentials, error) {
 	if cfg == nil {
 		return insecure.NewCredentials(), nil
 	}
+	cfg = cfg.Clone()
+	c.link.asked.Store(false)
+	wire.Asked(cfg, &c.link.asked)
 	return credentials.NewTLS(cfg), nil
 }
 

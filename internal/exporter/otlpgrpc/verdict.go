@@ -37,7 +37,10 @@ func (e *Exporter) fail(ctx context.Context, w *watch, err error) exporter.Verdi
 	default:
 		v = unsent(st.Code())
 	}
-	text := wire.Clip(wire.ExplainAlert(st.Message()))
+	text := wire.Clip(wire.ExplainAlert(unquote(st.Message())))
+	if e.link.asked.Load() && !w.answered.Load() {
+		text += wire.AskedHint
+	}
 	timely := st.Code() == codes.DeadlineExceeded || st.Code() == codes.Canceled
 	if cause := context.Cause(ctx); cause != nil && timely {
 		v.Err = fmt.Errorf("export to %q: %s: %s: %w", e.cfg.Client.Endpoint, st.Code(), text, cause)
@@ -45,6 +48,19 @@ func (e *Exporter) fail(ctx context.Context, w *watch, err error) exporter.Verdi
 		v.Err = fmt.Errorf("export to %q: %s: %s", e.cfg.Client.Endpoint, st.Code(), text)
 	}
 	return v
+}
+
+// unquote takes the wrapping off the text of a connection that failed.
+func unquote(text string) string {
+	quoted, ok := strings.CutPrefix(strings.TrimPrefix(text, "last connection error: "), "connection error: desc = ")
+	if !ok {
+		return text
+	}
+	plain, err := strconv.Unquote(quoted)
+	if err != nil {
+		return text
+	}
+	return plain
 }
 
 // answered is the verdict of a status the backend sent.

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
@@ -20,6 +21,8 @@ import (
 	"go.opentelemetry.io/collector/config/configmiddleware"
 	"go.opentelemetry.io/collector/config/configtls"
 	"go.opentelemetry.io/collector/extension/extensionmiddleware"
+
+	"github.com/holdfast-telemetry/holdfast/internal/exporter/wire"
 )
 
 const (
@@ -30,12 +33,12 @@ const (
 	maxHeaderBytes = 256 << 10
 )
 
-// newClient makes the client the configuration asks for, and the transport at its bottom.
+// newClient makes the client the configuration asks for, and what stands at its bottom.
 //
 // The Collector's settings build the whole client: authentication, headers, proxy, HTTP/2. What they leave out are
 // limits for connecting and certificates that change. Both belong into the transport, and the way to it is to stand
 // in as the innermost middleware.
-func newClient(ctx context.Context, cfg *confighttp.ClientConfig, tel component.TelemetrySettings, host component.Host) (*http.Client, *http.Transport, error) {
+func newClient(ctx context.Context, cfg *confighttp.ClientConfig, tel component.TelemetrySettings, host component.Host) (*http.Client, *bottom, error) {
 	bottom := &bottom{tls: &certificates{cfg: cfg.TLS}}
 	if _, err := bottom.tls.load(ctx); err != nil {
 		return nil, nil, err
@@ -57,7 +60,7 @@ func newClient(ctx context.Context, cfg *confighttp.ClientConfig, tel component.
 		return nil, nil, fmt.Errorf("make the client: %w", err)
 	}
 	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return c, bottom.transport, nil
+	return c, bottom, nil
 }
 
 var bottomID = component.MustNewIDWithName("holdfast", "transport")
@@ -108,8 +111,9 @@ func (b *bottom) adapt(t *http.Transport) {
 // certificates are read at every handshake, so that files that change are seen without a restart. What cannot be read
 // does not replace what could: the files of a certificate are not changed in one step.
 type certificates struct {
-	cfg configtls.ClientConfig
-	mu  struct {
+	cfg   configtls.ClientConfig
+	asked atomic.Bool // the server wanted a client certificate in vain
+	mu    struct {
 		sync.Mutex
 		last *tls.Config
 	}
@@ -138,6 +142,8 @@ func (c *certificates) handshake(ctx context.Context, conn net.Conn, addr string
 	}
 	cfg := now.Clone()
 	cfg.NextProtos = protocols
+	c.asked.Store(false)
+	wire.Asked(cfg, &c.asked)
 	if cfg.ServerName == "" {
 		if cfg.ServerName, _, err = net.SplitHostPort(addr); err != nil {
 			cfg.ServerName = addr

@@ -61,7 +61,8 @@ type Exporter struct {
 	media      string
 	recompress *telemetry.Counter
 	client     *http.Client
-	base       *http.Transport
+	bottom     *bottom
+	spoken     atomic.Bool // the backend answered once
 }
 
 // New makes an exporter; nothing is opened before Start.
@@ -88,7 +89,7 @@ func New(set exporter.Settings, cfg *Config) (*Exporter, error) {
 // Start loads certificates; it connects to nobody.
 func (e *Exporter) Start(ctx context.Context, host component.Host) error {
 	var err error
-	e.client, e.base, err = newClient(ctx, &e.cfg.Client, e.set.Telemetry.Component(), host)
+	e.client, e.bottom, err = newClient(ctx, &e.cfg.Client, e.set.Telemetry.Component(), host)
 	return err
 }
 
@@ -173,6 +174,7 @@ func (e *Exporter) post(ctx context.Context, r *exporter.Request, body *wire.Bod
 		return e.fail(ctx, r.Signal, sent.Load(), err)
 	}
 	defer func() { _ = res.Body.Close() }()
+	e.spoken.Store(true)
 	return e.answered(ctx, r, res)
 }
 
@@ -201,7 +203,16 @@ func (e *Exporter) fail(ctx context.Context, s otlp.Signal, sent bool, err error
 		v.Err = fmt.Errorf("post to %s: %w", e.place(s), cause)
 		return v
 	}
-	text := wire.Clip(wire.ExplainAlert(wire.ExplainTLS(err).Error()))
+	plain := wire.ExplainTLS(err).Error()
+	text := wire.Clip(wire.ExplainAlert(plain))
+	asked := e.bottom.tls.asked.Load()
+	if asked {
+		text += wire.AskedHint
+	}
+	// A server that refuses our certificate says so after the handshake, when the request is already on its way.
+	if strings.Contains(plain, "remote error: tls: ") || asked && !e.spoken.Load() {
+		v.Kind = exporter.Retry
+	}
 	v.Err = fmt.Errorf("post to %s: %s", e.place(s), text)
 	return v
 }
@@ -214,8 +225,8 @@ func (e *Exporter) place(s otlp.Signal) string {
 
 // Stop closes the connections nobody uses; with no Send running that is all of them.
 func (e *Exporter) Stop(context.Context) error {
-	if e.base != nil {
-		e.base.CloseIdleConnections()
+	if e.bottom != nil {
+		e.bottom.transport.CloseIdleConnections()
 	}
 	return nil
 }

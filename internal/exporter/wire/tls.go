@@ -8,7 +8,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,7 +22,6 @@ func ExplainTLS(err error) error {
 	var host x509.HostnameError
 	var unknown x509.UnknownAuthorityError
 	var record tls.RecordHeaderError
-	var alert tls.AlertError
 	switch {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil:
 		c, now := invalid.Cert, time.Now()
@@ -36,30 +37,51 @@ func ExplainTLS(err error) error {
 			subject(unknown.Cert), Clip(unknown.Cert.Issuer.String()))}
 	case errors.As(err, &record):
 		return explained{err, "tls: the server does not speak TLS here (or `tls: {insecure: true}` is missing)"}
-	case errors.As(err, &alert):
-		return explained{err, "tls: the server refuses us: " + alertText(alert)}
 	}
 	return err
 }
 
-// ExplainAlert is ExplainTLS for errors that are known by their text only.
+// alerts are what a server says when it refuses us, in the words of crypto/tls, and what to do about it.
+var alerts = [...]struct{ text, hint string }{
+	{"certificate required", "it wants a client certificate: `cert_file`, `key_file`"},
+	{"bad certificate", "it wants another client certificate: `cert_file`, `key_file`"},
+	{"unknown certificate authority", "it does not know who signed our client certificate"},
+	{"expired certificate", "our client certificate is expired"},
+	{"handshake failure", "it wants a client certificate, or other versions and ciphers than ours"},
+	{"protocol version not supported", "it wants another version: `min_version`, `max_version`"},
+}
+
+// ExplainAlert adds to an error's text what an alert of the server means. Alerts may come late, when the library that
+// reads them has made a text of them.
 func ExplainAlert(text string) string {
-	for _, want := range []string{"certificate required", "bad certificate"} {
-		if strings.Contains(text, "remote error: tls: "+want) {
-			return text + " (the server wants a client certificate it trusts: `cert_file`, `key_file`)"
+	_, alert, ok := strings.Cut(text, "remote error: tls: ")
+	if !ok {
+		return text
+	}
+	for _, a := range alerts {
+		if strings.HasPrefix(alert, a.text) {
+			return text + " (" + a.hint + ")"
 		}
 	}
 	return text
 }
 
-func alertText(a tls.AlertError) string {
-	text := strings.TrimPrefix(a.Error(), "tls: ")
-	switch uint8(a) {
-	case 42, 116: // bad_certificate, certificate_required
-		return text + " (it wants a client certificate it trusts: `cert_file`, `key_file`)"
+// Asked makes cfg note into asked whether the server wanted a client certificate and we had none. Where it insists, the
+// handshake succeeds all the same (RFC 8446, section 4.4.2.4 is checked by the server later), and what fails after it
+// may say no more than that a pipe is broken.
+func Asked(cfg *tls.Config, asked *atomic.Bool) {
+	have := cfg.GetClientCertificate
+	cfg.GetClientCertificate = func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		if have != nil {
+			return have(info)
+		}
+		asked.Store(true)
+		return &tls.Certificate{}, nil
 	}
-	return text
 }
+
+// AskedHint is what to add to the text of a failure after the server asked in vain.
+const AskedHint = " (the server asked for a client certificate, and there is none: `cert_file`, `key_file`)"
 
 // explained is an error with a better text.
 type explained struct {
@@ -79,10 +101,7 @@ func subject(c *x509.Certificate) string {
 }
 
 func names(c *x509.Certificate) string {
-	all := make([]string, 0, len(c.DNSNames)+len(c.IPAddresses))
-	for _, n := range c.DNSNames {
-		all = append(all, n)
-	}
+	all := slices.Clone(c.DNSNames)
 	for _, ip := range c.IPAddresses {
 		all = append(all, ip.String())
 	}
