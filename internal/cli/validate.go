@@ -4,12 +4,15 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
+	"syscall"
 	"unicode"
 
 	"github.com/spf13/cobra"
@@ -68,8 +71,34 @@ func inspect(ctx context.Context, opts config.Options) (*check, error) {
 		c.valid = c.valid && f.Severity != config.Error
 		c.findings = append(c.findings, f)
 	}
+	if opts.Here {
+		c.bindAll()
+	}
 	config.Sort(c.findings)
 	return c, nil
+}
+
+// bindAll opens and closes every port on this host. One that is in use is a warning: the one who uses it may be the
+// instance that this configuration is for.
+func (c *check) bindAll() {
+	for i := range c.plan.Listeners {
+		l := &c.plan.Listeners[i]
+		ln, err := net.Listen(cmp.Or(l.Network, "tcp"), l.Address)
+		if err == nil {
+			err = ln.Close()
+		}
+		f := config.Finding{Severity: config.Error, Position: c.cfg.Where(l.Key), Component: l.Component}
+		switch {
+		case err == nil:
+			continue
+		case errors.Is(err, syscall.EADDRINUSE):
+			f.Severity, f.Text = config.Warning, fmt.Sprintf("%s is in use, by this program if it runs already", l.Address)
+		default:
+			f.Text = err.Error()
+		}
+		c.valid = c.valid && f.Severity != config.Error
+		c.findings = append(c.findings, f)
+	}
 }
 
 func newValidateCommand(reg *config.Registry) *cobra.Command {
@@ -107,7 +136,7 @@ Exit codes: 0 valid; 1 not valid, or not readable.`,
 	s := cmd.Flags()
 	s.BoolVar(&f.asJSON, "json", false, "print one JSON document to stdout")
 	s.BoolVar(&f.strict, "strict", false, "warnings and supplied parts are errors")
-	s.BoolVar(&f.here, "here", false, "this host is the target: its directories must be usable")
+	s.BoolVar(&f.here, "here", false, "this host is the target: its directories and ports must be usable")
 	return cmd
 }
 

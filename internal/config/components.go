@@ -79,7 +79,7 @@ func (l *loader) decode(path string, value, into any) {
 	var meant []string
 	for _, u := range s.unknown {
 		key := strings.Join(u.path, separator)
-		l.fail(path+separator+key, u.hint, "unknown key %q", u.path[len(u.path)-1])
+		l.unknownKey(path, key, &u)
 		sub.Delete(key)
 		if u.near != "" {
 			meant = append(meant, "`"+u.near+"`")
@@ -98,6 +98,19 @@ func (l *loader) decode(path string, value, into any) {
 		return
 	}
 	l.validate(path, into, meant)
+}
+
+func (l *loader) unknownKey(path, key string, u *unknownKey) {
+	last := u.path[len(u.path)-1]
+	if kind, id, ok := strings.Cut(path, separator); ok {
+		typ, _ := typeAndName(id)
+		if t := l.types[Kind(kind)][typ]; t != nil && len(u.path) == 1 && foreignKey(Kind(kind), t.Name, last) {
+			l.fail(path+separator+key, "leave it out", "key %q is one of the Collector's %s that the native one does not have",
+				last, t.Name)
+			return
+		}
+	}
+	l.fail(path+separator+key, u.hint, "unknown key %q", last)
 }
 
 // validate reports what the values' own checks say, except about keys that were only misspelt.

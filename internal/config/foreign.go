@@ -53,4 +53,13 @@ var foreignTypes = map[Kind][]string{
 	},
 }
 
+// foreignKeys are keys of the Collector's components of the same type that the native ones do not have.
+var foreignKeys = map[string][]string{
+	"extensions/health_check": {"use_v2", "http", "grpc", "component_health"},
+	"exporters/file":          {"group_by", "encoding"},
+}
+
+// foreignKey reports whether the Collector's component of that type has the key.
+func foreignKey(k Kind, typ, key string) bool { return slices.Contains(foreignKeys[string(k)+"/"+typ], key) }
+
 func list(words []string) string { return strings.Join(slices.Sorted(slices.Values(words)), ", ") }

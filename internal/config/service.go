@@ -155,7 +155,11 @@ func (l *loader) missing(at, id string, kinds []Kind) {
 	for _, k := range kinds {
 		names = append(names, keys(l.section(k))...)
 	}
-	l.fail(at, hint(id, names, "defined"), "%s %q is not defined", what, id)
+	hintText := hint(id, names, "defined")
+	if len(names) == 0 {
+		hintText = l.types.nearestType(kinds[0], id)
+	}
+	l.fail(at, hintText, "%s %q is not defined", what, id)
 }
 
 // DefaultReload returns the defaults of service::reload.

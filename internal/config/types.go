@@ -32,7 +32,6 @@ func newTypes(r *Registry) types {
 // unknown says what is wrong with a type name that is not there.
 func (ts types) unknown(k Kind, name string) (text, hintText string) {
 	text = fmt.Sprintf("unknown type %q", name)
-	singular := string(k[:len(k)-1])
 	if near := Nearest(name, keys(ts[k])); near != "" {
 		return text, fmt.Sprintf("did you mean %q?", near)
 	}
@@ -42,8 +41,17 @@ func (ts types) unknown(k Kind, name string) (text, hintText string) {
 		}
 	}
 	if slices.Contains(foreignTypes[k], name) {
-		return fmt.Sprintf("%s is a %s of the Collector that this build does not have", name, singular),
+		return fmt.Sprintf("type %q is one of the Collector's %s that this build does not have", name, k),
 			"native: " + list(keys(ts[k]))
 	}
 	return text, hint(name, keys(ts[k]), "types")
+}
+
+// nearestType hints at a type where nothing is defined that a reference could have meant.
+func (ts types) nearestType(k Kind, id string) string {
+	typ, _ := typeAndName(id)
+	if near := Nearest(typ, keys(ts[k])); near != "" && near != typ {
+		return fmt.Sprintf("there are none; did you mean %q?", near)
+	}
+	return "there are none"
 }

@@ -132,6 +132,11 @@ func (b *builder) finish(c *config.Pipeline, p *Pipeline) {
 			p.Storage = d.Storage
 		}
 	}
+	if c := b.component(config.Extensions, p.Storage); c != nil {
+		if s, ok := c.Config.(storage); ok {
+			p.Directory, _, p.Synced = s.Caps()
+		}
+	}
 	for i := range p.Destinations {
 		d := &p.Destinations[i]
 		if p.Storage != "" && !d.Wait && d.Storage == "" {

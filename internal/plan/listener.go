@@ -28,7 +28,7 @@ type Listener struct {
 	TLS       bool
 	ClientCA  bool   // clients must show a certificate
 	Auth      string // the authenticator's ID; empty = everybody may talk
-	path      string
+	Key       string // where the address is written, or would be
 }
 
 // Open reports whether anybody who reaches the port may use it, and reads or sends in the clear.
@@ -47,7 +47,7 @@ func (b *builder) checkListeners(p *Plan) {
 	for i := range p.Listeners {
 		for j := range i {
 			if one, two := &p.Listeners[j], &p.Listeners[i]; clash(one, two) {
-				b.note(config.Error, two.Component, two.path, "", "%s is taken by %s", two.Address, owner(one))
+				b.note(config.Error, two.Component, two.Key, "", "%s is taken by %s", two.Address, owner(one))
 				break
 			}
 		}
@@ -95,7 +95,7 @@ func (b *builder) listenersOf(c *config.Component) []Listener {
 		path := strings.Trim(strings.Join([]string{string(c.Kind), c.ID, key, "endpoint"}, "::"), ":")
 		found = append(found, Listener{
 			Component: name, Purpose: purpose, Network: string(addr.Transport), Address: addr.Endpoint,
-			path: strings.ReplaceAll(path, "::::", "::"),
+			Key: strings.ReplaceAll(path, "::::", "::"),
 		})
 		return &found[len(found)-1]
 	}
@@ -143,7 +143,7 @@ func (b *builder) metricsListeners() []Listener {
 	}
 	const purpose, path = "metrics of this process", "service::telemetry::metrics"
 	if len(m.Readers) == 0 {
-		return []Listener{{Purpose: purpose, Network: "tcp", Address: address("localhost", defaultMetricsPort), path: path}}
+		return []Listener{{Purpose: purpose, Network: "tcp", Address: address("localhost", defaultMetricsPort), Key: path}}
 	}
 	var found []Listener
 	for i := range m.Readers {
@@ -160,7 +160,7 @@ func (b *builder) metricsListeners() []Listener {
 		}
 		found = append(found, Listener{
 			Purpose: purpose, Network: "tcp", Address: address(host, port),
-			path: fmt.Sprintf("%s::readers::%d::pull::exporter::prometheus", path, i),
+			Key: fmt.Sprintf("%s::readers::%d::pull::exporter::prometheus", path, i),
 		})
 	}
 	return found

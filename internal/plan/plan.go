@@ -35,6 +35,8 @@ type Pipeline struct {
 	Batch          *Batch   // nil = no batch processor
 	Destinations   []Destination
 	Storage        string // ID of the storage that makes the queue durable; empty = memory
+	Directory      string // of the storage
+	Synced         bool   // the storage answers after the sync, not after the write
 }
 
 // Queued reports whether any destination stands behind a queue.

@@ -5,6 +5,7 @@ package memorylimiter
 
 import (
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -52,6 +53,27 @@ func (c *Config) Validate() error {
 		errs = append(errs, errors.New("`spike_limit_percentage` must be smaller than `limit_percentage`"))
 	}
 	return errors.Join(append(errs, c.validateIntervals())...)
+}
+
+// Bounds says in words what is refused and when; `explain` prints it.
+func (c *Config) Bounds() string {
+	switch {
+	case c.MemoryLimitMiB > 0:
+		spike := c.MemorySpikeLimitMiB
+		if spike == 0 {
+			spike = c.MemoryLimitMiB / 5
+		}
+		return fmt.Sprintf("refuses new data above %d MiB, collects garbage by force above %d MiB",
+			c.MemoryLimitMiB-spike, c.MemoryLimitMiB)
+	case c.MemoryLimitPercentage > 0:
+		spike := fmt.Sprintf("less %d %% of it", c.MemorySpikePercentage)
+		if c.MemorySpikePercentage == 0 {
+			spike = "less a fifth of that"
+		}
+		return fmt.Sprintf("limit %d %% of the memory there is; refuses new data above that %s", c.MemoryLimitPercentage,
+			spike)
+	}
+	return "limit 80 % of the memory there is; refuses new data above four fifths of that"
 }
 
 func (c *Config) validateIntervals() error {
