@@ -1,0 +1,344 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package mockbackend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// reopenEvery is how often a door tries to get its address back.
+const reopenEvery = 50 * time.Millisecond
+
+// ErrRefused is what dialing a Mem listener that refuses returns.
+var ErrRefused = errors.New("connection refused")
+
+// refuser is a listener that can refuse connections without being closed.
+type refuser interface{ Refuse(on bool) }
+
+// door is one listener of a backend with all its connections. It is what a server serves on, and stays open to that
+// server while the address itself is closed.
+type door struct {
+	b     *Backend
+	kind  string // grpc or http
+	given bool   // the listener is the caller's: it cannot be opened again
+	addr  net.Addr
+	odd   chan net.Conn // connections for the odd server, see answer.go
+
+	mu struct {
+		sync.Mutex
+		inner   net.Listener
+		refused bool
+		opened  chan struct{} // closed when inner is open again
+		diverts *rule         // the answer fault in force
+		closed  bool
+		conns   map[*conn]struct{}
+	}
+}
+
+func newDoor(b *Backend, kind string, inner net.Listener, given bool) *door {
+	d := &door{b: b, kind: kind, given: given, addr: inner.Addr(), odd: make(chan net.Conn, 16)}
+	d.mu.inner = inner
+	d.mu.opened = make(chan struct{})
+	close(d.mu.opened)
+	d.mu.conns = make(map[*conn]struct{})
+	return d
+}
+
+// Addr implements net.Listener.
+func (d *door) Addr() net.Addr { return d.addr }
+
+// Close implements net.Listener: for good, with all connections.
+func (d *door) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.mu.closed {
+		return nil
+	}
+	d.mu.closed = true
+	if d.mu.refused && !d.given {
+		close(d.mu.opened)
+		return nil
+	}
+	return d.mu.inner.Close()
+}
+
+// Accept implements net.Listener. Connections that faults take away are never seen by the server.
+func (d *door) Accept() (net.Conn, error) {
+	for {
+		d.mu.Lock()
+		inner, opened, closed := d.mu.inner, d.mu.opened, d.mu.closed
+		d.mu.Unlock()
+		if closed {
+			return nil, net.ErrClosed
+		}
+		<-opened
+		raw, err := inner.Accept()
+		if err != nil {
+			d.mu.Lock()
+			gone := d.mu.closed || d.mu.inner == inner && !d.mu.refused
+			d.mu.Unlock()
+			if gone {
+				return nil, err
+			}
+			continue // closed by refuse
+		}
+		if out := d.admit(raw); out != nil {
+			return out, nil
+		}
+	}
+}
+
+// admit lets a connection in, or takes it away.
+func (d *door) admit(raw net.Conn) net.Conn {
+	c := &conn{Conn: raw, d: d, id: d.b.conns.total.Add(1), born: time.Now(), closed: make(chan struct{})}
+	d.mu.Lock()
+	refused, odd := d.mu.refused || d.mu.closed, d.mu.diverts
+	if !refused {
+		d.mu.conns[c] = struct{}{}
+	}
+	d.mu.Unlock()
+	d.b.conns.open.Add(1)
+	if refused {
+		c.reset()
+		return nil
+	}
+	var secure *rule
+	for _, r := range d.b.rules.all() {
+		if active, _ := r.active(time.Now()); !active {
+			continue
+		}
+		switch f := r.what(); {
+		case f.Kind == "reset" && f.Value == "accept" && r.hit():
+			c.reset()
+			return nil
+		case f.Kind == "tls" && secure == nil && r.hit():
+			secure = r
+		}
+	}
+	out := d.b.secure(c, secure)
+	if d.kind == "http" {
+		return out
+	}
+	if odd != nil {
+		select {
+		case d.odd <- out:
+		case <-d.b.stop:
+			c.reset()
+		}
+		return nil
+	}
+	return newH2Conn(out, c)
+}
+
+// refuse closes the address while r is in force, and opens the same one afterwards. Live connections are cut: nobody is
+// there. Every connection cut is a hit of the fault, and so is the first refused dial, which the door makes itself: what
+// others are refused the kernel does not tell.
+func (d *door) refuse(r *rule) error {
+	d.mu.Lock()
+	if d.mu.closed || d.mu.refused == (r != nil) {
+		d.mu.Unlock()
+		return nil
+	}
+	ref, canRefuse := d.mu.inner.(refuser)
+	if r == nil {
+		defer d.mu.Unlock()
+		return d.reopenLocked(ref, canRefuse)
+	}
+	d.mu.refused = true
+	switch {
+	case canRefuse:
+		ref.Refuse(true)
+		r.hit()
+	case !d.given:
+		d.mu.opened = make(chan struct{})
+		_ = d.mu.inner.Close() // it is gone either way
+		if probe, err := net.DialTimeout(d.addr.Network(), d.addr.String(), time.Second); err != nil {
+			r.hit()
+		} else {
+			_ = probe.Close()
+		}
+	default:
+		r.hit() // connections are reset as soon as they are accepted
+	}
+	d.mu.Unlock()
+	for range d.cutAll() {
+		r.hit()
+	}
+	return nil
+}
+
+func (d *door) reopenLocked(ref refuser, canRefuse bool) error {
+	if canRefuse {
+		ref.Refuse(false)
+	} else if !d.given {
+		inner, err := listen(d.addr)
+		if err != nil {
+			return fmt.Errorf("reopen: %w", err)
+		}
+		d.mu.inner = inner
+		close(d.mu.opened)
+	}
+	d.mu.refused = false
+	return nil
+}
+
+func listen(addr net.Addr) (net.Listener, error) {
+	return (&net.ListenConfig{}).Listen(context.Background(), addr.Network(), addr.String())
+}
+
+// divert sends new gRPC connections to the odd server while an answer fault is in force; those of the other server are
+// cut, so that clients come again.
+func (d *door) divert(r *rule) {
+	d.mu.Lock()
+	change := d.kind == "grpc" && d.mu.diverts != r
+	if change {
+		d.mu.diverts = r
+	}
+	d.mu.Unlock()
+	if change {
+		d.cutAll()
+	}
+}
+
+// ageConns sends away connections that are too old, and returns when the next one will be.
+func (d *door) ageConns(now time.Time, list []*rule) (next time.Time) {
+	for _, r := range list {
+		f := r.what()
+		if active, _ := r.active(now); !active || f.Kind != "age" {
+			continue
+		}
+		d.mu.Lock()
+		for c := range d.mu.conns {
+			end := c.born.Add(f.low)
+			switch {
+			case end.After(now):
+				if next.IsZero() || end.Before(next) {
+					next = end
+				}
+			case c.leaving.CompareAndSwap(false, true):
+				r.hit()
+				d.b.wg.Go(c.goAway) // may wait for a client that does not read
+				next = now.Add(goAwayGrace)
+			case !end.Add(goAwayGrace).After(now):
+				d.b.wg.Go(c.reset) // takes the door's lock
+			}
+		}
+		d.mu.Unlock()
+	}
+	return next
+}
+
+// cutAll resets every connection and returns them.
+func (d *door) cutAll() []*conn {
+	d.mu.Lock()
+	list := make([]*conn, 0, len(d.mu.conns))
+	for c := range d.mu.conns {
+		list = append(list, c)
+	}
+	d.mu.Unlock()
+	for _, c := range list {
+		c.reset()
+	}
+	return list
+}
+
+// Mem is a listener in memory. Its connections are synchronous pipes, so it works in virtual time (testing/synctest).
+type Mem struct {
+	name  string
+	queue chan net.Conn
+
+	mu struct {
+		sync.Mutex
+		refused bool
+		done    chan struct{}
+		closed  bool
+	}
+}
+
+// memBacklog is how many dialed connections wait to be accepted; the next dial waits.
+const memBacklog = 128
+
+// NewMem returns a listener in memory.
+func NewMem(name string) *Mem {
+	m := &Mem{name: name, queue: make(chan net.Conn, memBacklog)}
+	m.mu.done = make(chan struct{})
+	return m
+}
+
+// Dial connects; the address is ignored, so that it fits where dialers are asked for.
+func (m *Mem) Dial(ctx context.Context, _ string) (net.Conn, error) {
+	m.mu.Lock()
+	refused, done := m.mu.refused || m.mu.closed, m.mu.done
+	m.mu.Unlock()
+	if refused {
+		return nil, &net.OpError{Op: "dial", Net: "mem", Addr: m.Addr(), Err: ErrRefused}
+	}
+	ours, theirs := net.Pipe()
+	select {
+	case m.queue <- theirs:
+		return ours, nil
+	case <-done:
+		return nil, &net.OpError{Op: "dial", Net: "mem", Addr: m.Addr(), Err: ErrRefused}
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// Accept implements net.Listener.
+func (m *Mem) Accept() (net.Conn, error) {
+	select {
+	case c := <-m.queue:
+		return c, nil
+	case <-m.mu.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (m *Mem) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.mu.closed {
+		m.mu.closed = true
+		close(m.mu.done)
+		for {
+			select {
+			case c := <-m.queue:
+				_ = c.Close()
+				continue
+			default:
+			}
+			break
+		}
+	}
+	return nil
+}
+
+// Refuse lets dials fail, or not any more.
+func (m *Mem) Refuse(on bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.mu.refused = on
+}
+
+// Addr implements net.Listener.
+func (m *Mem) Addr() net.Addr { return memAddr(m.name) }
+
+type memAddr string
+
+func (memAddr) Network() string  { return "mem" }
+func (a memAddr) String() string { return string(a) }
+
+var (
+	_ net.Listener = (*door)(nil)
+	_ net.Listener = (*Mem)(nil)
+	_ refuser      = (*Mem)(nil)
+	_ io.Closer    = (*conn)(nil)
+)
