@@ -73,7 +73,6 @@ Without a command it runs the configuration, as "holdfast run" does.`,
 			return run(cmd.Context(), &flags, cmd.InOrStdin(), cmd.ErrOrStderr())
 		},
 	}
-	root.SetVersionTemplate("holdfast version {{.Version}}\n")
 	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return flagError(cmd, err) })
 	flags.register(root)
