@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -104,12 +105,12 @@ func newFeatureGateCommand() *cobra.Command {
 // applyFeatureGates takes the Collector's form: names, each with an optional + or -.
 func applyFeatureGates(gates []string) error {
 	for _, g := range gates {
-		id, on := g, true
-		switch g[0] {
-		case '-':
-			id, on = g[1:], false
-		case '+':
-			id = g[1:]
+		id, on := strings.TrimPrefix(g, "+"), true
+		if off, ok := strings.CutPrefix(g, "-"); ok {
+			id, on = off, false
+		}
+		if id == "" {
+			return fmt.Errorf("--feature-gates: %q names no gate (see holdfast featuregate)", g)
 		}
 		if err := featuregate.GlobalRegistry().Set(id, on); err != nil {
 			return fmt.Errorf("--feature-gates: %w", err)
