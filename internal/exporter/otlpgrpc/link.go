@@ -113,6 +113,8 @@ func (l *link) dial(ctx context.Context, addr string) (net.Conn, error) {
 	network := "tcp"
 	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
 		network, addr = "unix", strings.TrimPrefix(path, "//")
+	} else if strings.HasPrefix(addr, "\x00") { // unix-abstract:
+		network = "unix"
 	}
 	conn, err := l.dialer.DialContext(ctx, network, addr)
 	if err != nil {
@@ -196,33 +198,34 @@ func (l *link) loadTLS() (*tls.Config, error) {
 // creds makes every new connection a line, with the certificates as they are at that moment.
 type creds struct{ link *link }
 
-func (c *creds) now() (credentials.TransportCredentials, error) {
+// now are the credentials of this moment, and what says after the handshake whether a client certificate was missing.
+func (c *creds) now() (credentials.TransportCredentials, func() bool, error) {
 	cfg, err := c.link.loadTLS()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if cfg == nil {
-		return insecure.NewCredentials(), nil
+		return insecure.NewCredentials(), func() bool { return false }, nil
 	}
 	cfg = cfg.Clone()
-	c.link.asked.Store(false)
-	wire.Asked(cfg, &c.link.asked)
-	return credentials.NewTLS(cfg), nil
+	asked := wire.Asked(cfg)
+	return credentials.NewTLS(cfg), asked, nil
 }
 
 // ClientHandshake implements credentials.TransportCredentials.
 func (c *creds) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	c.link.begun()
-	inner, err := c.now()
+	inner, asked, err := c.now()
 	if err != nil {
 		return nil, nil, err
 	}
 	setUserTimeout(conn, userTimeout)
 	out, info, err := inner.ClientHandshake(ctx, authority, &line{Conn: conn, link: c.link})
+	c.link.asked.Store(asked())
 	if err != nil {
 		return nil, nil, handshakeError{wire.ExplainTLS(err)}
 	}
-	return out, info, nil
+	return &secured{out}, info, nil
 }
 
 // handshakeError is temporary for the library, whatever its cause: certificates are renewed.
@@ -239,7 +242,7 @@ func (*creds) ServerHandshake(net.Conn) (net.Conn, credentials.AuthInfo, error) 
 
 // Info implements credentials.TransportCredentials.
 func (c *creds) Info() credentials.ProtocolInfo {
-	if inner, err := c.now(); err == nil {
+	if inner, _, err := c.now(); err == nil {
 		return inner.Info()
 	}
 	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
@@ -250,6 +253,25 @@ func (c *creds) Clone() credentials.TransportCredentials { return c }
 
 // OverrideServerName implements credentials.TransportCredentials; the name comes from the configuration.
 func (*creds) OverrideServerName(string) error { return nil }
+
+// secured is a connection with TLS, or one without that does not care. A server that refuses our certificate says so
+// after the handshake and closes; whoever writes then learns of a broken pipe, and the reason stands in what was not
+// read yet.
+type secured struct{ net.Conn }
+
+// Write implements net.Conn.
+func (c *secured) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	if err == nil {
+		return n, nil
+	}
+	_ = c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	var one [1]byte
+	if _, rerr := c.Read(one[:]); rerr != nil && strings.Contains(rerr.Error(), wire.AlertText) {
+		err = rerr
+	}
+	return n, err
+}
 
 // line is one connection. It counts what was read, and can be given up.
 type line struct {

@@ -104,7 +104,12 @@ func TestUnixSocketsAndNames(t *testing.T) {
 	serve(t, lis, "")
 	b := newBackend(t, "")
 	_, port, _ := net.SplitHostPort(b.addr)
-	for _, endpoint := range []string{"unix://" + path, "dns:///localhost:" + port, "http://127.0.0.1:" + port, "passthrough:///" + b.addr} {
+	abstract := "holdfast-" + filepath.Base(filepath.Dir(path)) + b.addr
+	if lis, err = net.Listen("unix", "@"+abstract); err != nil {
+		t.Fatal(err)
+	}
+	serve(t, lis, "")
+	for _, endpoint := range []string{"unix://" + path, "unix-abstract:" + abstract, "dns:///localhost:" + port, "http://127.0.0.1:" + port, "passthrough:///" + b.addr} {
 		check(t, endpoint, send(t, start(t, endpoint, nil), request([]byte("x"))), exporter.Deliver())
 	}
 }

@@ -142,8 +142,7 @@ func (c *certificates) handshake(ctx context.Context, conn net.Conn, addr string
 	}
 	cfg := now.Clone()
 	cfg.NextProtos = protocols
-	c.asked.Store(false)
-	wire.Asked(cfg, &c.asked)
+	asked := wire.Asked(cfg)
 	if cfg.ServerName == "" {
 		if cfg.ServerName, _, err = net.SplitHostPort(addr); err != nil {
 			cfg.ServerName = addr
@@ -152,7 +151,9 @@ func (c *certificates) handshake(ctx context.Context, conn net.Conn, addr string
 	ctx, cancel := context.WithTimeout(ctx, connectLimit)
 	defer cancel()
 	secure := tls.Client(conn, cfg)
-	if err := secure.HandshakeContext(ctx); err != nil {
+	err = secure.HandshakeContext(ctx)
+	c.asked.Store(asked())
+	if err != nil {
 		_ = conn.Close()
 		return nil, err
 	}

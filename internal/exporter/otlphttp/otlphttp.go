@@ -210,7 +210,7 @@ func (e *Exporter) fail(ctx context.Context, s otlp.Signal, sent bool, err error
 		text += wire.AskedHint
 	}
 	// A server that refuses our certificate says so after the handshake, when the request is already on its way.
-	if strings.Contains(plain, "remote error: tls: ") || asked && !e.spoken.Load() {
+	if strings.Contains(plain, wire.AlertText) || asked && !e.spoken.Load() {
 		v.Kind = exporter.Retry
 	}
 	v.Err = fmt.Errorf("post to %s: %s", e.place(s), text)

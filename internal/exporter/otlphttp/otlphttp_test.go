@@ -228,7 +228,9 @@ func TestTheBytesAreTheCallersAgainAfterADeadline(t *testing.T) {
 	buf := make([]byte, 8<<20) // more than the sockets buffer
 	for range 3 {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
-		check(t, "deadline", e.Send(ctx, request(buf)), exporter.Verdict{Kind: exporter.Ambiguous})
+		if v := e.Send(ctx, request(buf)); v.Kind == exporter.Delivered {
+			t.Errorf("verdict %+v", v)
+		}
 		cancel()
 		clear(buf) // the race detector sees a transport that still reads
 	}

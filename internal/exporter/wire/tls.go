@@ -51,10 +51,13 @@ var alerts = [...]struct{ text, hint string }{
 	{"protocol version not supported", "it wants another version: `min_version`, `max_version`"},
 }
 
+// AlertText begins what crypto/tls says of an alert the other side sent.
+const AlertText = "remote error: tls: "
+
 // ExplainAlert adds to an error's text what an alert of the server means. Alerts may come late, when the library that
 // reads them has made a text of them.
 func ExplainAlert(text string) string {
-	_, alert, ok := strings.Cut(text, "remote error: tls: ")
+	_, alert, ok := strings.Cut(text, AlertText)
 	if !ok {
 		return text
 	}
@@ -66,18 +69,19 @@ func ExplainAlert(text string) string {
 	return text
 }
 
-// Asked makes cfg note into asked whether the server wanted a client certificate and we had none. Where it insists, the
-// handshake succeeds all the same (RFC 8446, section 4.4.2.4 is checked by the server later), and what fails after it
-// may say no more than that a pipe is broken.
-func Asked(cfg *tls.Config, asked *atomic.Bool) {
-	have := cfg.GetClientCertificate
-	cfg.GetClientCertificate = func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		if have != nil {
-			return have(info)
-		}
+// Asked makes cfg note whether the server wanted a client certificate and we had none; what it returns says so once the
+// handshake is over. Where a server insists, the handshake succeeds all the same in TLS 1.3, and what fails after it may
+// say no more than that a pipe is broken.
+func Asked(cfg *tls.Config) func() bool {
+	if cfg.GetClientCertificate != nil {
+		return func() bool { return false }
+	}
+	var asked atomic.Bool
+	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 		asked.Store(true)
 		return &tls.Certificate{}, nil
 	}
+	return asked.Load
 }
 
 // AskedHint is what to add to the text of a failure after the server asked in vain.
