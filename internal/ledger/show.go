@@ -30,7 +30,9 @@ func Show(n *Notes, text string) (string, error) {
 		text string
 	}
 	var events []event
-	add := func(t int64, format string, args ...any) { events = append(events, event{t, fmt.Sprintf(format, args...)}) }
+	add := func(t int64, format string, args ...any) {
+		events = append(events, event{t, fmt.Sprintf(format, args...)})
+	}
 	for i := range n.Tried {
 		a := &n.Tried[i]
 		if a.Signal != id.Signal || a.Producer != id.Producer || id.Seq < a.First || id.Seq > a.Last {
