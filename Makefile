@@ -34,8 +34,8 @@ lint: format vet static ## gofmt, go vet, staticcheck
 
 .PHONY: format
 format:
-	@files=$$(git ls-files -co --exclude-standard '*.go' | xargs -r gofmt -l); \
-	if [ -n "$$files" ]; then echo "gofmt would change:"; echo "$$files"; exit 1; fi; echo "ok  	gofmt"
+	@files=$$(gofmt -l cmd internal test bench); \
+	if [ -n "$$files" ]; then echo "gofmt would change:"; echo "$$files"; exit 1; fi
 
 .PHONY: vet
 vet:
