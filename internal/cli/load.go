@@ -107,8 +107,26 @@ func loadOptions(o *loadgen.Options, signals, headers []string) error {
 		o.ItemBytes = -1 // none, where 0 would be the default
 	}
 	o.Versions = map[string]string{"holdfast": Version}
-	o.Replay = strings.Join(os.Args, " ")
+	o.Replay = replayLine(os.Args)
 	return nil
+}
+
+// replayLine is the command line without the values of headers: they may be credentials.
+func replayLine(args []string) string {
+	var out []string
+	for i, arg := range args {
+		value, inline := strings.CutPrefix(arg, "--header=")
+		switch {
+		case inline:
+			name, _, _ := strings.Cut(value, "=")
+			arg = "--header=" + name + "=***"
+		case i > 0 && args[i-1] == "--header":
+			name, _, _ := strings.Cut(arg, "=")
+			arg = name + "=***"
+		}
+		out = append(out, arg)
+	}
+	return strings.Join(out, " ")
 }
 
 func runLoad(cmd *cobra.Command, o loadgen.Options) error {

@@ -126,7 +126,7 @@ func escape(text string) string { return string(appendText(nil, text)) }
 func (v *Verdict) Text() string {
 	var b strings.Builder
 	row := func(name, format string, args ...any) {
-		fmt.Fprintf(&b, "%-18s%s\n", name, strings.TrimRight(fmt.Sprintf(format, args...), " "))
+		b.WriteString(strings.TrimRight(fmt.Sprintf("%-18s%s", name, fmt.Sprintf(format, args...)), " ") + "\n")
 	}
 	var signals []string
 	for _, s := range item.Signals {
