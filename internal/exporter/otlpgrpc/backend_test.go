@@ -78,7 +78,8 @@ func serve(t testing.TB, lis net.Listener, encoding string, opts ...grpc.ServerO
 	b.answer = func(context.Context, got) ([]byte, error) { return nil, nil }
 	opts = append(opts, grpc.ForceServerCodecV2(raw{}), grpc.UnknownServiceHandler(b.handle), grpc.MaxRecvMsgSize(64<<20))
 	if encoding != "" {
-		opts = append(opts, grpc.RPCDecompressor(asSent{encoding})) //nolint:staticcheck // the test wants the bytes
+		//lint:ignore SA1019 the test wants the bytes as they were sent
+		opts = append(opts, grpc.RPCDecompressor(asSent{encoding}))
 	}
 	b.server = grpc.NewServer(opts...)
 	done := make(chan struct{})

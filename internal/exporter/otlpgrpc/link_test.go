@@ -19,6 +19,7 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/exporter/otlpgrpc"
 )
 
+// Fault: B3.
 func TestASilentConnectionIsReplacedAfterTwoTimeouts(t *testing.T) {
 	hold := make(chan struct{})
 	var conns atomic.Int32
@@ -44,6 +45,7 @@ func TestASilentConnectionIsReplacedAfterTwoTimeouts(t *testing.T) {
 	}
 }
 
+// Fault: B5.
 func TestASlowConnectionThatSpeaksIsKept(t *testing.T) {
 	var conns atomic.Int32
 	addr := h2server(t, func(s *h2stream) {
@@ -81,6 +83,7 @@ func TestTheBytesAreTheCallersAgainAfterADeadline(t *testing.T) {
 	}
 }
 
+// Fault: B14, B21.
 func TestADeadAddressBesideALiveOneIsNotUsed(t *testing.T) {
 	// localhost has two addresses on most machines; one of them listens.
 	addrs, err := net.DefaultResolver.LookupHost(context.Background(), "localhost")

@@ -40,6 +40,7 @@ func target(s string) resolver.Target {
 	return resolver.Target{URL: url.URL{Scheme: "dns", Path: "/" + s}}
 }
 
+// Fault: B14.
 func TestANameIsLookedUpAgainWhenAskedAndUntilItIsFound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		answers := make(chan func() ([]string, error), 8)

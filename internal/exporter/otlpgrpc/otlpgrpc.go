@@ -11,14 +11,15 @@ package otlpgrpc
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"go.opentelemetry.io/collector/client"
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/config/configgrpc"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/status"
 
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter/wire"
@@ -103,9 +104,8 @@ func (e *Exporter) options(l *link) []configgrpc.ToClientConnOption {
 		grpc.WithUserAgent("holdfast/"+e.set.Version),
 	)
 	if name := e.encoder.Name(); name != "" {
-		// Deprecated in favour of a registry that is the whole process's, where gzip must go on meaning gzip for
-		// everybody else.
-		opts = append(opts, grpc.WithCompressor(passer{name})) //nolint:staticcheck // see above
+		//lint:ignore SA1019 the registry that replaces it is the whole process's, where gzip must go on meaning gzip
+		opts = append(opts, grpc.WithCompressor(passer{name}))
 	}
 	out := make([]configgrpc.ToClientConnOption, len(opts))
 	for i, o := range opts {
@@ -165,7 +165,7 @@ func (e *Exporter) Stop(context.Context) error {
 	}
 	err := e.conn.Close()
 	e.conn = nil
-	if err != nil && !errors.Is(err, grpc.ErrClientConnClosing) {
+	if err != nil && status.Code(err) != codes.Canceled { // closed already
 		return fmt.Errorf("close connection to %q: %w", e.cfg.Client.Endpoint, err)
 	}
 	return nil

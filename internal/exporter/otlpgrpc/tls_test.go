@@ -35,6 +35,7 @@ func secure(t *testing.T, cert exportertest.Pair, change func(*tls.Config)) (*ba
 	return newBackend(t, "", grpc.Creds(credentials.NewTLS(cfg))), now
 }
 
+// Fault: B13.
 func TestTLSFailuresAreRetriedAndSayWhatIsWrong(t *testing.T) {
 	ca, other := exportertest.NewAuthority(t, "our authority"), exportertest.NewAuthority(t, "another authority")
 	dir := t.TempDir()
@@ -88,6 +89,7 @@ func TestTLSFailuresAreRetriedAndSayWhatIsWrong(t *testing.T) {
 	check(t, "https", send(t, start(t, b.addr, prefixed), request([]byte("x"))), exporter.Deliver())
 }
 
+// Fault: B13.
 func TestChangedCertificateFilesHealItWithoutARestart(t *testing.T) {
 	ca, old := exportertest.NewAuthority(t, "new authority"), exportertest.NewAuthority(t, "old authority")
 	dir := t.TempDir()

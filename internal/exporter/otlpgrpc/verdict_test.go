@@ -38,6 +38,7 @@ func failsWith(code codes.Code, text string, after *durationpb.Duration) func(co
 	return func(context.Context, got) ([]byte, error) { return nil, st.Err() }
 }
 
+// Fault: B7, B9, B10.
 func TestEveryCodeHasItsVerdict(t *testing.T) {
 	b := newBackend(t, "")
 	e := start(t, b.addr, nil)
@@ -62,6 +63,7 @@ func TestEveryCodeHasItsVerdict(t *testing.T) {
 	}
 }
 
+// Fault: B6, B7.
 func TestADelayTheBackendNamesIsObeyed(t *testing.T) {
 	b := newBackend(t, "")
 	e := start(t, b.addr, nil)
@@ -126,6 +128,7 @@ func newLimited(t *testing.T, max int) string {
 	return lis.Addr().String()
 }
 
+// Fault: B11.
 func TestPartialSuccessIsADelivery(t *testing.T) {
 	b := newBackend(t, "")
 	e := start(t, b.addr, nil)
@@ -153,6 +156,7 @@ func TestPartialSuccessIsADelivery(t *testing.T) {
 	}
 }
 
+// Fault: B12.
 func TestAnAnswerOfMoreThan4MiBIsNoAnswer(t *testing.T) {
 	b := newBackend(t, "")
 	e := start(t, b.addr, nil)
@@ -166,6 +170,7 @@ func TestAnAnswerOfMoreThan4MiBIsNoAnswer(t *testing.T) {
 	}
 }
 
+// Fault: B12.
 func TestABombInTheAnswerIsNotUnpacked(t *testing.T) {
 	bomb := zip(t, make([]byte, 10<<20)) // 46 KiB, within the window
 	addr := h2server(t, func(s *h2stream) {
@@ -178,6 +183,7 @@ func TestABombInTheAnswerIsNotUnpacked(t *testing.T) {
 	check(t, "bomb", send(t, start(t, addr, nil), request([]byte("x"))), exporter.Verdict{Kind: exporter.Misconfigured})
 }
 
+// Fault: B1, B14, B20.
 func TestWhatNeverLeftIsRetriedAndKnownSoon(t *testing.T) {
 	retry := exporter.Verdict{Kind: exporter.Retry}
 	for what, addr := range map[string]string{
@@ -204,6 +210,7 @@ func TestWhatNeverLeftIsRetriedAndKnownSoon(t *testing.T) {
 	}
 }
 
+// Fault: B2, B3.
 func TestAPeerThatTakesConnectionsAndNeverSpeaksIsGivenUp(t *testing.T) {
 	// Like a stopped process: the kernel accepts for it. Neither the dial limit nor the timeout is waited out twice.
 	hold := make(chan struct{})
@@ -217,6 +224,7 @@ func TestAPeerThatTakesConnectionsAndNeverSpeaksIsGivenUp(t *testing.T) {
 	}
 }
 
+// Fault: B4.
 func TestWhatMayHaveLeftIsAmbiguous(t *testing.T) {
 	ambiguous := exporter.Verdict{Kind: exporter.Ambiguous}
 	for what, serve := range map[string]func(*h2stream){
@@ -247,6 +255,7 @@ func TestWhatMayHaveLeftIsAmbiguous(t *testing.T) {
 	}
 }
 
+// Fault: B9, B12.
 func TestWhatIsNotGRPCIsJudgedByItsHTTPStatus(t *testing.T) {
 	for code, want := range map[string]exporter.Verdict{
 		"200": {Kind: exporter.Misconfigured}, // a login page
@@ -276,6 +285,7 @@ func TestWhatIsNotGRPCIsJudgedByItsHTTPStatus(t *testing.T) {
 	}
 }
 
+// Fault: B20.
 func TestARefusedStreamIsSentAgainByTheLibraryOnce(t *testing.T) {
 	var n atomic.Int32
 	addr := h2server(t, func(s *h2stream) {
@@ -299,6 +309,7 @@ func TestARefusedStreamIsSentAgainByTheLibraryOnce(t *testing.T) {
 	check(t, "wants HTTP/1.1", send(t, start(t, addr, nil), request([]byte("x"))), exporter.Verdict{Kind: exporter.Misconfigured})
 }
 
+// Fault: B20.
 func TestGoAwayAndConnectionAgeLoseNothing(t *testing.T) {
 	b := newBackend(t, "", grpc.KeepaliveParams(keepalive.ServerParameters{
 		MaxConnectionAge: 50 * time.Millisecond, MaxConnectionAgeGrace: 10 * time.Millisecond,
@@ -327,6 +338,7 @@ func TestGoAwayAndConnectionAgeLoseNothing(t *testing.T) {
 	check(t, "disowned", send(t, start(t, addr, nil), request([]byte("x"))), exporter.Deliver())
 }
 
+// Fault: B3, B5.
 func TestTheExportersTimeoutEndsASend(t *testing.T) {
 	b := newBackend(t, "")
 	b.reply(func(ctx context.Context, _ got) ([]byte, error) { <-ctx.Done(); return nil, ctx.Err() })

@@ -220,6 +220,21 @@ func TestSendsRunBesideEachOther(t *testing.T) {
 	}
 }
 
+// Fault: B20.
+func TestConnectionsThatEndAfterEachAnswerLoseNothing(t *testing.T) {
+	for _, secure := range []bool{false, true} { // Connection: close, and GOAWAY
+		b := newBackend(t, secure)
+		b.Config.SetKeepAlivesEnabled(false)
+		e := start(t, b.URL, func(c *otlphttp.Config) { c.Client.TLS.InsecureSkipVerify = true })
+		for range 20 {
+			check(t, "closing", send(t, e, request([]byte("x"))), exporter.Deliver())
+		}
+		if n := len(b.requests); n != 20 {
+			t.Errorf("%d arrived", n)
+		}
+	}
+}
+
 func TestTheBytesAreTheCallersAgainAfterADeadline(t *testing.T) {
 	b := newBackend(t, false)
 	hold := make(chan struct{})

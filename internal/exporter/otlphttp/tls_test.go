@@ -39,6 +39,7 @@ func secure(t *testing.T, cert exportertest.Pair, change func(*tls.Config)) *bac
 	return b
 }
 
+// Fault: B13.
 func TestTLSFailuresAreRetriedAndSayWhatIsWrong(t *testing.T) {
 	ca, other := exportertest.NewAuthority(t, "our authority"), exportertest.NewAuthority(t, "another authority")
 	dir := t.TempDir()
@@ -89,6 +90,7 @@ func TestTLSFailuresAreRetriedAndSayWhatIsWrong(t *testing.T) {
 	check(t, "with a client certificate", send(t, start(t, wantsClient.URL, client), request([]byte("x"))), exporter.Deliver())
 }
 
+// Fault: B13.
 func TestChangedCertificateFilesHealItWithoutARestart(t *testing.T) {
 	ca, old := exportertest.NewAuthority(t, "new authority"), exportertest.NewAuthority(t, "old authority")
 	dir := t.TempDir()

@@ -22,6 +22,7 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/exporter/otlphttp"
 )
 
+// Fault: B7, B9, B10.
 func TestEveryStatusHasItsVerdict(t *testing.T) {
 	b := newBackend(t, false)
 	e := start(t, b.URL, nil)
@@ -49,6 +50,7 @@ func TestEveryStatusHasItsVerdict(t *testing.T) {
 	}
 }
 
+// Fault: B6, B7.
 func TestADelayTheBackendNamesIsObeyed(t *testing.T) {
 	b := newBackend(t, false)
 	e := start(t, b.URL, nil)
@@ -83,6 +85,7 @@ func TestADelayTheBackendNamesIsObeyed(t *testing.T) {
 	}
 }
 
+// Fault: B11, B12.
 func TestOnlyAnOTLPAnswerOrNoneIsASuccess(t *testing.T) {
 	b := newBackend(t, false)
 	e := start(t, b.URL, nil)
@@ -127,6 +130,7 @@ func TestOnlyAnOTLPAnswerOrNoneIsASuccess(t *testing.T) {
 	}
 }
 
+// Fault: B12.
 func TestAnAnswerIsReadInPartOnly(t *testing.T) {
 	b := newBackend(t, false)
 	e := start(t, b.URL, nil)
@@ -186,6 +190,7 @@ func TestTheBackendsReasonIsShown(t *testing.T) {
 	}
 }
 
+// Fault: B12.
 func TestRedirectsAreNotFollowed(t *testing.T) {
 	b, other := newBackend(t, false), newBackend(t, false)
 	e := start(t, b.URL, nil)
@@ -200,6 +205,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	}
 }
 
+// Fault: B1, B14.
 func TestWhatNeverLeftIsRetried(t *testing.T) {
 	refused := func() string {
 		lis, err := net.Listen("tcp", "127.0.0.1:0")
@@ -220,6 +226,7 @@ func TestWhatNeverLeftIsRetried(t *testing.T) {
 	}
 }
 
+// Fault: B4.
 func TestWhatMayHaveLeftIsAmbiguous(t *testing.T) {
 	ambiguous := exporter.Verdict{Kind: exporter.Ambiguous}
 	readAll := func(c net.Conn) {
@@ -246,6 +253,7 @@ func TestWhatMayHaveLeftIsAmbiguous(t *testing.T) {
 	}), nil), request([]byte("x"))), exporter.Verdict{Kind: exporter.Rejected})
 }
 
+// Fault: B3, B5.
 func TestTheExportersTimeoutEndsASend(t *testing.T) {
 	hold := make(chan struct{})
 	silent := acceptor(t, func(net.Conn) { <-hold })
