@@ -85,6 +85,7 @@ Without a command it runs the configuration, as "holdfast run" does.`,
 		newComponentsCommand(reg),
 		newVersionCommand(),
 		newFeatureGateCommand(),
+		newDemoCommand(),
 	)
 	return root
 }
