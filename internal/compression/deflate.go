@@ -74,7 +74,9 @@ func (f *inflater) members(src []byte, limit int, l Lender) ([]byte, error) {
 }
 
 // gzipMagic reports whether what is at at may become a member.
-func gzipMagic(src []byte, at int) bool { return src[at] == 0x1f && (len(src) == at+1 || src[at+1] == 0x8b) }
+func gzipMagic(src []byte, at int) bool {
+	return src[at] == 0x1f && (len(src) == at+1 || src[at+1] == 0x8b)
+}
 
 // truncated says of an end of file in the middle of something that it was unexpected.
 func truncated(err error) error {

@@ -60,8 +60,8 @@ func newGRPCSender(addr string, tlsConfig *tls.Config, p packer, o *Options) (*g
 			Backoff: backoff.Config{BaseDelay: firstWait, Multiplier: 2, Jitter: 0.2, MaxDelay: maxWait}}),
 	}
 	if p.compression != "" {
-		// The body is compressed once and sent as it is, however often; only the deprecated option allows for that.
-		opts = append(opts, grpc.WithCompressor(asIs{p.compression})) //nolint:staticcheck // see above
+		//lint:ignore SA1019 only this option sends a body as it is, which was compressed once, however often it is sent
+		opts = append(opts, grpc.WithCompressor(asIs{p.compression}))
 	}
 	if o.Dial != nil {
 		opts = append(opts, grpc.WithContextDialer(o.Dial))

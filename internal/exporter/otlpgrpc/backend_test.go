@@ -5,7 +5,6 @@ package otlpgrpc_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -29,10 +28,9 @@ const limit = 20 * time.Second
 
 // got is one request as a backend saw it.
 type got struct {
-	method   string
-	encoding string
-	body     []byte
-	header   metadata.MD
+	method string
+	body   []byte
+	header metadata.MD
 }
 
 // backend is a gRPC server that knows no protobuf: it notes the bytes and answers what it is told to.
@@ -241,8 +239,6 @@ func acceptor(t *testing.T, serve func(net.Conn)) string {
 	})
 	return lis.Addr().String()
 }
-
-var errBackend = errors.New("backend")
 
 func numbered(i int) []byte { return fmt.Appendf(nil, "request %d", i) }
 

@@ -146,7 +146,7 @@ var nackRules = []rule{
 		x := r.goTake(context.Background(), a, all)
 		time.Sleep(time.Minute - 1)
 		x.waits()
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if got := x.gives(1); got[0].Attempt != 1 {
 			r.Errorf("attempt %d", got[0].Attempt)
 		}

@@ -99,6 +99,7 @@ func (s *Server) Start(ctx context.Context, host component.Host) error {
 			return fmt.Errorf("http: %w", err)
 		}
 	}
+	//lint:ignore SA1019 configurations that spell them the old way go on working
 	keepAlive, idle := cfg.KeepAlivesEnabled, cfg.IdleTimeout
 	if k := cfg.Keepalive.Get(); k != nil {
 		keepAlive, idle = true, k.IdleTimeout
