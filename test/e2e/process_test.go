@@ -206,9 +206,15 @@ func writeConfig(t *testing.T, config string, values map[string]string) string {
 // scrape reads the own metrics: series with labels as printed → value.
 func scrape(t *testing.T, port string) map[string]float64 {
 	t.Helper()
+	return scrapeAt(t, "127.0.0.1:"+port)
+}
+
+// scrapeAt is scrape at another address.
+func scrapeAt(t *testing.T, addr string) map[string]float64 {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:"+port+"/metrics", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/metrics", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,6 +235,26 @@ func scrape(t *testing.T, port string) map[string]float64 {
 		}
 	}
 	return out
+}
+
+// value sums the series of a name that have the given labels, in pairs. A series that is not there fails the test.
+func value(t *testing.T, m map[string]float64, name string, labels ...string) float64 {
+	t.Helper()
+	sum, found := 0.0, false
+	for key, v := range m {
+		bare, rest, _ := strings.Cut(key, "{")
+		matches := bare == name
+		for i := 0; i+1 < len(labels); i += 2 {
+			matches = matches && strings.Contains(","+strings.TrimSuffix(rest, "}")+",", ","+labels[i]+"="+strconv.Quote(labels[i+1])+",")
+		}
+		if matches {
+			sum, found = sum+v, true
+		}
+	}
+	if !found {
+		t.Fatalf("no series %s with %q", name, labels)
+	}
+	return sum
 }
 
 // eventually polls a condition that no event announces.
