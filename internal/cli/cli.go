@@ -86,6 +86,9 @@ Without a command it runs the configuration, as "holdfast run" does.`,
 		newVersionCommand(),
 		newFeatureGateCommand(),
 		newDemoCommand(),
+		newSinkCommand(),
+		newLoadCommand(),
+		newLedgerCommand(),
 	)
 	return root
 }
