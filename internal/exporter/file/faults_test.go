@@ -533,3 +533,17 @@ func BenchmarkSendProto(b *testing.B) {
 		})
 	}
 }
+
+func TestAFileOfTooManyRecordsIsNotContinued(t *testing.T) {
+	cfg := protoConfig(t, nil)
+	if err := os.WriteFile(cfg.Path, bytes.Repeat([]byte{0, 0, 0, 1, 'x'}, maxInspected+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e := startOn(t, osDisk{}, cfg)
+	want(t, sendBody(e, 1), exporter.Delivered, nil)
+	halt(t, e)
+	holds(t, cfg.Path, 1)
+	if old := beside(t, cfg.Path); len(old) != 1 || !strings.HasSuffix(old[0], "-start.bin") {
+		t.Errorf("beside it: %q", old)
+	}
+}

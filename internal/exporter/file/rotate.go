@@ -19,7 +19,7 @@ const stampLayout = "2006-01-02T15-04-05.000"
 // Why a file was renamed: the last word of its new name.
 const (
 	becauseSize    = "size"    // it had its size
-	becauseStart   = "start"   // append: false
+	becauseStart   = "start"   // append: false, or too many records to look through
 	becauseDamaged = "damaged" // it ends in something that is no record of the configured format, or would not sync
 )
 

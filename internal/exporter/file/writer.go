@@ -19,6 +19,9 @@ import (
 const (
 	// maxGroup is how many requests one sync serves at most.
 	maxGroup = 64
+	// maxInspected is how many records are walked to find the end of a file; one of more is not continued, for a start
+	// must not take minutes.
+	maxInspected = 200_000
 	// warnEvery is how often one trouble is logged.
 	warnEvery = 10 * time.Second
 	megabyte  = 1_000_000
@@ -106,48 +109,55 @@ func (w *writer) open() error {
 	if !w.plain || w.size == 0 {
 		return nil
 	}
-	ok, err := w.whole()
+	reason, err := w.inspect()
 	if err != nil {
 		w.drop()
 		return fmt.Errorf("read %q: %w", w.cfg.Path, err)
 	}
-	if ok {
+	if reason == "" {
 		return nil
 	}
 	// Somebody's bytes, or a record that a crash cut short: they are set aside, not deleted.
 	w.drop()
-	if err := w.aside(becauseDamaged); err != nil {
+	if err := w.aside(reason); err != nil {
 		return err
 	}
 	return w.open()
 }
 
-// whole reports whether the file holds records of our format up to its end.
-func (w *writer) whole() (bool, error) {
+// inspect returns why the file cannot be continued; empty if it holds records of our format up to its end.
+func (w *writer) inspect() (reason string, err error) {
 	if !w.cfg.framed() {
 		var first, last [1]byte
 		if _, err := w.file.ReadAt(first[:], 0); err != nil {
-			return false, err
+			return "", err
 		}
 		if _, err := w.file.ReadAt(last[:], w.size-1); err != nil {
-			return false, err
+			return "", err
 		}
-		return first[0] == '{' && last[0] == '\n', nil
+		if first[0] != '{' || last[0] != '\n' {
+			return becauseDamaged, nil
+		}
+		return "", nil
 	}
 	var prefix [prefixBytes]byte
-	for at := int64(0); at < w.size; {
+	at := int64(0)
+	for n := 0; at < w.size; n++ {
+		if n == maxInspected {
+			return becauseStart, nil
+		}
 		if w.size-at < prefixBytes {
-			return false, nil
+			return becauseDamaged, nil
 		}
 		if _, err := w.file.ReadAt(prefix[:], at); err != nil {
-			return false, err
+			return "", err
 		}
 		at += prefixBytes + int64(binary.BigEndian.Uint32(prefix[:]))
-		if at > w.size {
-			return false, nil
-		}
 	}
-	return true, nil
+	if at > w.size {
+		return becauseDamaged, nil
+	}
+	return "", nil
 }
 
 // run writes jobs until the channel closes. Where answers wait for a sync, one serves all jobs that are there.
