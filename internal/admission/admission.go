@@ -21,7 +21,7 @@ const MinLimit = 32 << 20
 
 // smallRequest is what a grant may hold and still draw on the reserve: an eighth of the budget that large requests
 // leave to small ones, so that a few huge bodies do not shut out everybody else.
-const smallRequest = 1 << 20
+const smallRequest = 256 << 10
 
 // maxDecoderWait is how long a request waits for a decoder before it is refused like one that found no memory.
 const maxDecoderWait = 5 * time.Second

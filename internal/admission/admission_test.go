@@ -61,8 +61,8 @@ func TestTheSmallestBudgetIs32MiB(t *testing.T) {
 
 func TestARequestIsRefusedWhenTheBudgetIsSpent(t *testing.T) {
 	g := admission.New(limit)
-	for range 64 {
-		mustAdmit(t, g, mib)
+	for range 256 {
+		mustAdmit(t, g, mib/4)
 	}
 	if _, err := g.Admit(1); !errors.Is(err, admission.ErrExhausted) {
 		t.Errorf("%v", err)
@@ -111,8 +111,8 @@ func TestTheLastEighthIsForSmallRequests(t *testing.T) {
 	if err := growing.Grow(limit / 8); err != nil {
 		t.Errorf("up to the reserve: %v", err)
 	}
-	small := mustAdmit(t, g, mib/2)
-	if err := small.Grow(mib / 2); err != nil {
+	small := mustAdmit(t, g, mib/8)
+	if err := small.Grow(mib / 8); err != nil {
 		t.Errorf("a small request that grows: %v", err)
 	}
 	if err := small.Grow(1); !errors.Is(err, admission.ErrExhausted) {

@@ -25,13 +25,22 @@ func Stopping() *receiver.Refusal {
 	}
 }
 
-// Timeout is the refusal of a body that took too long. The protocols answer it in their own ways.
-func Timeout(d time.Duration) *receiver.Refusal {
-	return &receiver.Refusal{
+// SlowBody ends a request whose body took too long. It is counted as its refusal; the protocols answer it in their
+// own ways.
+type SlowBody struct{ Refusal *receiver.Refusal }
+
+// Slow returns the error of a body that did not arrive within d.
+func Slow(d time.Duration) *SlowBody {
+	return &SlowBody{&receiver.Refusal{
 		Code: receiver.Unavailable, Reason: receiver.ReasonTimeout, After: jitter(time.Second, 3*time.Second),
 		Text: fmt.Sprintf("the body did not arrive within %s", d),
-	}
+	}}
 }
+
+func (e *SlowBody) Error() string { return e.Refusal.Error() }
+
+// Unwrap returns the refusal.
+func (e *SlowBody) Unwrap() error { return e.Refusal }
 
 // Malformed is the final refusal of bytes that are no request. text names offset and cause, never payload.
 func Malformed(text string) *receiver.Refusal { return malformed(receiver.ReasonMalformed, text) }

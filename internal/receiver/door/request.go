@@ -21,6 +21,9 @@ const (
 	// eagerBody is the largest body whose room is taken at once when its length is known. Room for larger ones grows
 	// with what arrives, so that naming a length does not cost memory.
 	eagerBody = 1 << 20
+	// seriousPart: once so much less than the rest has arrived, a body is believed to come whole, and the room for
+	// the rest is taken at once.
+	seriousPart = 7
 )
 
 // Request is one request from its headers to its answer. It belongs to one goroutine.
@@ -76,7 +79,11 @@ func (r *Request) Room(want int) ([]byte, error) {
 	}
 	b := r.body.b
 	if len(b) == cap(b) {
-		if err := r.enlarge(len(b) + min(want, len(b))); err != nil {
+		more := min(want, len(b))
+		if want <= seriousPart*len(b) {
+			more = want
+		}
+		if err := r.enlarge(len(b) + more); err != nil {
 			return nil, err
 		}
 		b = r.body.b

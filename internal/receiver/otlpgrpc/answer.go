@@ -25,7 +25,10 @@ import (
 func statusOf(err error) *status.Status {
 	var ref *receiver.Refusal
 	var failure *door.Failure
+	var slow *door.SlowBody
 	switch {
+	case errors.As(err, &slow):
+		return status.New(codes.DeadlineExceeded, slow.Refusal.Text)
 	case errors.As(err, &ref):
 		return refusalStatus(ref)
 	case errors.As(err, &failure):
@@ -47,9 +50,6 @@ func refusalStatus(ref *receiver.Refusal) *status.Status {
 		return status.New(codes.ResourceExhausted, ref.Text)
 	case receiver.Unsupported:
 		return status.New(codes.Unimplemented, ref.Text)
-	}
-	if ref.Reason == receiver.ReasonTimeout {
-		return status.New(codes.DeadlineExceeded, ref.Text)
 	}
 	return unavailable(ref.Text, ref.After)
 }

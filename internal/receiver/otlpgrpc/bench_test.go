@@ -10,14 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"go.opentelemetry.io/collector/component/componenttest"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/mem"
-
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
-	"github.com/holdfast-telemetry/holdfast/internal/receiver/door"
-	"github.com/holdfast-telemetry/holdfast/internal/receiver/otlpgrpc"
 	"github.com/holdfast-telemetry/holdfast/internal/receiver/receivertest"
 )
 
@@ -39,32 +32,15 @@ func BenchmarkGRPCAccept(b *testing.B) {
 }
 
 func benchmarkAccept(b *testing.B, spans int, compression string) {
-	sink := &receivertest.Sink{Discard: true}
-	cfg := otlpgrpc.DefaultConfig()
-	cfg.NetAddr.Endpoint = "127.0.0.1:0"
-	s := otlpgrpc.New(door.New(receivertest.Settings(sink), nil), cfg)
-	if err := s.Start(b.Context(), componenttest.NewNopHost()); err != nil {
-		b.Fatal(err)
-	}
-	defer s.Stop(context.WithoutCancel(b.Context()))
+	r := start(b, &receivertest.Sink{Discard: true}, options{})
 	body, _ := receivertest.Request(otlp.Traces, spans, 440)
-	opts := []grpc.DialOption{
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawCodec{})),
-	}
 	if compression != "" {
 		body = encoded(b, compression, body)
-		//nolint:staticcheck // the only way to send bytes that are compressed already
-		opts = append(opts, grpc.WithCompressor(passCompressor(compression)))
 	}
-	cc, err := grpc.NewClient(s.Address().String(), opts...)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer cc.Close()
+	cc := r.dial(compression)
 	send := func() error {
 		var answer []byte
-		return cc.Invoke(context.Background(), "/opentelemetry.proto.collector.trace.v1.TraceService/Export", body, &answer)
+		return cc.Invoke(context.Background(), export, body, &answer)
 	}
 	if err := send(); err != nil {
 		b.Fatal(err)
@@ -94,17 +70,3 @@ func cpuTime() time.Duration {
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
-
-// rawCodec sends and receives byte slices as they are.
-type rawCodec struct{}
-
-func (rawCodec) Marshal(v any) (mem.BufferSlice, error) {
-	return mem.BufferSlice{mem.SliceBuffer(v.([]byte))}, nil
-}
-
-func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
-	*v.(*[]byte) = data.Materialize()
-	return nil
-}
-
-func (rawCodec) Name() string { return "proto" }

@@ -38,7 +38,7 @@ const (
 	maxHeaderEntries  = 100
 	streamWindow      = 256 << 10
 	connectionWindow  = 1 << 20
-	// cutGrace is how long requests that were cut at the end of Stop have to write their answer.
+	// cutGrace is how long requests that were cut at the end of Stop have to write their answer, and then to end.
 	cutGrace = 250 * time.Millisecond
 )
 
@@ -189,13 +189,13 @@ func (s *Server) watch() {
 		case <-s.stop:
 			return
 		case now := <-tick.C:
-			s.reading.cut(now.Add(-s.bodyTimeout), door.Timeout(s.bodyTimeout))
+			s.reading.cut(now.Add(-s.bodyTimeout), door.Slow(s.bodyTimeout))
 		}
 	}
 }
 
 // Stop refuses new requests, lets running ones end until ctx does, answers those whose message is still being read,
-// and cuts the rest.
+// and cuts the rest. A sink that does not heed the end of its context is left behind with an error.
 func (s *Server) Stop(ctx context.Context) error {
 	if s.server == nil || s.stopping.Swap(true) {
 		return nil
@@ -206,20 +206,31 @@ func (s *Server) Stop(ctx context.Context) error {
 		s.server.GracefulStop()
 		close(ended)
 	}()
+	var err error
 	select {
 	case <-ended:
 	case <-ctx.Done():
 		s.reading.cut(time.Now(), door.Stopping())
-		grace := time.NewTimer(cutGrace)
-		select {
-		case <-ended:
-		case <-grace.C:
+		if !within(ended, cutGrace) {
+			s.server.Stop() // cancels the contexts of what still runs
+			if !within(ended, cutGrace) {
+				err = errors.New("grpc: stop: requests still wait for their sink")
+			}
 		}
-		grace.Stop()
-		s.server.Stop()
-		<-ended
 	}
 	close(s.stop)
 	s.done.Wait()
-	return nil
+	return err
+}
+
+// within reports whether ended closes in time.
+func within(ended <-chan struct{}, limit time.Duration) bool {
+	t := time.NewTimer(limit)
+	defer t.Stop()
+	select {
+	case <-ended:
+		return true
+	case <-t.C:
+		return false
+	}
 }

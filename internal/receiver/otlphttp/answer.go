@@ -35,7 +35,6 @@ const (
 var (
 	errPanic   = errors.New("panic")
 	errHeaders = errors.New("too many header entries")
-	errSlow    = errors.New("the body came too slowly")
 	errCutOff  = errors.New("the connection ended within the body")
 )
 
@@ -81,7 +80,11 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	var ref *receiver.Refusal
 	var auth *authError
 	var failure *door.Failure
+	var slow *door.SlowBody
 	switch {
+	case errors.As(err, &slow), errors.Is(err, errCutOff),
+		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		panic(http.ErrAbortHandler) // closes the connection without an answer
 	case errors.As(err, &ref):
 		refuseWith(w, f, ref)
 	case errors.As(err, &auth) && auth.known:
@@ -93,9 +96,6 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 			door.TooManyHeaders(maxHeaderEntries).Text, 0)
 	case errors.As(err, &failure):
 		writeError(w, f, http.StatusServiceUnavailable, codeUnavailable, "internal error", door.PanicAfter())
-	case errors.Is(err, errSlow), errors.Is(err, errCutOff),
-		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		panic(http.ErrAbortHandler) // closes the connection without an answer
 	default:
 		writeError(w, f, http.StatusServiceUnavailable, codeUnavailable, door.Clean(err.Error()), door.PanicAfter())
 	}

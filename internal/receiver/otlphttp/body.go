@@ -21,6 +21,9 @@ const (
 	minRate   = 1 << 10
 )
 
+// extendBy is how much later a deadline must be to be worth setting.
+const extendBy = 100 * time.Millisecond
+
 // unknownPiece is how much room is asked for when the length of a body is not known.
 const unknownPiece = 64 << 10
 
@@ -40,7 +43,7 @@ func (p pace) deadline(start time.Time, n int) time.Time {
 	return start.Add(d)
 }
 
-// read reads the body into req. It returns a *receiver.Refusal, ctx's error, or errSlow.
+// read reads the body into req. It returns a *receiver.Refusal, ctx's error, a *door.SlowBody or errCutOff.
 func (s *Server) read(req *door.Request, maxBytes int, w http.ResponseWriter, r *http.Request) error {
 	if r.ContentLength == 0 {
 		return nil
@@ -88,9 +91,9 @@ func (s *Server) pull(req *door.Request, maxBytes int, b *body, r *http.Request)
 			}
 			return nil
 		case err != nil:
-			return bodyError(r.Context(), err)
+			return s.bodyError(r.Context(), time.Since(start), err)
 		}
-		if next := s.pace.deadline(start, req.Size()); next.Sub(deadline) > time.Second {
+		if next := s.pace.deadline(start, req.Size()); next.Sub(deadline) > extendBy {
 			deadline = next
 			if !s.reading.extend(b, deadline) {
 				return door.Stopping()
@@ -101,11 +104,11 @@ func (s *Server) pull(req *door.Request, maxBytes int, b *body, r *http.Request)
 
 // bodyError is what an error of the connection means: our deadline, the client's end, or a broken connection. None of
 // them is answered.
-func bodyError(ctx context.Context, err error) error {
+func (s *Server) bodyError(ctx context.Context, waited time.Duration, err error) error {
 	var netErr net.Error
 	switch {
 	case errors.As(err, &netErr) && netErr.Timeout():
-		return errSlow
+		return door.Slow(waited.Round(time.Second))
 	case ctx.Err() != nil:
 		return ctx.Err()
 	}

@@ -12,6 +12,8 @@ import (
 
 	"go.opentelemetry.io/collector/config/confighttp"
 	"go.opentelemetry.io/collector/config/confignet"
+	"go.opentelemetry.io/collector/config/configoptional"
+	"go.opentelemetry.io/collector/confmap"
 
 	"github.com/holdfast-telemetry/holdfast/internal/compression"
 )
@@ -38,6 +40,18 @@ func DefaultConfig() Config {
 	cfg.ServerConfig.ReadTimeout = time.Minute
 	cfg.ServerConfig.ReadHeaderTimeout = 10 * time.Second
 	return cfg
+}
+
+// Unmarshal implements confmap.Unmarshaler. The Collector's settings no longer heed `keep_alives_enabled: false`,
+// which is their old spelling of `keepalive::enabled: false`.
+func (c *Config) Unmarshal(conf *confmap.Conf) error {
+	if err := conf.Unmarshal(c); err != nil {
+		return err
+	}
+	if on, ok := conf.Get("keep_alives_enabled").(bool); ok && !on {
+		c.ServerConfig.Keepalive = configoptional.None[confighttp.KeepaliveServerConfig]()
+	}
+	return nil
 }
 
 // Validate implements confmap.Validator.

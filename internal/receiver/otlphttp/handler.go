@@ -100,6 +100,8 @@ func (w *answerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // serve answers one request.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	s.running.Add(1)
+	defer s.running.Add(-1)
 	ctx, err := s.authenticate(r)
 	lane := s.lanes[r.URL.Path]
 	switch {

@@ -61,7 +61,7 @@ func translator(s otlp.Signal, empty func() message) door.Translator {
 func noRequest(s otlp.Signal, text []byte) *receiver.Refusal {
 	var syntax *json.SyntaxError
 	if err := json.Unmarshal(text, &struct{}{}); errors.As(err, &syntax) {
-		return badJSON(int(syntax.Offset), "syntax error")
+		return badJSON(max(int(syntax.Offset)-1, 0), "syntax error") // it counts the byte it stumbled over
 	}
 	return door.Malformed(fmt.Sprintf("json: the text is no export request of %s", s))
 }
@@ -73,6 +73,7 @@ func badJSON(at int, cause string) *receiver.Refusal {
 // checkJSON looks at nesting, and at what comes after the end, before anything that recurses or stops early reads
 // the text. Everything else is left to the reader.
 func checkJSON(text []byte) error {
+	var open [maxJSONDepth]byte // what closes the arrays and objects that are open
 	depth, inString := 0, false
 	for i := 0; i < len(text); i++ {
 		c := text[i]
@@ -89,24 +90,26 @@ func checkJSON(text []byte) error {
 		case '"':
 			inString = true
 		case '{', '[':
-			if depth++; depth > maxJSONDepth {
+			if depth == maxJSONDepth {
 				return &receiver.Refusal{
 					Code: receiver.Malformed, Reason: receiver.ReasonDepth,
 					Text: fmt.Sprintf("json at byte %d: nested deeper than %d", i, maxJSONDepth),
 				}
 			}
+			open[depth] = c + 2 // in ASCII the closing one is the next but one
+			depth++
 		case '}', ']':
-			if depth--; depth < 0 {
+			if depth == 0 || open[depth-1] != c {
 				return badJSON(i, "unexpected end of an object or array")
 			}
-			if depth == 0 {
+			if depth--; depth == 0 {
 				return checkEnd(text, i+1)
 			}
 		case ' ', '\t', '\r', '\n':
-		default:
-			if depth == 0 {
-				return badJSON(i, "an object is expected")
-			}
+			continue
+		}
+		if depth == 0 {
+			return badJSON(i, "an object is expected")
 		}
 	}
 	return badJSON(len(text), "truncated")

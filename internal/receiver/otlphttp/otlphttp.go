@@ -39,7 +39,7 @@ const (
 	connectionWindow = 1 << 20
 	pingAfter        = time.Minute
 	pingTimeout      = 20 * time.Second
-	// cutGrace is how long requests that were cut at the end of Stop have to write their answer.
+	// cutGrace is how long requests that were cut at the end of Stop have to write their answer, and then to end.
 	cutGrace = 250 * time.Millisecond
 )
 
@@ -56,6 +56,7 @@ type Server struct {
 	auth     extensionauth.Server // nil = none
 	stopping atomic.Bool
 	reading  bodies
+	running  atomic.Int64 // requests
 	done     sync.WaitGroup
 	address  net.Addr
 }
@@ -154,18 +155,38 @@ func (l errorLog) Write(line []byte) (int, error) {
 func (s *Server) Address() net.Addr { return s.address }
 
 // Stop refuses new requests, lets running ones end until ctx does, answers those whose body is still being read, and
-// cuts the rest.
+// cuts the rest. A sink that does not heed the end of its context is left behind with an error.
 func (s *Server) Stop(ctx context.Context) error {
 	if s.server == nil || s.stopping.Swap(true) {
 		return nil
 	}
-	if err := s.server.Shutdown(ctx); err != nil {
+	var err error
+	if s.server.Shutdown(ctx) != nil {
 		s.reading.cut()
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutGrace)
-		s.server.Shutdown(grace)
+		s.server.Shutdown(grace) // until those that were cut have their answer
 		cancel()
-		s.server.Close()
+		s.server.Close() // ends the contexts of what still runs
+		if !s.idle(cutGrace) {
+			err = errors.New("http: stop: requests still wait for their sink")
+		}
 	}
 	s.done.Wait()
-	return nil
+	return err
+}
+
+// idle waits until no request runs, for a while.
+func (s *Server) idle(limit time.Duration) bool {
+	end := time.NewTimer(limit)
+	defer end.Stop()
+	tick := time.NewTicker(limit / 50)
+	defer tick.Stop()
+	for s.running.Load() > 0 {
+		select {
+		case <-end.C:
+			return false
+		case <-tick.C:
+		}
+	}
+	return true
 }

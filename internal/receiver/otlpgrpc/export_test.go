@@ -1,0 +1,20 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package otlpgrpc
+
+import "time"
+
+// SetBodyTimeout shortens the time for bodies; it is called before Start.
+func (s *Server) SetBodyTimeout(d time.Duration) { s.bodyTimeout = d }
+
+// Reading is the number of messages being read.
+func (s *Server) Reading() int {
+	s.reading.mu.Lock()
+	defer s.reading.mu.Unlock()
+	n := 0
+	for r := s.reading.mu.first; r != nil; r = r.next {
+		n++
+	}
+	return n
+}
