@@ -93,10 +93,15 @@ func (l *loader) decode(path string, value, into any) {
 			if len(s.unknown) > 0 && strings.HasPrefix(m.text, "has invalid keys") {
 				continue // in a list, where keys cannot be taken out; reported above
 			}
+			if at := l.outside(path, m.path); at != "" {
+				l.fail(join(path, m.path), "", "%s%s", at, m.text)
+				continue
+			}
 			l.fail(join(path, m.path), "", "%s", prefix(m.path, m.text))
 		}
 		return
 	}
+	l.respell(reflect.TypeOf(into), value, path)
 	l.validate(path, into, meant)
 }
 
@@ -105,12 +110,23 @@ func (l *loader) unknownKey(path, key string, u *unknownKey) {
 	if kind, id, ok := strings.Cut(path, separator); ok {
 		typ, _ := typeAndName(id)
 		if t := l.types[Kind(kind)][typ]; t != nil && len(u.path) == 1 && foreignKey(Kind(kind), t.Name, last) {
-			l.fail(path+separator+key, "leave it out", "key %q is one of the Collector's %s that the native one does not have",
+			l.fail(path+separator+key, "leave it out", "unknown key %q: the Collector's %s has it, the native one does not",
 				last, t.Name)
 			return
 		}
 	}
-	l.fail(path+separator+key, u.hint, "unknown key %q", last)
+	l.fail(path+separator+key, u.hint, "%sunknown key %q", l.outside(path, strings.Join(u.path[:len(u.path)-1], separator)), last)
+}
+
+// outside names the place in the service section, where no component does.
+func (l *loader) outside(path, key string) string {
+	if component, _ := split(path); component != "" {
+		return ""
+	}
+	if key != "" {
+		path = join(path, key)
+	}
+	return path + ": "
 }
 
 // validate reports what the values' own checks say, except about keys that were only misspelt.
@@ -120,6 +136,12 @@ func (l *loader) validate(path string, cfg any, meant []string) {
 			continue
 		}
 		key, plain := l.locate(path, text)
+		if l.unexpanded[join(path, key)] {
+			continue // its value could not be read, and that is said
+		}
+		if component, _ := split(path); component == "" {
+			plain = path + separator + plain
+		}
 		l.add(Error, join(path, key), plain, "")
 	}
 }
@@ -129,25 +151,39 @@ func reasons(err error) []string {
 	if err == nil {
 		return nil
 	}
-	if many, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // every step is looked at by itself
-		var all []string
-		for _, e := range many.Unwrap() {
-			all = append(all, reasons(e)...)
+	var all []string
+	switch e := err.(type) { //nolint:errorlint // every step is looked at by itself
+	case interface{ Unwrap() []error }:
+		for _, one := range e.Unwrap() {
+			all = append(all, reasons(one)...)
 		}
-		return all
+	case interface{ Unwrap() error }:
+		// What a wrapper puts in front, the path of keys, belongs to each of the errors inside.
+		inner := e.Unwrap()
+		front, ok := "", inner != nil
+		if ok {
+			front, ok = strings.CutSuffix(err.Error(), inner.Error())
+		}
+		if !ok {
+			return []string{err.Error()}
+		}
+		for _, text := range reasons(inner) {
+			all = append(all, front+text)
+		}
+	default:
+		for line := range strings.Lines(err.Error()) {
+			all = append(all, strings.TrimRight(line, "\n"))
+		}
 	}
-	var lines []string
-	for line := range strings.Lines(err.Error()) {
-		lines = append(lines, strings.TrimRight(line, "\n"))
-	}
-	return lines
+	return all
 }
 
 // locate finds the key an error is about: confmap puts the path in front, `sending_queue::batch: …`, and validators
 // put keys in backticks.
 func (l *loader) locate(path, text string) (key, plain string) {
 	if at, rest, ok := strings.Cut(text, ": "); ok && !strings.ContainsAny(at, " `") {
-		key, plain = strings.Trim(strings.ReplaceAll(at, separator+separator, separator), ":"), at+": "+rest
+		key = strings.Trim(strings.ReplaceAll(at, separator+separator, separator), ":")
+		plain = key + ": " + rest
 	} else {
 		plain = text
 	}

@@ -16,12 +16,14 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Bounds of what is read (reload, section 3). A document beyond them is a mistake or an attack.
+// Bounds of what is read (reload, section 3). A document beyond them is a mistake or an attack. Merging and expanding
+// copies a value once for every level above it, so what is bounded is the sum of all depths, aliases included: large
+// configurations reach some fifty thousand, and a million takes seconds.
 const (
 	maxSourceBytes = 8 << 20
 	maxTotalBytes  = 32 << 20
 	maxDepth       = 100
-	maxNodes       = 1_000_000 // after aliases
+	maxWeight      = 1_000_000
 )
 
 // separator joins keys to paths, as in the Collector.
@@ -57,10 +59,14 @@ func (d *document) parse() []Finding {
 	case err != nil:
 		return []Finding{d.syntax(err)}
 	}
-	if v, ok := p.value(&root, "", 0).(map[string]any); ok {
-		d.tree = v
-	} else if !p.full && !isNull(&root) {
-		p.add(&root, "expected a mapping with sections like receivers and exporters, got "+describe(p.value(&root, "", 0)), "")
+	switch v := p.value(&root, "", 0).(type) {
+	case map[string]any:
+		if !p.full { // half a document would only raise more questions
+			d.tree = v
+		}
+	case nil:
+	default:
+		p.add(&root, "expected a mapping with sections like receivers and exporters, got "+describe(v), "")
 	}
 	var next yaml.Node
 	if err := dec.Decode(&next); !errors.Is(err, io.EOF) {
@@ -70,13 +76,6 @@ func (d *document) parse() []Finding {
 		})
 	}
 	return p.findings
-}
-
-func isNull(n *yaml.Node) bool {
-	if n.Kind == yaml.DocumentNode && len(n.Content) == 1 {
-		n = n.Content[0]
-	}
-	return n.Kind == yaml.ScalarNode && n.Tag == "!!null"
 }
 
 var lineOf = regexp.MustCompile(`^(?:yaml: )?line (\d+): `)
@@ -100,7 +99,7 @@ func (d *document) syntax(err error) Finding {
 type parser struct {
 	doc      *document
 	findings []Finding
-	nodes    int
+	weight   int  // sum of the depths of all values
 	full     bool // a bound was passed; the rest is not read
 	scanned  map[*yaml.Node]bool
 }
@@ -113,11 +112,10 @@ func (p *parser) add(n *yaml.Node, text, hint string) {
 
 // value returns map[string]any, []any, a scalar or nil.
 func (p *parser) value(n *yaml.Node, path string, depth int) any {
-	if p.nodes++; p.full || p.nodes > maxNodes || depth > maxDepth {
+	if p.weight += depth + 1; p.full || p.weight > maxWeight || depth > maxDepth {
 		if !p.full {
 			p.full = true
-			p.add(n, fmt.Sprintf("too large: more than %d values, or nested deeper than %d, aliases included",
-				maxNodes, maxDepth), "")
+			p.add(n, fmt.Sprintf("too large: too many values, or nested deeper than %d, aliases included", maxDepth), "")
 		}
 		return nil
 	}

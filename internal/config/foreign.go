@@ -60,6 +60,8 @@ var foreignKeys = map[string][]string{
 }
 
 // foreignKey reports whether the Collector's component of that type has the key.
-func foreignKey(k Kind, typ, key string) bool { return slices.Contains(foreignKeys[string(k)+"/"+typ], key) }
+func foreignKey(k Kind, typ, key string) bool {
+	return slices.Contains(foreignKeys[string(k)+"/"+typ], key)
+}
 
 func list(words []string) string { return strings.Join(slices.Sorted(slices.Values(words)), ", ") }

@@ -62,10 +62,13 @@ type loader struct {
 	types    types
 	conf     *confmap.Conf  // merged and expanded; remembers how values were written
 	tree     map[string]any // the same as plain values
+	stale    bool           // conf was edited since
 	cfg      *Config
 	supplied map[string]Position // by path: where they were asked for
-	assumed  map[string]bool     // what a fragment was said to leave out
-	findings []Finding
+	// unexpanded holds the paths whose ${} could not be read.
+	unexpanded map[string]bool
+	assumed    map[string]bool // what a fragment was said to leave out
+	findings   []Finding
 }
 
 func (l *loader) load(ctx context.Context) {
@@ -77,8 +80,9 @@ func (l *loader) load(ctx context.Context) {
 	if unread {
 		return
 	}
-	conf, findings := expand(ctx, l.docs)
-	l.findings = append(l.findings, findings...)
+	conf, expanded := expand(ctx, l.docs)
+	l.findings = append(l.findings, expanded.findings...)
+	l.unexpanded = expanded.unread
 	if conf == nil {
 		return
 	}
@@ -91,6 +95,14 @@ func (l *loader) load(ctx context.Context) {
 	l.decodeService()
 	l.checkHost()
 	l.cfg.Effective = l.tree
+}
+
+// refresh makes edits of conf visible in the tree.
+func (l *loader) refresh() {
+	if l.stale {
+		l.use(l.conf)
+		l.stale = false
+	}
 }
 
 // use makes conf the tree of the steps that follow.

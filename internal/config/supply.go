@@ -20,7 +20,7 @@ func (l *loader) supply() {
 		return // there, everything is assumed instead
 	}
 	l.supplyStorages()
-	l.use(l.conf)
+	l.refresh()
 	for _, id := range l.pipelinesByPlace() {
 		p, _ := l.pipelineTrees()[id].(map[string]any)
 		for _, part := range []struct {
@@ -66,7 +66,7 @@ func (l *loader) define(kind Kind, id, at, text string) {
 	l.set(string(kind)+separator+id, map[string]any{})
 	l.supplied[string(kind)+separator+id] = l.docs.where(at)
 	l.addSupplied(at, text)
-	l.use(l.conf)
+	l.refresh()
 }
 
 // addSupplied notes a supplied part; strictly taken it is an error.
@@ -119,9 +119,9 @@ func (l *loader) enable(id string) bool {
 	if slices.Contains(listed, id) {
 		return false
 	}
-	l.conf.Delete("service::extensions")
+	l.remove("service::extensions")
 	l.set("service::extensions", anys(append(listed, id)))
-	l.use(l.conf)
+	l.refresh()
 	return true
 }
 

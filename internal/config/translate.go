@@ -20,7 +20,7 @@ func (l *loader) translate() {
 		l.dropBallast, l.renameLogging, l.moveFlatKeepalives, l.readAddress, l.noteStorages, l.warnLivenessProbe,
 	} {
 		step()
-		l.use(l.conf)
+		l.refresh()
 	}
 }
 
@@ -28,13 +28,21 @@ func (l *loader) translate() {
 // the environment keep what their type makes of them, not how they were written.
 func (l *loader) move(from, to string) {
 	v := l.conf.Get(from)
-	l.conf.Delete(from)
+	l.remove(from)
 	if !l.conf.IsSet(to) {
 		l.set(to, v)
 	}
 }
 
+// remove takes path out of the tree; refresh shows it.
+func (l *loader) remove(path string) {
+	l.conf.Delete(path)
+	l.stale = true
+}
+
+// set merges v into the tree at path; refresh shows it.
 func (l *loader) set(path string, v any) {
+	l.stale = true
 	parts := strings.Split(path, separator)
 	for i := len(parts) - 1; i >= 0; i-- {
 		v = map[string]any{parts[i]: v}
@@ -58,19 +66,19 @@ func (l *loader) each(kind Kind, f func(id, path string, keys map[string]any), n
 func (l *loader) dropBallast() {
 	l.each(Extensions, func(id, path string, _ map[string]any) {
 		l.add(Note, path, id+" has no effect since GOMEMLIMIT exists", "")
-		l.conf.Delete(path)
+		l.remove(path)
 		listed := texts(l.serviceKey("extensions"))
 		if i := slices.Index(listed, id); i >= 0 {
-			l.conf.Delete("service::extensions")
+			l.remove("service::extensions")
 			l.set("service::extensions", anys(slices.Delete(listed, i, i+1)))
 		}
-		l.use(l.conf)
+		l.refresh()
 	}, "memory_ballast")
 	l.each(Processors, func(_, path string, m map[string]any) {
 		const key = "ballast_size_mib"
 		if _, ok := m[key]; ok {
 			l.add(Note, path+separator+key, key+" has no effect since GOMEMLIMIT exists", "")
-			l.conf.Delete(path + separator + key)
+			l.remove(path + separator + key)
 		}
 	}, "memory_limiter")
 }
@@ -83,7 +91,7 @@ func (l *loader) renameLogging() {
 		if !ok {
 			return
 		}
-		l.conf.Delete(path + separator + "loglevel")
+		l.remove(path + separator + "loglevel")
 		if _, ok := m["verbosity"]; ok {
 			return
 		}
@@ -128,14 +136,14 @@ func (l *loader) readAddress() {
 	}
 	if _, ok := metrics["readers"]; ok {
 		l.add(Note, path, "address is ignored: readers is set", "")
-		l.conf.Delete(path)
+		l.remove(path)
 		return
 	}
 	host, portText, err := net.SplitHostPort(address)
 	port, perr := strconv.ParseUint(portText, 10, 16)
 	if err != nil || perr != nil {
 		l.fail(path, "", "`metrics::address`: expected host:port, got %q", address)
-		l.conf.Delete(path)
+		l.remove(path)
 		return
 	}
 	if host == "" {
@@ -143,7 +151,7 @@ func (l *loader) readAddress() {
 	}
 	l.add(Note, path, fmt.Sprintf("address is read as readers: [{pull: {exporter: {prometheus: {host: %s, port: %d}}}}]",
 		host, port), "")
-	l.conf.Delete(path)
+	l.remove(path)
 	l.set("service::telemetry::metrics::readers", []any{map[string]any{"pull": map[string]any{
 		"exporter": map[string]any{"prometheus": map[string]any{
 			"host": host, "port": int(port),
