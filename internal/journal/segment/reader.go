@@ -4,6 +4,7 @@
 package segment
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -14,6 +15,9 @@ import (
 
 // readBytes is how much a Reader reads at once unless told otherwise.
 const readBytes = 1 << 20
+
+// SeekBytes is the Range.ReadBytes that lets one read be enough for a Seek: an index entry's stretch and one header.
+const SeekBytes = indexEvery + frameHeaderBytes
 
 // searchFactor bounds a search for the next good frame: it computes checksums over at most so many times the file.
 // Real frames do not overlap, so one pass is enough for what a Writer wrote, whatever happened to it.
@@ -41,6 +45,7 @@ type Reader struct {
 	r      Range
 	win    window
 	pos    Offset
+	zeros  Offset    // where the zeros before pos begin that were taken for the way to the next block; 0 = none
 	expect queue.Seq // number of the next record
 	items  uint64    // accepted before it, if counted
 	known  bool
@@ -87,21 +92,21 @@ func (r *Reader) Next() (Frame, error) {
 // step looks at what stands at pos. A frame without offset means: nothing to report, go on.
 func (r *Reader) step() (Frame, error) {
 	if r.pos+frameHeaderBytes > r.r.End {
-		return Frame{}, r.finish(r.pos)
+		return r.search()
 	}
 	p, err := r.win.at(r.pos, frameHeaderBytes)
 	if err != nil {
 		return Frame{}, err
 	}
 	if binary.LittleEndian.Uint64(p) == 0 && r.pos%BlockBytes != 0 {
-		r.pos = up(r.pos, BlockBytes)
+		r.zeros, r.pos = r.pos, up(r.pos, BlockBytes)
 		return Frame{}, nil
 	}
 	f, good := parseFrame(p, r.pos, r.r.End, r.r.Salt)
 	switch {
 	case !good:
-	case f.Type == TypeSeal && f.Seq+1 >= r.expect:
-		return Frame{}, r.endAtSeal(&f)
+	case f.Type == TypeSeal && f.Seq+1 == r.expect:
+		return Frame{}, r.endAtSeal(&f, stretch{})
 	case f.Seq == r.expect:
 		return r.take(f)
 	case f.Type != TypeRecord && f.Seq+1 == r.expect: // of a kind that takes no number
@@ -132,7 +137,7 @@ func (r *Reader) take(f Frame) (Frame, error) {
 
 // pass moves behind a good frame.
 func (r *Reader) pass(f *Frame) {
-	r.pos, r.expect = f.End, f.Seq+1
+	r.pos, r.zeros, r.expect = f.End, 0, f.Seq+1
 	r.items, r.known = f.ItemsBefore+uint64(f.Items), true
 	r.witness = max(r.witness, f.Synced)
 }
@@ -178,18 +183,20 @@ func (r *Reader) readBody(f *Frame) error {
 	return nil
 }
 
-// search looks for the next good frame from pos on, in steps of 8, and reports the numbers in between.
+// search looks for the next good frame from pos on, in steps of 8, and reports the numbers in between. Zeros before pos
+// that led to nothing may have been a frame once: then it begins with them.
 func (r *Reader) search() (Frame, error) {
-	from, used := r.pos, r.pos // used: end of the last bytes that are not zero
-	for p := from; p+frameHeaderBytes <= r.r.End; {
+	if r.zeros != 0 {
+		r.pos, r.zeros = r.zeros, 0
+	}
+	var junk stretch
+	p := r.pos
+	for p+frameHeaderBytes <= r.r.End {
 		if _, err := r.win.at(p, frameHeaderBytes); err != nil {
 			return Frame{}, err
 		}
 		buf := r.win.from(p)
-		n, nonzero := candidate(buf, r.r.Salt)
-		if nonzero > 0 {
-			used = p + Offset(nonzero)
-		}
+		n := junk.skip(buf, p, r.r.Salt)
 		p += Offset(n)
 		if n+frameHeaderBytes > len(buf) {
 			continue
@@ -198,48 +205,63 @@ func (r *Reader) search() (Frame, error) {
 		if good && (f.Seq >= r.expect || f.Type == TypeSeal && f.Seq+1 >= r.expect) {
 			if r.budget -= int64(f.bodyLen) + frameHeaderBytes; r.budget < 0 {
 				r.abandoned = true
-				return Frame{}, r.finish(r.r.End)
+				junk.add(p, r.r.End)
+				return Frame{}, r.end(junk.gap(r.pos, r.pos))
 			}
 			good, err := r.bodyHolds(&f)
 			if err != nil {
 				return Frame{}, err
 			}
 			if good {
-				return Frame{}, r.found(from, &f)
+				return Frame{}, r.found(&f, junk)
 			}
 		}
-		used = p + alignment
+		junk.add(p, p+alignment)
 		p += alignment
 	}
-	return Frame{}, r.finish(used)
+	return Frame{}, r.finish(p, junk)
 }
 
-// candidate returns the first position, in steps of 8, at which buf has a salt in the right place, or the first at which
-// it is too short to tell, and the end of the bytes before that are not zero. buf begins 8-aligned in the file.
-func candidate(buf []byte, salt uint32) (n, nonzero int) {
+// stretch is where a search came upon bytes that are not zero and no frame.
+type stretch struct{ off, end Offset }
+
+func (s *stretch) add(off, end Offset) {
+	if s.end == 0 {
+		s.off = off
+	}
+	s.end = end
+}
+
+// gap is from the first such byte to end, or to the last one; from off if there is none.
+func (s *stretch) gap(off, end Offset) Gap {
+	g := Gap{Off: off, End: max(end, s.end)}
+	if s.end != 0 {
+		g.Off = s.off
+	}
+	return g
+}
+
+// skip returns the first position in buf, in steps of 8, at which the salt stands in the right place, or the first that
+// is too near to the end to tell. buf begins at off.
+func (s *stretch) skip(buf []byte, off Offset, salt uint32) int {
 	le := binary.LittleEndian
-	for n+frameHeaderBytes <= len(buf) {
-		if le.Uint32(buf[n+frameSalt:]) == salt {
-			return n, nonzero
-		}
+	n := 0
+	for ; n+frameHeaderBytes <= len(buf) && le.Uint32(buf[n+frameSalt:]) != salt; n += alignment {
 		if le.Uint64(buf[n:]) != 0 {
-			nonzero = n + alignment
+			s.add(off+Offset(n), off+Offset(n)+alignment)
 		}
-		n += alignment
 	}
-	return n, nonzero
+	return n
 }
 
-// found goes on at a frame that a search came upon.
-func (r *Reader) found(from Offset, f *Frame) error {
+// found goes on at a frame that a search came upon behind junk.
+func (r *Reader) found(f *Frame, junk stretch) error {
 	if f.Type == TypeSeal {
-		r.pos = from
-		return r.endAtSeal(f)
+		return r.endAtSeal(f, junk)
 	}
-	g := Gap{Off: from, End: f.Off, First: r.expect, Last: f.Seq - 1}
-	if r.known && f.ItemsBefore >= r.items {
-		g.Items, g.Counted = f.ItemsBefore-r.items, true
-	}
+	g := junk.gap(r.pos, f.Off)
+	g.First, g.Last = r.expect, f.Seq-1
+	r.count(&g, f)
 	r.pos, r.expect = f.Off, f.Seq
 	r.items, r.known = f.ItemsBefore, true
 	if g.Records() == 0 {
@@ -248,9 +270,16 @@ func (r *Reader) found(from Offset, f *Frame) error {
 	return r.corrupt(g, errHeader)
 }
 
+// count says how many items a gap before f cost.
+func (r *Reader) count(g *Gap, f *Frame) {
+	if r.known && f.ItemsBefore >= r.items {
+		g.Items, g.Counted = f.ItemsBefore-r.items, true
+	}
+}
+
 // endAtSeal ends at a seal, unless its body is damaged: then it is stepped over. What a seal counts and was not found
 // is missing.
-func (r *Reader) endAtSeal(f *Frame) error {
+func (r *Reader) endAtSeal(f *Frame, junk stretch) error {
 	body := make([]byte, f.bodyLen)
 	if err := r.win.read(body, f.Off+frameHeaderBytes); err != nil {
 		return err
@@ -263,26 +292,36 @@ func (r *Reader) endAtSeal(f *Frame) error {
 	r.seal = &s
 	r.witness = max(r.witness, s.DataEnd)
 	r.r.Last = f.Seq
-	missing := Gap{Off: r.pos, End: f.Off}
-	if r.known && f.ItemsBefore >= r.items {
-		missing.Items, missing.Counted = f.ItemsBefore-r.items, true
-	}
+	missing := junk.gap(r.pos, f.Off)
+	r.count(&missing, f)
 	return r.end(missing)
 }
 
-// finish ends where no further frame is found; used is the end of the bytes that are something all the same.
-func (r *Reader) finish(used Offset) error { return r.end(Gap{Off: r.pos, End: used}) }
-
-func (r *Reader) end(tail Gap) error {
-	r.ended = true
-	tail.First = r.expect
-	if r.r.Last >= r.expect {
-		tail.Last = r.r.Last
-		r.expect = r.r.Last + 1
-		return r.corrupt(tail, errHeader)
+// finish ends where no further frame is found. What is left from p on is too short for one.
+func (r *Reader) finish(p Offset, junk stretch) error {
+	if n := int(r.r.End - p); n > 0 {
+		rest, err := r.win.at(p, n)
+		if err != nil {
+			return err
+		}
+		if n = len(bytes.TrimRight(rest, "\x00")); n > 0 {
+			junk.add(p, p+Offset(n))
+		}
 	}
-	if r.seal == nil && tail.End > tail.Off {
-		r.tail = tail
+	return r.end(junk.gap(r.pos, r.pos))
+}
+
+// end ends reading. missing is where the numbers up to Last are missed, if they are; without a seal it is the tail.
+func (r *Reader) end(missing Gap) error {
+	r.ended = true
+	missing.First = r.expect
+	if r.r.Last >= r.expect {
+		missing.Last = r.r.Last
+		r.expect = r.r.Last + 1
+		return r.corrupt(missing, errHeader)
+	}
+	if r.seal == nil && missing.End > missing.Off {
+		r.tail = missing
 	}
 	return nil
 }
@@ -313,7 +352,7 @@ func (r *Reader) Seek(x Index, seq queue.Seq) (Frame, error) {
 			return Frame{}, err
 		}
 		if binary.LittleEndian.Uint64(p) == 0 && r.pos%BlockBytes != 0 {
-			r.pos = up(r.pos, BlockBytes)
+			r.zeros, r.pos = r.pos, up(r.pos, BlockBytes)
 			continue
 		}
 		f, good := parseFrame(p, r.pos, r.r.End, r.r.Salt)
