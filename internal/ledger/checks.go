@@ -181,8 +181,8 @@ func (c *count) unquiet() string {
 		end = max(end, p.Ended)
 	}
 	last := max(c.lastAt, c.notes.LoadEnd)
-	if quiet := time.Duration(end-last) * time.Microsecond; quiet < c.o.QuietFor {
-		return fmt.Sprintf("sinks were watched for only %s after the last event, %s are asked for", max(quiet, 0).Round(time.Millisecond),
+	if quiet := max(0, time.Duration(end-last)*time.Microsecond); quiet < c.o.QuietFor {
+		return fmt.Sprintf("sinks were watched for only %s after the last event, %s are asked for", quiet.Round(time.Millisecond),
 			c.o.QuietFor)
 	}
 	if m := c.o.Metrics; m != nil && c.stored[Queued] == nil {

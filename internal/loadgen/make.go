@@ -88,9 +88,10 @@ func (m *Maker) item(q Batch, seq uint64) []byte {
 		b = appendFixed(b, 1, start)
 		b = protowire.AppendVarint(protowire.AppendTag(b, 2, protowire.VarintType), 9)
 		b = appendString(b, 3, "INFO")
-		text := item.AppendID(nil, m.Run, id)
-		text = append(text, " is a log record of the ledger"...)
-		b = appendMessage(b, 5, appendMessage(nil, 1, text))
+		m.pad = append(item.AppendID(m.pad[:0], m.Run, id), " is a log record of the ledger"...)
+		b = protowire.AppendVarint(protowire.AppendTag(b, 5, protowire.BytesType),
+			uint64(protowire.SizeTag(1)+protowire.SizeBytes(len(m.pad))))
+		b = appendMessage(b, 1, m.pad)
 		b = m.attributes(b, 6, id)
 		b = appendMessage(b, 9, trace[:])
 		b = appendMessage(b, 10, span[:])
