@@ -6,6 +6,7 @@ package segment_test
 import (
 	"fmt"
 	"hash/crc32"
+	"io/fs"
 	"path/filepath"
 	"testing"
 
@@ -23,19 +24,47 @@ func group(count, size int) []segment.Record {
 	return all
 }
 
-// BenchmarkAppend writes groups as the flusher does, to a real directory: checksum, one write, and with sync a sync. The
-// bare loop does the same to a file of the same size without frames, and is what the journal is measured against.
+var shapes = []struct{ count, size int }{{1, 100 << 10}, {8, 100 << 10}, {64, 1 << 10}}
+
+// BenchmarkAppend writes and syncs groups as the flusher does, to a real directory, with the checksums of the callers.
+// The bare loop does the same to such a file without frames, and is what the journal is measured against.
 func BenchmarkAppend(b *testing.B) {
-	for _, sync := range []bool{false, true} {
-		for _, shape := range []struct{ count, size int }{{1, 100 << 10}, {8, 100 << 10}, {64, 1 << 10}} {
-			b.Run(fmt.Sprintf("sync=%v/%dx%d", sync, shape.count, shape.size), func(b *testing.B) {
-				appendGroups(b, group(shape.count, shape.size), sync)
-			})
-			b.Run(fmt.Sprintf("sync=%v/%dx%d/bare", sync, shape.count, shape.size), func(b *testing.B) {
-				bareGroups(b, group(shape.count, shape.size), sync)
-			})
-		}
+	for _, shape := range shapes {
+		b.Run(fmt.Sprintf("%dx%d", shape.count, shape.size), func(b *testing.B) {
+			appendGroups(b, vfs.OS(), b.TempDir(), group(shape.count, shape.size))
+		})
+		b.Run(fmt.Sprintf("%dx%d/bare", shape.count, shape.size), func(b *testing.B) {
+			bareGroups(b, vfs.OS(), b.TempDir(), group(shape.count, shape.size))
+		})
 	}
+}
+
+// BenchmarkAppendAlone is the same without a disk: what the frames cost beside checksums.
+func BenchmarkAppendAlone(b *testing.B) {
+	for _, shape := range shapes {
+		b.Run(fmt.Sprintf("%dx%d", shape.count, shape.size), func(b *testing.B) {
+			appendGroups(b, void{}, "", group(shape.count, shape.size))
+		})
+		b.Run(fmt.Sprintf("%dx%d/bare", shape.count, shape.size), func(b *testing.B) {
+			bareGroups(b, void{}, "", group(shape.count, shape.size))
+		})
+	}
+}
+
+// void is a disk that forgets.
+type void struct{ vfs.FS }
+
+func (void) OpenFile(string, vfs.Access, fs.FileMode) (vfs.File, error) { return voidFile{}, nil }
+func (void) SyncDir(string) error                                       { return nil }
+
+type voidFile struct{ image }
+
+func (voidFile) Allocate(int64) error { return nil }
+func (voidFile) WriteVAt(parts [][]byte, _ int64) (total int64, _ error) {
+	for _, p := range parts {
+		total += int64(len(p))
+	}
+	return total, nil
 }
 
 func payload(all []segment.Record) (total int64) {
@@ -45,8 +74,7 @@ func payload(all []segment.Record) (total int64) {
 	return total
 }
 
-func appendGroups(b *testing.B, all []segment.Record, sync bool) {
-	disk, dir := vfs.OS(), b.TempDir()
+func appendGroups(b *testing.B, disk vfs.FS, dir string, all []segment.Record) {
 	b.SetBytes(payload(all))
 	b.ReportAllocs()
 	var w *segment.Writer
@@ -69,14 +97,11 @@ func appendGroups(b *testing.B, all []segment.Record, sync bool) {
 		}
 		_, err := w.Append(all)
 		check(b, err)
-		if upTo := w.Mark(); sync {
-			check(b, w.Sync(upTo))
-		}
+		check(b, w.Sync(w.Mark()))
 	}
 }
 
-func bareGroups(b *testing.B, all []segment.Record, sync bool) {
-	disk, dir := vfs.OS(), b.TempDir()
+func bareGroups(b *testing.B, disk vfs.FS, dir string, all []segment.Record) {
 	b.SetBytes(payload(all))
 	var parts [][]byte
 	for _, r := range all {
@@ -104,9 +129,7 @@ func bareGroups(b *testing.B, all []segment.Record, sync bool) {
 		written, err := file.WriteVAt(parts, off)
 		check(b, err)
 		off += written
-		if sync {
-			check(b, file.Datasync())
-		}
+		check(b, file.Datasync())
 	}
 }
 

@@ -55,7 +55,8 @@ func frameLength(bodyLen uint32) Offset { return frameHeaderBytes + up(Offset(bo
 
 // appendHeader adds the 64 bytes of the header. Lengths and checksum of the body are those given in f.
 func (f *Frame) appendHeader(b []byte) []byte {
-	var p [frameHeaderBytes]byte
+	b = append(b, make([]byte, frameHeaderBytes)...)
+	p := b[len(b)-frameHeaderBytes:]
 	le := binary.LittleEndian
 	p[4], p[5], p[6], p[7] = byte(f.Type), f.Codec, f.Tag, f.Flags
 	le.PutUint32(p[8:], f.bodyLen)
@@ -69,7 +70,7 @@ func (f *Frame) appendHeader(b []byte) []byte {
 	le.PutUint64(p[48:], f.ItemsBefore)
 	le.PutUint32(p[56:], uint32(f.Synced/alignment))
 	le.PutUint32(p[0:], crc32.Checksum(p[4:], castagnoli))
-	return append(b, p[:]...)
+	return b
 }
 
 // parseFrame reads the header at off. It is good if its checksum and salt hold, the frame ends at or before end, and no

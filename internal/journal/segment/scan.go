@@ -214,31 +214,41 @@ func (in *Inspection) Scan(file vfs.File, visit func(*Frame)) (Scan, error) {
 	rng.SkipUnreadable = true
 	r := NewReader(file, rng)
 	s := Scan{Summary: start(&in.Header)}
+	var f Frame
 	for {
-		f, err := r.Next()
-		var corrupt *CorruptError
-		switch {
-		case err == nil:
-			s.add(&f)
-			if !f.Known() {
-				s.Opaque++
+		var err error
+		if f, err = r.Next(); err == io.EOF {
+			break
+		} else if err != nil {
+			if err = s.note(err); err != nil {
+				return s, err
 			}
-			if visit != nil {
-				visit(&f)
-			}
-		case err == io.EOF:
-			s.Tail, s.Witness, s.ToSeal = r.tail, r.witness, r.seal != nil
-			s.Unreadable, s.Abandoned = r.unreadable, r.abandoned
-			if len(s.Gaps) > 0 {
-				s.Flags |= SealGaps
-			}
-			return s, nil
-		case errors.As(err, &corrupt):
-			s.addGap(corrupt.Gap)
-		default:
-			return s, err
+			continue
+		}
+		s.add(&f)
+		if !f.Known() {
+			s.Opaque++
+		}
+		if visit != nil {
+			visit(&f)
 		}
 	}
+	s.Tail, s.Witness, s.ToSeal = r.tail, r.witness, r.seal != nil
+	s.Unreadable, s.Abandoned = r.unreadable, r.abandoned
+	if len(s.Gaps) > 0 {
+		s.Flags |= SealGaps
+	}
+	return s, nil
+}
+
+// note keeps what is damage, and returns what is not.
+func (s *Scan) note(err error) error {
+	var corrupt *CorruptError
+	if !errors.As(err, &corrupt) {
+		return err
+	}
+	s.addGap(corrupt.Gap)
+	return nil
 }
 
 // addGap keeps g, as one with the gap before it where they touch.
