@@ -326,7 +326,7 @@ func TestValuesThatGrowWithoutEndAreRefused(t *testing.T) {
 		t.Setenv(fmt.Sprintf("HOLDFAST_TEST_GROWS_%d", i), strings.Repeat(fmt.Sprintf("${env:HOLDFAST_TEST_GROWS_%d}", i+1), 2))
 	}
 	t.Setenv("HOLDFAST_TEST_GROWS_40", "lol")
-	refused("a value that doubles forty times", "too large when it is expanded")
+	refused("a value that doubles forty times", "larger than 32 MiB when it is expanded")
 }
 
 func TestReferencesInsideValuesAreExpanded(t *testing.T) {

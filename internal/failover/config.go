@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/collector/config/configoptional"
+	"go.opentelemetry.io/collector/confmap"
 
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 )
@@ -67,6 +68,12 @@ type QueueConfig struct {
 	BlockOnOverflow *bool                                         `mapstructure:"block_on_overflow"`
 	Storage         *string                                       `mapstructure:"storage"`
 	Batch           configoptional.Optional[exporter.BatchConfig] `mapstructure:"batch"`
+}
+
+// Unmarshal implements confmap.Unmarshaler: batch is on with its defaults when the key is there.
+func (q *QueueConfig) Unmarshal(conf *confmap.Conf) error {
+	q.Batch = configoptional.Default(exporter.DefaultBatch())
+	return conf.Unmarshal(q)
 }
 
 // Detector says when a level is down.

@@ -79,12 +79,7 @@ func (r *resolver) resolve() {
 		if len(l.pipelines) == 0 && !l.assumed && !r.broken {
 			r.say(config.Error, r.path("priority_levels", i), "", "level %d has no entry for %s", i, r.signal)
 		}
-		for _, id := range append(slices.Clone(l.exporters), l.pipelines...) {
-			if at, ok := seen[id]; ok {
-				r.say(config.Error, r.path("priority_levels", i), "", "%s is in level %d and again in level %d", id, at, i)
-			}
-			seen[id] = i
-		}
+		r.checkTwice(seen, &l, i)
 		if len(l.exporters) > 0 {
 			r.levels = append(r.levels, l)
 		}
@@ -97,6 +92,20 @@ func (r *resolver) resolve() {
 	}
 	r.checkProbes()
 	r.markEmergency()
+}
+
+// checkTwice refuses exporters and pipelines that are in two levels, or twice in one.
+func (r *resolver) checkTwice(seen map[string]int, l *level, i int) {
+	again := false // an exporter in two levels often is its pipeline in two; one of them is enough to say
+	for _, ids := range [][]string{l.exporters, l.pipelines} {
+		for _, id := range ids {
+			if at, ok := seen[id]; ok && !again {
+				again = true
+				r.say(config.Error, r.path("priority_levels", i), "", "%s is in level %d and again in level %d", id, at, i)
+			}
+			seen[id] = i
+		}
+	}
 }
 
 // fed are the pipelines of the signal that receive from the connector.
