@@ -83,8 +83,8 @@ func newGRPCSender(addr string, tlsConfig *tls.Config, p packer, o *Options) (*g
 
 // Send implements sender.
 func (s *grpcSender) Send(ctx context.Context, signal item.Signal, sent []byte) answer {
-	var began atomic.Bool
-	ctx = context.WithValue(ctx, watchKey{}, &began)
+	var seen watched
+	ctx = context.WithValue(ctx, watchKey{}, &seen)
 	if len(s.headers) > 0 {
 		ctx = metadata.AppendToOutgoingContext(ctx, s.headers...)
 	}
@@ -95,7 +95,7 @@ func (s *grpcSender) Send(ctx context.Context, signal item.Signal, sent []byte) 
 	}
 	st := status.Convert(err)
 	code := codeName(st.Code())
-	if !began.Load() {
+	if !seen.began.Load() {
 		return unsent(code, err)
 	}
 	out := answer{Result: ledger.Result{State: ledger.Unknown, Code: code, Text: st.Message()}}
@@ -104,6 +104,9 @@ func (s *grpcSender) Send(ctx context.Context, signal item.Signal, sent []byte) 
 		if info, ok := d.(*errdetails.RetryInfo); ok && info.GetRetryDelay() != nil {
 			out.retryAfter, hinted = max(0, info.GetRetryDelay().AsDuration()), true
 		}
+	}
+	if !seen.ended.Load() {
+		return out // the code is our own library's, not the server's
 	}
 	switch st.Code() {
 	case codes.InvalidArgument, codes.Unauthenticated, codes.PermissionDenied, codes.Unimplemented:
@@ -131,21 +134,31 @@ func codeName(c codes.Code) string {
 	return b.String()
 }
 
-// watchKey finds in a call's context the flag that says whether anything of it was sent.
+// watchKey finds what was seen of a call in its context.
 type watchKey struct{}
 
-// watcher raises that flag when the first bytes of a call go to a connection. A call that ends without it never left:
-// the address refused, did not resolve, or TLS failed.
+// watched is what was seen of a call.
+type watched struct {
+	began atomic.Bool // bytes of it went to a connection
+	ended atomic.Bool // the server sent its status
+}
+
+// watcher notes it. A call that ends without having begun never left: the address refused, did not resolve, or TLS
+// failed. A code that comes without the server's status is the library's own, and says nothing about what happened.
 type watcher struct{}
 
 func (watcher) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
 
 func (watcher) HandleRPC(ctx context.Context, s stats.RPCStats) {
+	w, ok := ctx.Value(watchKey{}).(*watched)
+	if !ok {
+		return
+	}
 	switch s.(type) {
 	case *stats.OutHeader, *stats.OutPayload:
-		if began, ok := ctx.Value(watchKey{}).(*atomic.Bool); ok {
-			began.Store(true)
-		}
+		w.began.Store(true)
+	case *stats.InTrailer:
+		w.ended.Store(true)
 	}
 }
 

@@ -92,6 +92,10 @@ func (c *conn) Read(p []byte) (int, error) {
 
 // Write implements net.Conn.
 func (c *conn) Write(p []byte) (n int, err error) {
+	// Nobody is there who could write; a server that speaks first would give itself away.
+	if !c.awaitVoice() {
+		return 0, net.ErrClosed
+	}
 	rate := c.rate("write_rate")
 	if rate == nil {
 		return c.Conn.Write(p)
