@@ -4,6 +4,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -47,9 +48,11 @@ func prepare(ctx context.Context, reference, candidate string) ([]system, error)
 		if err != nil {
 			return nil, fmt.Errorf("%s --version: %w", s.binary, err)
 		}
-		s.version = strings.TrimSpace(string(out))
-		if strings.HasPrefix(s.version, "reference") { // the two may be the same binary, to test the driver
+		_, s.version, _ = strings.Cut(strings.TrimSpace(string(out)), " version ")
+		if bytes.HasPrefix(out, []byte("reference")) { // the two may be the same binary, to test the driver
 			s.args = nil
+		} else if commit, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty").Output(); err == nil {
+			s.version += " at " + strings.TrimSpace(string(commit))
 		}
 	}
 	return systems, nil

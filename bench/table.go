@@ -6,6 +6,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 // A table collects results by case and system and prints them as one piece of markdown.
 type table struct {
 	systems []system
+	busy    string // the machine's load average when the run began: beyond a fraction, somebody else is measured too
 	rows    []*row
 }
 
@@ -23,7 +25,13 @@ type row struct {
 	results    [][]result // by system, one for each round
 }
 
-func newTable(systems []system) *table { return &table{systems: systems} }
+func newTable(systems []system) *table {
+	t := &table{systems: systems, busy: "unknown"}
+	if text, err := os.ReadFile("/proc/loadavg"); err == nil {
+		t.busy, _, _ = strings.Cut(string(text), " ")
+	}
+	return t
+}
 
 func (t *table) add(c benchCase, s system, r result) {
 	var at *row
@@ -46,10 +54,10 @@ func (t *table) add(c benchCase, s system, r result) {
 // String is the table. A ratio is the first system's median divided by the second's.
 func (t *table) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s, %s %s/%s, %d CPUs", time.Now().UTC().Format("2006-01-02"), runtime.Version(), runtime.GOOS,
-		runtime.GOARCH, runtime.NumCPU())
+	fmt.Fprintf(&b, "%s, %s %s/%s, %d CPUs, load average %s at the start", time.Now().UTC().Format("2006-01-02"), runtime.Version(), runtime.GOOS,
+		runtime.GOARCH, runtime.NumCPU(), t.busy)
 	for _, s := range t.systems {
-		fmt.Fprintf(&b, "; %s: %s", s.name, s.version)
+		fmt.Fprintf(&b, "; %s %s", s.name, s.version)
 	}
 	b.WriteString("\n\n| case | system | CPU-s per million items: median | min | max | ratio | peak RSS, MB | written, MB " +
 		"| thousand items/s | acknowledged | at each sink |\n|---|---|---|---|---|---|---|---|---|---|---|\n")
