@@ -108,33 +108,45 @@ func (in *Inspection) behead(win *window) (err error) {
 	return nil
 }
 
-// firstFrame is the first good record, of the given salt or, with 0, of any. Blocks are looked at before what is between
-// them: a group begins there, and what a record's body may imitate seldom does.
+// firstFrame is the first good record, of the given salt or, with 0, of the salt of the first one that begins a block,
+// if one does: a group begins there, and what a record's body may imitate seldom does.
 func firstFrame(win *window, salt uint32) (*Frame, error) {
-	for _, step := range []Offset{BlockBytes, alignment} {
-		scan := *win
-		scan.size, scan.room, scan.buf = readBytes, nil, nil
-		budget := int64(win.end)*searchFactor + readBytes
-		for p := dataStart; p+frameHeaderBytes <= win.end && budget > 0; p += step {
-			b, err := scan.at(p, frameHeaderBytes)
-			if err != nil {
-				return nil, err
-			}
-			if b[4] == 0 {
-				continue
-			}
-			f, good := parseFrame(b, p, win.end, salt)
-			if !good || f.Type == TypeSeal {
-				continue
-			}
-			budget -= int64(f.bodyLen) + frameHeaderBytes
-			sum, err := scan.checksum(p+frameHeaderBytes, int64(f.bodyLen))
-			if err != nil {
-				return nil, err
-			}
-			if sum == f.bodyCRC {
-				return &f, nil
-			}
+	if salt == 0 {
+		f, err := firstOf(win, 0, BlockBytes)
+		if err != nil {
+			return nil, err
+		}
+		if f != nil {
+			salt = f.salt
+		}
+	}
+	return firstOf(win, salt, alignment)
+}
+
+// firstOf is the first good record at a multiple of step.
+func firstOf(win *window, salt uint32, step Offset) (*Frame, error) {
+	scan := *win
+	scan.size = readBytes
+	budget := int64(win.end)*searchFactor + readBytes
+	for p := dataStart; p+frameHeaderBytes <= win.end && budget > 0; p += step {
+		b, err := scan.at(p, frameHeaderBytes)
+		if err != nil {
+			return nil, err
+		}
+		if b[4] == 0 {
+			continue
+		}
+		f, good := parseFrame(b, p, win.end, salt)
+		if !good || f.Type == TypeSeal {
+			continue
+		}
+		budget -= int64(f.bodyLen) + frameHeaderBytes
+		sum, err := scan.checksum(p+frameHeaderBytes, int64(f.bodyLen))
+		if err != nil {
+			return nil, err
+		}
+		if sum == f.bodyCRC {
+			return &f, nil
 		}
 	}
 	return nil, nil
