@@ -6,6 +6,7 @@ package door
 import (
 	"math/bits"
 	"sync"
+	"sync/atomic"
 )
 
 // Buffers come in four sizes per power of two from 1 KiB on, so that at most a fifth of one is unused. Those above
@@ -20,9 +21,11 @@ type buffer struct {
 	b     []byte
 	class int    // of its capacity; -1 = not pooled
 	free  func() // method value of put, made once per buffer and not once per use
+	keep  func() // method value of hold, the same
+	held  atomic.Bool
 }
 
-var bufferPools [4 * (22 - minBufferBits)]sync.Pool // 4 MiB is 2^22
+var bufferPools [1 + 4*(22-minBufferBits)]sync.Pool // 4 MiB is 2^22
 
 // newBuffer returns an empty buffer with room for n bytes.
 func newBuffer(n int) *buffer {
@@ -34,19 +37,22 @@ func newBuffer(n int) *buffer {
 		return b
 	}
 	b := &buffer{b: make([]byte, 0, size), class: class}
-	b.free = b.put
+	b.free, b.keep = b.put, b.hold
 	return b
 }
 
 // looseBuffer wraps bytes that belong to no pool.
 func looseBuffer(p []byte) *buffer {
 	b := &buffer{b: p, class: -1}
-	b.free = b.put
+	b.free, b.keep = b.put, b.hold
 	return b
 }
 
+// hold says that somebody may read the bytes after put: they do not go back to the pool.
+func (b *buffer) hold() { b.held.Store(true) }
+
 func (b *buffer) put() {
-	if b.class >= 0 {
+	if b.class >= 0 && !b.held.Load() {
 		b.b = b.b[:0]
 		bufferPools[b.class].Put(b)
 	}
@@ -63,7 +69,7 @@ func classOf(n int) (class, size int) {
 	// With 2^k < n <= 2^(k+1), the octave's quarters end at 5/4, 6/4, 7/4 and 8/4 of 2^k.
 	k := bits.Len(uint(n-1)) - 1
 	quarter := (n - 1 - 1<<k) >> (k - 2)
-	return 4*(k-minBufferBits) + quarter, 1<<k + (quarter+1)<<(k-2)
+	return 1 + 4*(k-minBufferBits) + quarter, 1<<k + (quarter+1)<<(k-2)
 }
 
 // bufferSize is the capacity of a buffer for n bytes.

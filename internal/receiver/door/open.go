@@ -6,15 +6,19 @@ package door
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/holdfast-telemetry/holdfast/internal/compression"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
 	"github.com/holdfast-telemetry/holdfast/internal/receiver"
 )
 
-// translated is how many bytes of memory a byte of text stands for while it is translated: the text's tree, and the
-// wire bytes that are made of it.
-const translated = 5
+// What a text costs while it is translated, in bytes: the tree that is made of it, and its wire bytes.
+const (
+	translatedByte   = 5   // per byte of text
+	translatedObject = 64  // per object, usually: most are attributes and their values
+	largestObject    = 256 // per object, at most: a span of which nothing is said
+)
 
 // keptAs says in which encoding a payload travels that arrived in a codec; others are decoded.
 func keptAs(c compression.Codec) (otlp.Encoding, bool) {
@@ -32,7 +36,7 @@ func keptAs(c compression.Codec) (otlp.Encoding, bool) {
 // open decodes and scans the body and fills in p. Afterwards the request's body is what p.Body lies in. Decoding
 // and translating, which multiply memory, need a decoder's place; while one is waited for, only what was received is
 // held.
-func (r *Request) open(ctx context.Context, p *otlp.Payload, codec compression.Codec, translate Translator) error {
+func (r *Request) open(ctx context.Context, p *otlp.Payload, codec compression.Codec, translate *Translator) error {
 	var decoded *buffer
 	if codec != compression.None || translate != nil {
 		gate := r.lane.door.set.Admission
@@ -75,12 +79,24 @@ func (r *Request) open(ctx context.Context, p *otlp.Payload, codec compression.C
 	return nil
 }
 
-// translate replaces the body by what it says in wire bytes.
-func (r *Request) translate(translate Translator) error {
-	if err := r.spend(translated * len(r.body.b)); err != nil {
+// translate replaces the body by what it says in wire bytes. A text that might take more than twice the whole budget
+// is refused for good, even if it could be served alone: the budget is a quarter of the memory there is.
+func (r *Request) translate(t *Translator) error {
+	text := r.body.b
+	objects, err := t.Measure(text)
+	if err != nil {
 		return err
 	}
-	wire, err := translate(r.body.b)
+	if most := translatedByte*len(text) + largestObject*objects; int64(most) > 2*r.lane.door.set.Admission.Limit() {
+		return &receiver.Refusal{
+			Code: receiver.TooLarge, Reason: receiver.ReasonTooLarge,
+			Text: fmt.Sprintf("a text of %d bytes with %d objects takes too much memory to be read", len(text), objects),
+		}
+	}
+	if err := r.spend(translatedByte*len(text) + translatedObject*objects); err != nil {
+		return err
+	}
+	wire, err := t.Translate(text)
 	if err != nil {
 		return err
 	}
@@ -106,12 +122,12 @@ func (r *Request) decode(codec compression.Codec) (*buffer, error) {
 		return nil, err // the lender's, a refusal
 	}
 	if s.buf == nil { // no content at all
-		if s.buf, err = r.lend(nil, 0); err != nil {
-			return nil, err
-		}
-		return s.buf, nil
+		return r.lend(nil, 0)
 	}
-	s.buf.b = content
+	if len(content) > 0 && &content[0] != &s.buf.b[:1][0] {
+		panic("door: a decoder did not decode into what it was lent")
+	}
+	s.buf.b = s.buf.b[:len(content)] // with the capacity that belongs to its pool
 	return s.buf, nil
 }
 
@@ -124,7 +140,7 @@ type scratch struct {
 // Lend implements compression.Lender.
 func (s *scratch) Lend(b []byte, n int) ([]byte, error) {
 	if s.buf != nil {
-		s.buf.b = b
+		s.buf.b = s.buf.b[:len(b)]
 	}
 	next, err := s.r.lend(s.buf, n)
 	if err != nil {

@@ -132,13 +132,18 @@ func (r *Request) drop(b *buffer) {
 	b.put()
 }
 
-// Translator turns a request in another form into its wire bytes. Its memory is charged before it is called, at a
-// multiple of what it reads. Its error is a *receiver.Refusal.
-type Translator func(text []byte) (wire []byte, err error)
+// Translator turns requests in another form into wire bytes. Its errors are *receiver.Refusal.
+type Translator struct {
+	// Measure counts the objects of a text, which decide how much memory its translation takes, and refuses what
+	// should not be translated at all. It takes no memory itself.
+	Measure func(text []byte) (objects int, err error)
+	// Translate returns the wire bytes in memory of its own.
+	Translate func(text []byte) (wire []byte, err error)
+}
 
 // Accept decodes the body, translates it unless translate is nil, scans it, and hands it to the sink with md. The
 // body is no longer the request's. The error is a *receiver.Refusal, ctx's error or a *Failure.
-func (r *Request) Accept(ctx context.Context, codec compression.Codec, translate Translator, md otlp.Metadata) (receiver.Result, error) {
+func (r *Request) Accept(ctx context.Context, codec compression.Codec, translate *Translator, md otlp.Metadata) (receiver.Result, error) {
 	if r.body == nil {
 		if codec == compression.None && translate == nil {
 			return receiver.Result{}, nil // no bytes are the empty request
@@ -153,7 +158,7 @@ func (r *Request) Accept(ctx context.Context, codec compression.Codec, translate
 	}
 	r.items = p.Items
 	body := r.body
-	p.Free, r.body = body.free, nil
+	p.Free, p.Keep, r.body = body.free, body.keep, nil
 	res, err := r.lane.sink.Accept(ctx, p)
 	if err != nil {
 		if p.Free != nil {

@@ -12,10 +12,11 @@ import (
 // Clean makes foreign text fit to be passed on: valid UTF-8, no control characters, 1 KiB at most (faults, D11).
 func Clean(text string) string {
 	if len(text) > maxMessage {
-		text = text[:maxMessage]
-		for len(text) > 0 && !utf8.ValidString(text[max(0, len(text)-utf8.UTFMax):]) && !utf8.RuneStart(text[len(text)-1]) {
-			text = text[:len(text)-1]
+		end := maxMessage
+		for end > 0 && !utf8.RuneStart(text[end]) {
+			end--
 		}
+		text = text[:end]
 	}
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {

@@ -38,6 +38,9 @@ const (
 	maxHeaderEntries  = 100
 	streamWindow      = 256 << 10
 	connectionWindow  = 1 << 20
+	// maxTLSReadBuffer is held by every TLS connection, idle or not, and one read yields a record of 16 KiB at most.
+	// Connections without TLS hold no read buffer while they are idle.
+	maxTLSReadBuffer = 32 << 10
 	// cutGrace is how long requests that were cut at the end of Stop have to write their answer, and then to end.
 	cutGrace = 250 * time.Millisecond
 )
@@ -127,6 +130,9 @@ func (s *Server) options(ctx context.Context, host component.Host) ([]grpc.Serve
 		opts = append(opts, grpc.MaxConcurrentStreams(n))
 	}
 	if n := s.cfg.ReadBufferSize; n > 0 {
+		if s.cfg.TLS.HasValue() {
+			n = min(n, maxTLSReadBuffer)
+		}
 		opts = append(opts, grpc.ReadBufferSize(n))
 	}
 	if n := s.cfg.WriteBufferSize; n > 0 {

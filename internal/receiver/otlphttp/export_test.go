@@ -3,7 +3,11 @@
 
 package otlphttp
 
-import "time"
+import (
+	"time"
+
+	"github.com/holdfast-telemetry/holdfast/internal/otlp"
+)
 
 // SetPace changes how slowly a body may come; it is called before Start.
 func (s *Server) SetPace(total, start time.Duration, rate int) { s.pace = pace{total, start, rate} }
@@ -13,4 +17,15 @@ func (s *Server) Reading() int {
 	s.reading.mu.Lock()
 	defer s.reading.mu.Unlock()
 	return len(s.reading.mu.all)
+}
+
+// MeasureJSON is what is asked of a text before it is read.
+func MeasureJSON(text []byte) (int, error) { return measureJSON(text) }
+
+// Translate turns a request in JSON into wire bytes.
+func Translate(s otlp.Signal, text []byte) ([]byte, error) {
+	if _, err := measureJSON(text); err != nil {
+		return nil, err
+	}
+	return translators[s].Translate(text)
 }

@@ -162,7 +162,7 @@ func (s *Server) export(
 	if err = s.read(req, lane.MaxBytes(), w, r); err != nil {
 		return res, f, err
 	}
-	var translate door.Translator
+	var translate *door.Translator
 	if f == inJSON {
 		translate = translators[lane.Signal]
 	}

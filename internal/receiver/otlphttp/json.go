@@ -28,18 +28,15 @@ type message interface {
 }
 
 // translators turn JSON requests into wire bytes. This is the one place of the doors that decodes.
-var translators = map[otlp.Signal]door.Translator{
+var translators = map[otlp.Signal]*door.Translator{
 	otlp.Traces:   translator(otlp.Traces, func() message { return ptraceotlp.NewExportRequest() }),
 	otlp.Metrics:  translator(otlp.Metrics, func() message { return pmetricotlp.NewExportRequest() }),
 	otlp.Logs:     translator(otlp.Logs, func() message { return plogotlp.NewExportRequest() }),
 	otlp.Profiles: translator(otlp.Profiles, func() message { return pprofileotlp.NewExportRequest() }),
 }
 
-func translator(s otlp.Signal, empty func() message) door.Translator {
-	return func(text []byte) (wire []byte, err error) {
-		if err := checkJSON(text); err != nil {
-			return nil, err
-		}
+func translator(s otlp.Signal, empty func() message) *door.Translator {
+	return &door.Translator{Measure: measureJSON, Translate: func(text []byte) (wire []byte, err error) {
 		defer func() {
 			if r := recover(); r != nil {
 				wire, err = nil, noRequest(s, text)
@@ -53,7 +50,7 @@ func translator(s otlp.Signal, empty func() message) door.Translator {
 			return nil, noRequest(s, text)
 		}
 		return wire, nil
-	}
+	}}
 }
 
 // noRequest explains text that the reader refused. The reader's own words quote what it read, so they are not passed
@@ -70,9 +67,9 @@ func badJSON(at int, cause string) *receiver.Refusal {
 	return door.Malformed(fmt.Sprintf("json at byte %d: %s", at, cause))
 }
 
-// checkJSON looks at nesting, and at what comes after the end, before anything that recurses or stops early reads
-// the text. Everything else is left to the reader.
-func checkJSON(text []byte) error {
+// measureJSON looks at nesting, and at what comes after the end, before anything that recurses or stops early reads
+// the text, and counts objects. Everything else is left to the reader.
+func measureJSON(text []byte) (objects int, err error) {
 	var open [maxJSONDepth]byte // what closes the arrays and objects that are open
 	depth, inString := 0, false
 	for i := 0; i < len(text); i++ {
@@ -91,28 +88,31 @@ func checkJSON(text []byte) error {
 			inString = true
 		case '{', '[':
 			if depth == maxJSONDepth {
-				return &receiver.Refusal{
+				return 0, &receiver.Refusal{
 					Code: receiver.Malformed, Reason: receiver.ReasonDepth,
 					Text: fmt.Sprintf("json at byte %d: nested deeper than %d", i, maxJSONDepth),
 				}
 			}
 			open[depth] = c + 2 // in ASCII the closing one is the next but one
 			depth++
+			if c == '{' {
+				objects++
+			}
 		case '}', ']':
 			if depth == 0 || open[depth-1] != c {
-				return badJSON(i, "unexpected end of an object or array")
+				return 0, badJSON(i, "unexpected end of an object or array")
 			}
 			if depth--; depth == 0 {
-				return checkEnd(text, i+1)
+				return objects, checkEnd(text, i+1)
 			}
 		case ' ', '\t', '\r', '\n':
 			continue
 		}
 		if depth == 0 {
-			return badJSON(i, "an object is expected")
+			return 0, badJSON(i, "an object is expected")
 		}
 	}
-	return badJSON(len(text), "truncated")
+	return 0, badJSON(len(text), "truncated")
 }
 
 // checkEnd says whether only white space follows.

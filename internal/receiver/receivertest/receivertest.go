@@ -6,6 +6,8 @@
 package receivertest
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"fmt"
 	"sync"
@@ -194,4 +196,17 @@ func fill(m pcommon.Map, i, pad int) {
 		b = fmt.Appendf(b, "%08x-", uint32(i*7919+k)*2654435761)
 	}
 	m.PutStr("pad", string(b[:pad]))
+}
+
+// Gzip compresses b.
+func Gzip(b []byte) []byte {
+	var out bytes.Buffer
+	w := gzip.NewWriter(&out)
+	if _, err := w.Write(b); err != nil {
+		panic(err)
+	}
+	if err := w.Close(); err != nil {
+		panic(err)
+	}
+	return out.Bytes()
 }
