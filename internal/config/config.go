@@ -148,6 +148,7 @@ type Position struct {
 	File   string
 	Line   int
 	Column int
+	source int // which of the sources, for sorting
 }
 
 func (p Position) String() string {

@@ -32,6 +32,7 @@ const separator = "::"
 // document is one source: its tree, and where in the text each key stands.
 type document struct {
 	uri, name string // as written; how positions call it
+	source    int    // its place among the sources
 	text      string
 	tree      map[string]any
 	places    map[string]Position // of the key, by path; entries of lists by number
@@ -49,7 +50,7 @@ func (d *document) parse() []Finding {
 	d.places = map[string]Position{}
 	p := parser{doc: d, scanned: map[*yaml.Node]bool{}}
 	if !utf8.ValidString(d.text) {
-		return []Finding{{Severity: Error, Position: Position{File: d.name}, Text: "the text is not UTF-8"}}
+		return []Finding{{Severity: Error, Position: d.position(0, 0), Text: "the text is not UTF-8"}}
 	}
 	var root yaml.Node
 	dec := yaml.NewDecoder(strings.NewReader(d.text))
@@ -71,18 +72,24 @@ func (d *document) parse() []Finding {
 	var next yaml.Node
 	if err := dec.Decode(&next); !errors.Is(err, io.EOF) {
 		p.findings = append(p.findings, Finding{
-			Severity: Warning, Position: Position{File: d.name, Line: next.Line},
+			Severity: Warning, Position: d.at(&next),
 			Text: "only the first document of this file is read",
 		})
 	}
 	return p.findings
 }
 
+func (d *document) position(line, column int) Position {
+	return Position{File: d.name, Line: line, Column: column, source: d.source}
+}
+
+func (d *document) at(n *yaml.Node) Position { return d.position(n.Line, n.Column) }
+
 var lineOf = regexp.MustCompile(`^(?:yaml: )?line (\d+): `)
 
 // syntax turns the parser's error into a finding.
 func (d *document) syntax(err error) Finding {
-	f := Finding{Severity: Error, Position: Position{File: d.name}}
+	f := Finding{Severity: Error, Position: d.position(0, 0)}
 	text := err.Error()
 	if m := lineOf.FindStringSubmatch(text); m != nil {
 		f.Position.Line, _ = strconv.Atoi(m[1])
@@ -106,7 +113,7 @@ type parser struct {
 
 func (p *parser) add(n *yaml.Node, text, hint string) {
 	p.findings = append(p.findings, Finding{
-		Severity: Error, Position: Position{File: p.doc.name, Line: n.Line, Column: n.Column}, Text: text, Hint: hint,
+		Severity: Error, Position: p.doc.at(n), Text: text, Hint: hint,
 	})
 }
 
@@ -145,7 +152,7 @@ func (p *parser) value(n *yaml.Node, path string, depth int) any {
 
 func (p *parser) place(path string, n *yaml.Node) {
 	if _, ok := p.doc.places[path]; !ok {
-		p.doc.places[path] = Position{File: p.doc.name, Line: n.Line, Column: n.Column}
+		p.doc.places[path] = p.doc.at(n)
 	}
 }
 
@@ -214,7 +221,7 @@ func (p *parser) scalar(n *yaml.Node, path string) any {
 	}
 	if s, ok := v.(string); ok && strings.Contains(s, "${") {
 		p.doc.expanded = append(p.doc.expanded, reference{
-			path: path, text: s, position: Position{File: p.doc.name, Line: n.Line, Column: n.Column},
+			path: path, text: s, position: p.doc.at(n),
 		})
 	}
 	return v
@@ -263,7 +270,7 @@ func (ds documents) where(path string) Position {
 		path = path[:cut]
 	}
 	if len(ds) > 0 {
-		return Position{File: ds[0].name}
+		return ds[0].position(0, 0)
 	}
 	return Position{}
 }

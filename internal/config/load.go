@@ -73,7 +73,8 @@ type loader struct {
 
 func (l *loader) load(ctx context.Context) {
 	unread := false
-	for _, d := range l.docs {
+	for i, d := range l.docs {
+		d.source = i
 		l.findings = append(l.findings, d.parse()...)
 		unread = unread || d.tree == nil && hasError(l.findings)
 	}
@@ -130,10 +131,10 @@ func hasError(findings []Finding) bool {
 	return slices.ContainsFunc(findings, func(f Finding) bool { return f.Severity == Error })
 }
 
-// Sort puts findings in the order of their places and drops repetitions.
+// Sort puts findings in the order of their places: sources as they were given, then line and column.
 func Sort(findings []Finding) {
 	slices.SortStableFunc(findings, func(a, b Finding) int {
-		return cmp.Or(cmp.Compare(a.Position.File, b.Position.File), cmp.Compare(a.Position.Line, b.Position.Line),
+		return cmp.Or(cmp.Compare(a.Position.source, b.Position.source), cmp.Compare(a.Position.Line, b.Position.Line),
 			cmp.Compare(a.Position.Column, b.Position.Column), cmp.Compare(a.Component, b.Component),
 			cmp.Compare(a.Text, b.Text))
 	})

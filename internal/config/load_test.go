@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/collector/featuregate"
+
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter/otlpgrpc"
 	"github.com/holdfast-telemetry/holdfast/internal/processor/batch"
@@ -361,4 +363,17 @@ func TestDocumentsThatTakeLongAreRefused(t *testing.T) {
 	if took := time.Since(began); took > 20*time.Second {
 		t.Errorf("took %s", took)
 	}
+}
+
+func TestTheGateAllowsNoPipelines(t *testing.T) {
+	gates := featuregate.GlobalRegistry()
+	if err := gates.Set("service.AllowNoPipelines", true); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := gates.Set("service.AllowNoPipelines", false); err != nil {
+			t.Error(err)
+		}
+	})
+	load(t, config.Options{URIs: []string{"testdata/no-pipelines.bad.yaml"}})
 }

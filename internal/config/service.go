@@ -48,19 +48,15 @@ func (l *loader) decodeService() {
 	slices.SortStableFunc(s.Pipelines, func(a, b Pipeline) int {
 		return cmp.Or(cmp.Compare(a.Signal, b.Signal), cmp.Compare(a.ID, b.ID))
 	})
-	if len(block.Pipelines) == 0 && !l.opts.Fragment && !noPipelinesAllowed() {
+	if len(block.Pipelines) == 0 && !l.opts.Fragment && !noPipelines.IsEnabled() {
 		l.fail("service::pipelines", "", "there is no pipeline: `service::pipelines` must name at least one")
 	}
 	l.checkReferences()
 }
 
-func noPipelinesAllowed() bool {
-	allowed := false
-	featuregate.GlobalRegistry().VisitAll(func(g *featuregate.Gate) {
-		allowed = allowed || g.ID() == "service.AllowNoPipelines" && g.IsEnabled()
-	})
-	return allowed
-}
+// noPipelines is the Collector's gate of that name. Upstream's service, which registers it there, is never linked.
+var noPipelines = featuregate.GlobalRegistry().MustRegister("service.AllowNoPipelines", featuregate.StageAlpha,
+	featuregate.WithRegisterDescription("Allow a configuration without pipelines."))
 
 func pipelinePath(id string) string { return "service::pipelines::" + id }
 
