@@ -6,6 +6,7 @@ package mockbackend
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -250,7 +251,7 @@ func retryAfter(text string, now time.Time) (delay time.Duration, header string,
 	} else if delay, err = time.ParseDuration(text); err != nil {
 		return 0, "", err
 	}
-	return delay, strconv.FormatInt(int64((delay+time.Second-1).Truncate(time.Second)/time.Second), 10), nil
+	return delay, strconv.Itoa(int(math.Ceil(delay.Seconds()))), nil
 }
 
 var errStatus = errors.New("the name of a gRPC code or an HTTP status is needed")
