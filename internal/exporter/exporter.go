@@ -22,7 +22,8 @@ type Exporter interface {
 	// Start opens what can fail (certificates, files); it does not wait for a backend to be reachable.
 	Start(ctx context.Context, host component.Host) error
 	// Send delivers r or says why not. It returns when the verdict is known or ctx ends, whichever is first, and
-	// may be called from any number of goroutines. The bytes of r stay the caller's and are not changed or kept.
+	// may be called from any number of goroutines. The bytes of r stay the caller's and are not changed, nor
+	// kept but by Request.Keep.
 	Send(ctx context.Context, r *Request) Verdict
 	// Stop ends what Start began. No Send runs beside or after it.
 	Stop(ctx context.Context) error
@@ -36,6 +37,9 @@ type Request struct {
 	Size     int64 // bytes of all parts without their encoding
 	Parts    [][]byte
 	Metadata otlp.Metadata
+	// Keep, if set, may be called before Send returns by an exporter that cannot rule out that something below it goes
+	// on reading Parts: their memory is then not used again. Where it is nil such an exporter copies.
+	Keep func()
 }
 
 // Kind is one of the six verdicts.

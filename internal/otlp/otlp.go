@@ -130,7 +130,9 @@ func (m Metadata) Equal(o Metadata) bool {
 // Payload is one scanned export request on its way from a door to a queue.
 //
 // Body is immutable from the moment the payload is made. Free, if set, gives the body's memory back to whoever
-// allocated it; it is called exactly once, by the last holder, and the body is not touched afterwards.
+// allocated it; it is called exactly once, by the last holder, and the body is not touched afterwards. Keep, if set, may
+// be called before that, by whoever cannot rule out that the body is read later still: Free then leaves the memory to
+// the garbage collector.
 type Payload struct {
 	Signal   Signal
 	Encoding Encoding
@@ -139,6 +141,7 @@ type Payload struct {
 	Body     []byte
 	Metadata Metadata
 	Free     func()
+	Keep     func()
 }
 
 // Release calls Free if there is one. The payload must not be used afterwards.

@@ -231,7 +231,7 @@ func (u *unit) request(s otlp.Signal) (*exporter.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &exporter.Request{Signal: s, Encoding: enc, Metadata: md}
+	r := &exporter.Request{Signal: s, Encoding: enc, Metadata: md, Keep: u.keep()}
 	if u.piece != nil {
 		r.Encoding, r.Items, r.Size, r.Parts = otlp.Identity, u.items, int64(len(u.piece)), [][]byte{u.piece}
 		return r, nil
@@ -243,4 +243,23 @@ func (u *unit) request(s otlp.Signal) (*exporter.Request, error) {
 		r.Parts[i] = u.records[i].Body
 	}
 	return r, nil
+}
+
+// keep is what an exporter calls when something below it may go on reading the records' bytes; nil if one of them
+// cannot promise not to be used again.
+func (u *unit) keep() func() {
+	for i := range u.records {
+		if u.records[i].Keep == nil {
+			return nil
+		}
+	}
+	if len(u.records) == 1 {
+		return u.records[0].Keep
+	}
+	records := u.records
+	return func() {
+		for i := range records {
+			records[i].Keep()
+		}
+	}
 }

@@ -125,6 +125,7 @@ func (e *Entry) Accept(ctx context.Context, p *otlp.Payload) (receiver.Result, e
 func (e *Entry) append(ctx context.Context, p *otlp.Payload) error {
 	r := queue.Record{
 		Tag: uint8(p.Signal), Items: p.Items, Size: p.Size, Meta: encodeMeta(p), Body: p.Body, Free: p.Free,
+		Keep: p.Keep,
 	}
 	err := e.set.Queue.Append(ctx, r)
 	if err == nil {

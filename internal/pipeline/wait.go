@@ -46,7 +46,7 @@ func (w *waiter) send(ctx context.Context, p *otlp.Payload) exporter.Verdict {
 	}
 	v := w.sender.send(ctx, &exporter.Request{
 		Signal: p.Signal, Encoding: p.Encoding, Items: p.Items, Size: int64(p.Size), Parts: [][]byte{p.Body},
-		Metadata: p.Metadata,
+		Metadata: p.Metadata, Keep: p.Keep,
 	})
 	if v.Kind == exporter.Delivered {
 		// Refused requests are not in these books: nothing was acknowledged, so nothing is owed.

@@ -24,6 +24,9 @@ type Record struct {
 	Meta  []byte // request metadata, opaque, immutable
 	Body  []byte // payload, opaque, immutable
 	Free  func() // called once when the queue and all leases let go of Meta and Body; may be nil
+	// Keep may be called by a lease's holder before it resolves: Body may be read later still, so Free must not lead
+	// to its memory being used again. nil = unknown, a holder copies what may be read later.
+	Keep func()
 }
 
 // Sizer is the unit of a limit or a batch.

@@ -42,9 +42,9 @@ func (p *blocks) Put(b *[]byte) {
 
 // codec puts bodies on the wire as they are and reads answers by hand.
 //
-// The library goes on reading a message after the call returned: on a deadline or a reset its writer still holds the
-// pieces, and in some cases never says that it let go of them. The request's bytes belong to the caller, who may reuse
-// them at once, so they are copied here. For compressed bodies the library copies by itself.
+// The library may go on reading a message after the call returned. The request's bytes belong to the caller, who may
+// reuse them at once, so they are lent where that can be prevented (see loan) and copied where not. For compressed
+// bodies the library copies by itself.
 type codec struct{}
 
 // Name makes the content type application/grpc+proto.
@@ -52,6 +52,9 @@ func (codec) Name() string { return "proto" }
 
 // Marshal implements encoding.CodecV2.
 func (codec) Marshal(v any) (mem.BufferSlice, error) {
+	if l, ok := v.(*loan); ok {
+		return l.buffers(), nil
+	}
 	body, ok := v.(*wire.Body)
 	if !ok {
 		return nil, fmt.Errorf("marshal: %T is no body", v)
@@ -102,6 +105,9 @@ type reply struct {
 	err error
 }
 
+// passBytes is what is handed on at once: a size the library's own pool has. Asked for more it lends and clears 1 MiB.
+const passBytes = 32 << 10
+
 // passer stands where the library expects a compressor and hands on bodies that are in their encoding already.
 type passer struct{ name string }
 
@@ -111,7 +117,7 @@ func (p passer) Type() string { return p.name }
 // Do implements grpc.Compressor.
 func (p passer) Do(w io.Writer, b []byte) error {
 	for len(b) > 0 {
-		n, err := w.Write(b[:min(len(b), blockBytes)])
+		n, err := w.Write(b[:min(len(b), passBytes)])
 		if err != nil {
 			return err
 		}

@@ -138,7 +138,16 @@ func (e *Exporter) Send(ctx context.Context, r *exporter.Request) exporter.Verdi
 	e.link.revive(ctx, e.conn)
 	w := &watch{}
 	var answer reply
-	err = e.conn.Invoke(context.WithValue(ctx, watchKey{}, w), methods[r.Signal], &body, &answer)
+	var message any = &body
+	if l := lend(&body, r.Keep); l != nil {
+		message = l
+		defer func() {
+			if !l.settle() {
+				r.Keep()
+			}
+		}()
+	}
+	err = e.conn.Invoke(context.WithValue(ctx, watchKey{}, w), methods[r.Signal], message, &answer)
 	if err != nil {
 		return e.fail(ctx, w, err)
 	}

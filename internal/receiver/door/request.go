@@ -43,7 +43,7 @@ func (l *Lane) Begin() Request { return Request{lane: l, start: time.Now()} }
 // is known to be too large. The error is a *receiver.Refusal.
 func (r *Request) Admit(length int64) error {
 	if length > int64(r.lane.maxBytes) {
-		return tooLarge(r.lane.maxBytes)
+		return TooLarge(r.lane.maxBytes)
 	}
 	n := int64(firstGrant)
 	if length >= 0 {
