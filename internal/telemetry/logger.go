@@ -94,7 +94,8 @@ func loggerOptions(cfg config.TelemetryLogs, errSink zapcore.WriteSyncer) []zap.
 		opts = append(opts, zap.AddCaller())
 	}
 	if !cfg.DisableStacktrace {
-		from := zapcore.ErrorLevel
+		// An error line is news for an operator, not a defect; only a panic wants its stack.
+		from := zapcore.DPanicLevel
 		if cfg.Development {
 			from = zapcore.WarnLevel
 		}
