@@ -481,8 +481,8 @@ func TestFilteredAndForeignItemsAreAllowedWhenDeclared(t *testing.T) {
 
 func TestTimingIsReported(t *testing.T) {
 	v := story{load: sent + "\nI 2000000 s 1 2 1 11 20\nR 2100000 s 1 2 1 acked OK -",
-		sinks: sinks("primary", stored+"\nS 6000000 1 s 1 2 11 15 1 OK -\nS 5000000 1 s 1 2 16 20 1 OK -", "secondary", "S 2050000 1 s 1 2 11 15 1 OK -"),
-		faults: []ledger.Fault{{T0: base + 1_000_000, T1: base + 4_000_000, Where: "primary", Fault: "refuse", Hits: 1}},
+		sinks:   sinks("primary", stored+"\nS 6000000 1 s 1 2 11 15 1 OK -\nS 5000000 1 s 1 2 16 20 1 OK -", "secondary", "S 2050000 1 s 1 2 11 15 1 OK -"),
+		faults:  []ledger.Fault{{T0: base + 1_000_000, T1: base + 4_000_000, Where: "primary", Fault: "refuse", Hits: 1}},
 		options: ledger.Options{NoControl: true},
 	}.check(t, ledger.Pass)
 	want := "secondary after 1.1 s, primary back after 1.0 s, drained after 2.0 s"

@@ -318,7 +318,9 @@ func TestRefuseWorksOnListenersThatWereGiven(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := start(t, func(o *mockbackend.Options) { o.GRPC, o.HTTP, o.HTTPListener, o.Faults = "", "", l, []string{"refuse,count=9"} })
+	b := start(t, func(o *mockbackend.Options) {
+		o.GRPC, o.HTTP, o.HTTPListener, o.Faults = "", "", l, []string{"refuse,count=9"}
+	})
 	to := "http://" + b.HTTPAddr()
 	if a := ask(t, to, nil); a[0].State == ledger.Acked {
 		t.Errorf("%+v", a)
