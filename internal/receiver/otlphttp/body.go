@@ -24,7 +24,7 @@ const (
 // extendBy is how much later a deadline must be to be worth setting.
 const extendBy = 100 * time.Millisecond
 
-// unknownPiece is how much room is asked for when the length of a body is not known.
+// unknownPiece is how much room is asked for at first when the length of a body is not known.
 const unknownPiece = 64 << 10
 
 // pace says how slowly a body may come.
@@ -71,7 +71,10 @@ func (s *Server) pull(req *door.Request, maxBytes int, b *body, r *http.Request)
 	for {
 		want := int(r.ContentLength) - req.Size()
 		if r.ContentLength < 0 {
-			want = min(unknownPiece, maxBytes+1-req.Size())
+			// Room doubles, so that a large body is moved a few times only, and ends with the byte that is too many.
+			if want = maxBytes + 1 - req.Size(); want > req.Size()+unknownPiece {
+				want = max(unknownPiece, req.Size())
+			}
 		}
 		if want == 0 {
 			return nil
