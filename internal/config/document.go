@@ -18,12 +18,12 @@ import (
 
 // Bounds of what is read (reload, section 3). A document beyond them is a mistake or an attack. Merging and expanding
 // copies a value once for every level above it, so what is bounded is the sum of all depths, aliases included: large
-// configurations reach some fifty thousand, and a million takes seconds.
+// configurations reach some fifty thousand; this many take a few seconds.
 const (
 	maxSourceBytes = 8 << 20
 	maxTotalBytes  = 32 << 20
 	maxDepth       = 100
-	maxWeight      = 1_000_000
+	maxWeight      = 250_000
 )
 
 // separator joins keys to paths, as in the Collector.

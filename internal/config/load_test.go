@@ -350,7 +350,7 @@ func TestDocumentsThatTakeLongAreRefused(t *testing.T) {
 		deep += strings.Repeat(" ", i) + "k:\n"
 	}
 	var wide strings.Builder
-	for i := range 60_000 {
+	for i := range 4_000 {
 		fmt.Fprintf(&wide, "%sk%d: x\n", strings.Repeat(" ", 90), i)
 	}
 	began := time.Now()
