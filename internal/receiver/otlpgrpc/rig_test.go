@@ -104,7 +104,7 @@ func (r *rig) dial(compression string, opts ...grpc.DialOption) *grpc.ClientConn
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawCodec{})),
 	}, opts...)
 	if compression != "" {
-		//nolint:staticcheck // the only way to send bytes that are compressed already
+		//lint:ignore SA1019 the only way to send bytes that are compressed already
 		opts = append(opts, grpc.WithCompressor(passCompressor(compression)))
 	}
 	cc, err := grpc.NewClient(r.Address().String(), opts...)

@@ -126,6 +126,7 @@ protocols:
 	if cfg, err = load(t, "protocols: {http: {keep_alives_enabled: false}}"); err != nil {
 		t.Fatal(err)
 	}
+	//lint:ignore SA1019 configurations that spell it the old way go on working
 	if s := cfg.Protocols.HTTP.Get().ServerConfig; s.Keepalive.HasValue() || s.KeepAlivesEnabled {
 		t.Errorf("keep-alives are on: %+v", s)
 	}
