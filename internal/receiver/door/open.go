@@ -115,9 +115,9 @@ func (r *Request) decode(codec compression.Codec) (*buffer, error) {
 		}
 		switch {
 		case errors.Is(err, compression.ErrTooLarge):
-			return nil, tooLarge(r.lane.maxBytes)
+			return nil, TooLarge(r.lane.maxBytes)
 		case errors.Is(err, compression.ErrMalformed):
-			return nil, malformed(receiver.ReasonMalformed, err.Error())
+			return nil, Malformed(err.Error())
 		}
 		return nil, err // the lender's, a refusal
 	}

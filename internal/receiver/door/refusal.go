@@ -43,16 +43,12 @@ func (e *SlowBody) Error() string { return e.Refusal.Error() }
 func (e *SlowBody) Unwrap() error { return e.Refusal }
 
 // Malformed is the final refusal of bytes that are no request. text names offset and cause, never payload.
-func Malformed(text string) *receiver.Refusal { return malformed(receiver.ReasonMalformed, text) }
-
-func malformed(reason, text string) *receiver.Refusal {
-	return &receiver.Refusal{Code: receiver.Malformed, Reason: reason, Text: text}
+func Malformed(text string) *receiver.Refusal {
+	return &receiver.Refusal{Code: receiver.Malformed, Reason: receiver.ReasonMalformed, Text: text}
 }
 
 // TooLarge is the final refusal of a request above max bytes.
-func TooLarge(max int) *receiver.Refusal { return tooLarge(max) }
-
-func tooLarge(max int) *receiver.Refusal {
+func TooLarge(max int) *receiver.Refusal {
 	return &receiver.Refusal{
 		Code: receiver.TooLarge, Reason: receiver.ReasonTooLarge,
 		Text: fmt.Sprintf("the request is larger than max, %d bytes", max),
@@ -81,9 +77,9 @@ func scanRefusal(err error) *receiver.Refusal {
 	case errors.Is(err, otlp.ErrTooManyItems):
 		return &receiver.Refusal{Code: receiver.TooLarge, Reason: receiver.ReasonItems, Text: err.Error()}
 	case errors.Is(err, otlp.ErrTooDeep):
-		return malformed(receiver.ReasonDepth, err.Error())
+		return &receiver.Refusal{Code: receiver.Malformed, Reason: receiver.ReasonDepth, Text: err.Error()}
 	}
-	return malformed(receiver.ReasonMalformed, err.Error())
+	return Malformed(err.Error())
 }
 
 // refusal is the refusal in err, or the one of an exhausted budget.

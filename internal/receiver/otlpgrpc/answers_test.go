@@ -296,22 +296,51 @@ func TestWithoutMemoryARequestIsRefusedAtItsHeaders(t *testing.T) {
 	}
 }
 
-func TestTheClientsDeadlineEndsTheWaitOfItsRequest(t *testing.T) {
+func TestAClientThatLeavesEndsTheWaitOfItsRequest(t *testing.T) {
 	sink := &receivertest.Sink{Answer: func(ctx context.Context, _ *otlp.Payload) (receiver.Result, error) {
 		<-ctx.Done()
 		return receiver.Result{}, ctx.Err()
 	}}
 	r := start(t, sink, options{})
 	body, _ := receivertest.Request(otlp.Traces, 5, 5)
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	var answer []byte
-	if err := r.dial("").Invoke(ctx, export, body, &answer); status.Code(err) != codes.DeadlineExceeded {
+	ctx, cancel := context.WithCancel(t.Context())
+	answered := make(chan error, 1)
+	cc := r.dial("")
+	go func() {
+		var answer []byte
+		answered <- cc.Invoke(ctx, export, body, &answer)
+	}()
+	eventually(t, "the payload is handed on", func() bool { return len(r.sink.Payloads()) == 1 })
+	cancel()
+	if err := <-answered; status.Code(err) != codes.Canceled {
 		t.Errorf("%v", err)
 	}
 	eventually(t, "the request is counted as refused", func() bool {
 		return r.value("otelcol_receiver_refused_spans", "transport", "grpc") == 5
 	})
+}
+
+func TestWhatWasTakenCountsEvenIfTheClientLeft(t *testing.T) {
+	finish := make(chan struct{})
+	sink := &receivertest.Sink{Answer: func(context.Context, *otlp.Payload) (receiver.Result, error) {
+		<-finish
+		return receiver.Result{}, nil
+	}}
+	r := start(t, sink, options{})
+	body, _ := receivertest.Request(otlp.Traces, 5, 5)
+	h := r.raw().hello()
+	h.headers(1, false)
+	if err := h.WriteData(1, true, message(0, len(body), body)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the payload is handed on", func() bool { return len(r.sink.Payloads()) == 1 })
+	h.Close()
+	eventually(t, "the connection is gone", func() bool { return r.value("holdfast_door_connections") == 0 })
+	close(finish)
+	eventually(t, "the request is counted as accepted", func() bool {
+		return r.value("otelcol_receiver_accepted_spans", "transport", "grpc") == 5
+	})
+	r.wantValue(0, "otelcol_receiver_refused_spans", "transport", "grpc")
 }
 
 // guard is an authenticator that knows one token.

@@ -56,9 +56,10 @@ func describe(signal otlp.Signal, s *Server) *grpc.ServiceDesc {
 	}
 }
 
-// export serves one request.
+// export serves one request. What was taken counts as taken, whether or not the client is still there for the answer.
 func (s *Server) export(lane *door.Lane, ss grpc.ServerStream) (err error) {
 	req := lane.Begin()
+	var sent error
 	defer func() {
 		if r := recover(); r != nil {
 			s.door.Panicked(r)
@@ -67,34 +68,43 @@ func (s *Server) export(lane *door.Lane, ss grpc.ServerStream) (err error) {
 		req.End(err)
 		if err != nil {
 			err = statusOf(err).Err()
+		} else {
+			err = sent
 		}
 	}()
-	if s.stopping.Load() {
-		return door.Stopping()
+	res, err := s.take(ss.Context(), &req, lane)
+	if err != nil {
+		return err
 	}
-	ctx := ss.Context()
+	sent = s.answer(ss, res)
+	return nil
+}
+
+// take takes a request in, the cheapest checks first.
+func (s *Server) take(ctx context.Context, req *door.Request, lane *door.Lane) (receiver.Result, error) {
+	none := receiver.Result{}
+	if s.stopping.Load() {
+		return none, door.Stopping()
+	}
 	if ctx.Value(crowded{}) != nil {
-		return door.TooManyHeaders(maxHeaderEntries)
+		return none, door.TooManyHeaders(maxHeaderEntries)
 	}
 	stream, ok := grpc.ServerTransportStreamFromContext(ctx).(wireStream)
 	if !ok {
-		return &door.Failure{Cause: errors.New("the transport does not hand out messages in pieces")}
+		return none, &door.Failure{Cause: errors.New("the transport does not hand out messages in pieces")}
 	}
-	if ctx, err = s.authenticate(ctx); err != nil {
-		return err
-	}
-	if err = req.Admit(-1); err != nil {
-		return err
-	}
-	codec, err := s.read(&req, stream, lane.MaxBytes())
+	ctx, err := s.authenticate(ctx)
 	if err != nil {
-		return err
+		return none, err
 	}
-	res, err := req.Accept(ctx, codec, nil, s.metadata(ctx, lane))
+	if err := req.Admit(-1); err != nil {
+		return none, err
+	}
+	codec, err := s.read(req, stream, lane.MaxBytes())
 	if err != nil {
-		return err
+		return none, err
 	}
-	return s.answer(ss, res)
+	return req.Accept(ctx, codec, nil, s.metadata(ctx, lane))
 }
 
 // read reads the stream's one message into req and returns how it is compressed.

@@ -8,6 +8,9 @@ import "time"
 // SetBodyTimeout shortens the time for bodies; it is called before Start.
 func (s *Server) SetBodyTimeout(d time.Duration) { s.bodyTimeout = d }
 
+// SetConnectionTimeout shortens the time for handshake and preface; it is called before Start.
+func (s *Server) SetConnectionTimeout(d time.Duration) { s.connTimeout = d }
+
 // Reading is the number of messages being read.
 func (s *Server) Reading() int {
 	s.reading.mu.Lock()

@@ -61,6 +61,7 @@ type Server struct {
 	maxBytes    int // of a request
 	lanes       []*door.Lane
 	bodyTimeout time.Duration
+	connTimeout time.Duration
 
 	server   *grpc.Server
 	auth     extensionauth.Server // nil = none
@@ -77,7 +78,7 @@ func New(d *door.Door, cfg configgrpc.ServerConfig) *Server {
 	maxBytes := d.MaxRequest(int64(cfg.MaxRecvMsgSizeMiB) << 20)
 	return &Server{
 		cfg: cfg, door: d, maxBytes: maxBytes, lanes: d.Lanes(door.GRPC, maxBytes),
-		bodyTimeout: bodyTimeout, closing: make(chan struct{}), stop: make(chan struct{}),
+		bodyTimeout: bodyTimeout, connTimeout: connectionTimeout, closing: make(chan struct{}), stop: make(chan struct{}),
 	}
 }
 
@@ -106,7 +107,7 @@ func (s *Server) Start(ctx context.Context, host component.Host) error {
 	})
 	s.door.Listening(ln, s.cfg.TLS.HasValue(), s.auth != nil,
 		zap.Int("max_request_bytes", s.maxBytes), zap.Uint32("streams_per_connection", s.cfg.MaxConcurrentStreams),
-		zap.Int("header_bytes", maxHeaderBytes), zap.Duration("handshake", connectionTimeout),
+		zap.Int("header_bytes", maxHeaderBytes), zap.Duration("handshake", s.connTimeout),
 		zap.Duration("body", s.bodyTimeout))
 	return nil
 }
@@ -120,7 +121,7 @@ func (s *Server) Address() net.Addr { return s.address }
 func (s *Server) options(ctx context.Context, host component.Host) ([]grpc.ServerOption, error) {
 	opts := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec()),
-		grpc.ConnectionTimeout(connectionTimeout),
+		grpc.ConnectionTimeout(s.connTimeout),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.StaticStreamWindowSize(streamWindow),
 		grpc.StaticConnWindowSize(connectionWindow),

@@ -367,6 +367,29 @@ func TestAResetStreamGivesItsMemoryBack(t *testing.T) {
 }
 
 // Fault: L5.
+func TestConnectionsThatSayNothingAreClosed(t *testing.T) {
+	s := newSecured(t)
+	short := func(s *otlpgrpc.Server) { s.SetConnectionTimeout(100 * time.Millisecond) }
+	plain := start(t, &receivertest.Sink{}, options{server: short})
+	plain.raw().closed()
+	half := plain.raw()
+	if _, err := half.Write([]byte(http2.ClientPreface[:10])); err != nil {
+		t.Fatal(err)
+	}
+	half.closed()
+	secret := start(t, &receivertest.Sink{}, options{server: short, cfg: s.configure(false)})
+	secret.raw().closed()
+	half = secret.raw()
+	if _, err := half.Write([]byte{22, 3, 1, 1, 0}); err != nil { // the head of a ClientHello
+		t.Fatal(err)
+	}
+	half.closed()
+	for _, r := range []*rig{plain, secret} {
+		eventually(t, "their places are free", func() bool { return r.value("holdfast_door_connections") == 0 })
+	}
+}
+
+// Fault: L5.
 func TestConnectionsAboveTheCapAreClosedAndCounted(t *testing.T) {
 	var old syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &old); err != nil {

@@ -215,15 +215,12 @@ func TestABodyAboveTheMinimumRateIsCutAtTheEndOfItsTime(t *testing.T) {
 
 func TestASlowBodyThatKeepsTheRateIsTaken(t *testing.T) {
 	r := start(t, &receivertest.Sink{}, options{server: func(s *otlphttp.Server) { s.SetPace(patience, 200*time.Millisecond, 1000) }})
-	wire, _ := receivertest.Request(otlp.Traces, 20, 200)
-	h := r.raw(head(len(wire)))
-	pace := time.NewTicker(20 * time.Millisecond)
-	defer pace.Stop()
-	for rest := wire; len(rest) > 0; <-pace.C {
-		n := min(len(rest), 200)
-		h.write(string(rest[:n]))
-		rest = rest[n:]
-	}
+	wire, _ := receivertest.Request(otlp.Traces, 40, 200)
+	const first = 5000 // good for five seconds
+	h := r.raw(head(len(wire)) + string(wire[:first]))
+	pause := time.NewTimer(600 * time.Millisecond)
+	<-pause.C
+	h.write(string(wire[first:]))
 	if got := h.answer(); got.StatusCode != http.StatusOK {
 		t.Errorf("%d", got.StatusCode)
 	}
@@ -258,7 +255,7 @@ func TestABodyShorterThanItsLengthIsNotAnswered(t *testing.T) {
 func TestAWaitLongerThanTheBodysTimeDoesNotEndTheRequest(t *testing.T) {
 	sink := &receivertest.Sink{}
 	sink.Answer = func(ctx context.Context, _ *otlp.Payload) (receiver.Result, error) {
-		wait := time.NewTimer(500 * time.Millisecond)
+		wait := time.NewTimer(1200 * time.Millisecond)
 		defer wait.Stop()
 		select {
 		case <-wait.C:
@@ -269,9 +266,9 @@ func TestAWaitLongerThanTheBodysTimeDoesNotEndTheRequest(t *testing.T) {
 	}
 	r := start(t, sink, options{
 		cfg: func(c *otlphttp.Config) {
-			c.ServerConfig.ReadTimeout, c.ServerConfig.WriteTimeout = 200*time.Millisecond, 100*time.Millisecond
+			c.ServerConfig.ReadTimeout, c.ServerConfig.WriteTimeout = 500*time.Millisecond, 300*time.Millisecond
 		},
-		server: func(s *otlphttp.Server) { s.SetPace(200*time.Millisecond, 100*time.Millisecond, 1) },
+		server: func(s *otlphttp.Server) { s.SetPace(500*time.Millisecond, 400*time.Millisecond, 1) },
 	})
 	wire, _ := receivertest.Request(otlp.Traces, 1, 1)
 	for range 2 { // the second on the connection of the first
