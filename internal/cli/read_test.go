@@ -7,6 +7,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -223,5 +225,28 @@ func TestComponentsListsTypesAsTheCollectorDoes(t *testing.T) {
 	var doc map[string]any
 	if err := json.Unmarshal([]byte(stdout), &doc); err != nil || code != 0 || doc["exporters"] == nil {
 		t.Errorf("exit %d, %v, %s", code, err, stdout)
+	}
+}
+
+func TestValidateHereTriesThePorts(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	doc := fmt.Sprintf("receivers: {otlp: {protocols: {grpc: {endpoint: %q}}}}\nexporters: {debug: }\n"+
+		"service: {telemetry: {metrics: {level: none}}, pipelines: {traces: {receivers: [otlp], exporters: [debug]}}}\n",
+		taken.Addr())
+	if code, _, stderr := holdfast(t, doc, "validate", "--config=-"); code != 0 || strings.Contains(stderr, "in use") {
+		t.Errorf("without --here: exit %d, %s", code, stderr)
+	}
+	code, _, stderr := holdfast(t, doc, "validate", "--here", "--config=-")
+	want := fmt.Sprintf("stdin:1: warning: receivers/otlp: %s is in use, by this program if it runs already\n", taken.Addr())
+	if code != 0 || stderr != want {
+		t.Errorf("exit %d, stderr %q, want %q", code, stderr, want)
+	}
+	doc = strings.Replace(doc, taken.Addr().String(), "203.0.113.1:4317", 1)
+	if code, _, stderr := holdfast(t, doc, "validate", "--here", "--config=-"); code != 1 || !strings.Contains(stderr, "error: receivers/otlp: listen tcp 203.0.113.1:4317") {
+		t.Errorf("an address of another host: exit %d, %s", code, stderr)
 	}
 }

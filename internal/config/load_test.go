@@ -377,3 +377,24 @@ func TestTheGateAllowsNoPipelines(t *testing.T) {
 	})
 	load(t, config.Options{URIs: []string{"testdata/no-pipelines.bad.yaml"}})
 }
+
+func TestSecretsWithoutATypeAreKnownByTheirNames(t *testing.T) {
+	_, err := config.Load(context.Background(), config.Options{
+		URIs: []string{"testdata/telemetry.bad.yaml"}, Registry: registry(),
+	})
+	var invalid *config.InvalidError
+	if !errors.As(err, &invalid) {
+		t.Fatal(err)
+	}
+	text, err := config.MarshalYAML(invalid.Partial.Redact(invalid.Partial.Effective))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(text), "s3cret") || !strings.Contains(string(text), "authorization: '[REDACTED]'") {
+		t.Errorf("printed:\n%s", text)
+	}
+	clear, err := config.MarshalYAML(invalid.Partial.Effective)
+	if err != nil || !strings.Contains(string(clear), "s3cret") {
+		t.Errorf("masking changed the document itself: %v", err)
+	}
+}

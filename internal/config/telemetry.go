@@ -3,7 +3,13 @@
 
 package config
 
-import "time"
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap/zapcore"
+)
 
 // Telemetry is service::telemetry: keys and defaults as the Collector's (compat, 4.5).
 type Telemetry struct {
@@ -87,4 +93,47 @@ func DefaultTelemetry() Telemetry {
 		},
 		Metrics: TelemetryMetrics{Level: "normal"},
 	}
+}
+
+// Validate implements confmap.Validator.
+func (l *TelemetryLogs) Validate() error {
+	var errs []error
+	if _, err := zapcore.ParseLevel(l.Level); err != nil {
+		errs = append(errs, fmt.Errorf("`level` %q is none of debug, info, warn, error", l.Level))
+	}
+	if l.Encoding != "console" && l.Encoding != "json" {
+		errs = append(errs, fmt.Errorf("`encoding` %q is none of console, json", l.Encoding))
+	}
+	if s := l.Sampling; s.Enabled && (s.Tick <= 0 || s.Initial < 0 || s.Thereafter < 0) {
+		errs = append(errs, errors.New("`sampling`: tick must be positive, initial and thereafter not negative"))
+	}
+	return errors.Join(errs...)
+}
+
+// Validate implements confmap.Validator.
+func (m *TelemetryMetrics) Validate() error {
+	switch m.Level {
+	case "", "none", "basic", "normal", "detailed":
+		return nil
+	}
+	return fmt.Errorf("`level` %q is none of none, basic, normal, detailed", m.Level)
+}
+
+// Validate implements confmap.Validator.
+func (r *MetricReader) Validate() error {
+	switch {
+	case r.Periodic != nil:
+		return errors.New("`periodic` readers are not supported; use pull: {exporter: {prometheus: {host, port}}}")
+	case r.Pull == nil || r.Pull.Exporter.Prometheus == nil:
+		return errors.New("only pull with a prometheus exporter is supported")
+	}
+	return nil
+}
+
+// Validate implements confmap.Validator.
+func (p *PrometheusReader) Validate() error {
+	if p.Host == "" || p.Port < 0 || p.Port > 65535 {
+		return errors.New("`host` and a `port` up to 65535 are needed")
+	}
+	return nil
 }

@@ -322,3 +322,17 @@ func TestComplementsBelongToSnippets(t *testing.T) {
 		}
 	}
 }
+
+// Every sample is valid, and warns of nothing.
+func TestSamplesAreValid(t *testing.T) {
+	files, err := filepath.Glob("../../deploy/samples/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no samples: %v", err)
+	}
+	for _, f := range files {
+		code, said := validate(t, "holdfast", "--config", f)
+		if code != 0 || strings.Contains(strings.Join(said, "\n"), ": warning: ") {
+			t.Errorf("%s: exit %d, said %s", f, code, said)
+		}
+	}
+}
