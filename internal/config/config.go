@@ -6,6 +6,9 @@
 // It reads the Collector's configuration language: URIs merged in order, ${} expanded by scheme, spellings of other
 // days translated, what is missing supplied where that is safe. Every finding names file, line, component, key and
 // the way out. It knows no component: their types arrive in a Registry. Only this package knows YAML.
+//
+// Its many files are the steps of Load, each by itself: source, document, expand, translate, supply, components (with
+// fields, types and nearest), service, host. What is done with a loaded configuration is in walk, respell and print.
 package config
 
 import (

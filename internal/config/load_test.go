@@ -393,8 +393,8 @@ func TestSecretsWithoutATypeAreKnownByTheirNames(t *testing.T) {
 	if strings.Contains(string(text), "s3cret") || !strings.Contains(string(text), "authorization: '[REDACTED]'") {
 		t.Errorf("printed:\n%s", text)
 	}
-	clear, err := config.MarshalYAML(invalid.Partial.Effective)
-	if err != nil || !strings.Contains(string(clear), "s3cret") {
+	plain, err := config.MarshalYAML(invalid.Partial.Effective)
+	if err != nil || !strings.Contains(string(plain), "s3cret") {
 		t.Errorf("masking changed the document itself: %v", err)
 	}
 }
