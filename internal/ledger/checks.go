@@ -164,10 +164,7 @@ func (c *count) unsure() string {
 	if m == nil || !m.found {
 		return "neither metrics nor queues were given: they may be queued"
 	}
-	b := c.v.Balance
-	if b.Queued > 0 && c.stored[Queued] == nil {
-		return fmt.Sprintf("%s are queued", num(b.Queued))
-	}
+	b := c.v.Balance // of queued items the run would not be quiet
 	if b.Parked > 0 && c.stored[Parked] == nil && c.stored[InFile] == nil {
 		return fmt.Sprintf("%s are parked", num(b.Parked))
 	}

@@ -142,6 +142,16 @@ func TestANoteWithoutItsEndIsInconclusiveEvenAfterARestart(t *testing.T) {
 	}
 }
 
+func TestAKillBetweenTwoLinesIsNoticedToo(t *testing.T) {
+	dir, maker := begin(t)
+	for i, s := range item.Signals {
+		take(t, dir, "primary", i > 0, map[item.Signal][]byte{s: maker.Proto(nil, batch(s))})
+	}
+	if v := verify(t, dir, nil); v.Outcome != ledger.Inconclusive || v.Places[0].Items != 30 || len(v.Doubts) != 1 {
+		t.Errorf("verdict:\n%s", v.Text())
+	}
+}
+
 func TestASinkThatWasRestartedInOrderPasses(t *testing.T) {
 	dir, maker := begin(t)
 	for _, s := range item.Signals {
