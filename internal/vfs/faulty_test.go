@@ -154,7 +154,8 @@ func TestALiarSaysYesAndDoesNothing(t *testing.T) {
 
 func TestACallIsHeldUntilReleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		mem := vfs.NewMem(0)
+		sized := newMem(t, 0)
+		mem := sized.Mem
 		hold := vfs.NewHold()
 		f := vfs.NewFaulty(mem, vfs.Rule{Call: "datasync *", Hold: hold})
 		file, err := f.OpenFile("/a", vfs.Create, 0o600)
@@ -189,6 +190,7 @@ func TestACallIsHeldUntilReleased(t *testing.T) {
 		if got[:5] != "early" || strings.Contains(got, "later") {
 			t.Errorf("the sync covered %q: it must cover what was written before it was called, no more", got)
 		}
+		sized.outcomes(func(seed uint64) string { return fmt.Sprint(len(contents(t, mem.CrashClone(seed), "/a"))) }, "5", "4101")
 	})
 }
 

@@ -215,6 +215,34 @@ func TestAFailedSyncLosesWhatALaterOneCannotSave(t *testing.T) {
 	}
 }
 
+func TestAFailedSyncLosesNothingThatWasWrittenAfterItBegan(t *testing.T) {
+	m := newMem(t, 0)
+	hold := vfs.NewHold()
+	faulty := vfs.NewFaulty(m, vfs.Rule{Call: "datasync *", Times: 1, Err: syscall.EIO, Hold: hold})
+	f, err := faulty.OpenFile("/a", vfs.Create, 0o600)
+	m.ok(err)
+	m.ok(f.Allocate(8192))
+	m.ok(m.SyncDir("/"))
+	m.put(f, 0, "early")
+	done := make(chan error)
+	go func() { done <- f.Datasync() }()
+	<-hold.Reached()
+	m.put(f, 4096, "later")
+	hold.Release()
+	if err := <-done; !errors.Is(err, syscall.EIO) {
+		t.Fatal(err)
+	}
+	m.ok(f.Datasync())
+	for seed := range uint64(seeds) {
+		if got := contents(t, m.CrashClone(seed), "/a"); got[4096:4101] != "later" {
+			t.Fatalf("seed %d: what the second sync covered is gone", seed)
+		}
+	}
+	if got := contents(t, m.CrashClone(0), "/a"); got[:5] == "early" {
+		t.Error("what the first sync failed on is there")
+	}
+}
+
 func TestNamesAreKeptOrLostAndRenamesNeverHalf(t *testing.T) {
 	m := newMem(t, 0)
 	m.file("/old")
@@ -244,6 +272,35 @@ func TestChangesOfOneNameKeepTheirOrder(t *testing.T) {
 		_, err := clone.Stat("/a.tmp")
 		return fmt.Sprint(len(contents(t, clone, "/a")), err == nil)
 	}, "0 false", "0 true", "5 false", "5 true", "6 false", "6 true") // "first" was never synced
+}
+
+// TestANameTakenAnewCostsNoFile gives the name of a moved file to another before anything is synced, or with one of the
+// two directories synced: whatever a power cut takes, the moved file has one name.
+func TestANameTakenAnewCostsNoFile(t *testing.T) {
+	for _, synced := range []string{"", "/from", "/to"} {
+		m := newMem(t, 0)
+		m.ok(m.Mkdir("/from", 0o700))
+		m.ok(m.Mkdir("/to", 0o700))
+		m.ok(m.SyncDir("/"))
+		f := m.file("/from/a")
+		m.put(f, 0, "moved")
+		m.ok(f.Datasync())
+		m.ok(m.SyncDir("/from"))
+		m.ok(m.Rename("/from/a", "/to/b"))
+		m.file("/from/a")
+		if synced != "" {
+			m.ok(m.SyncDir(synced))
+		}
+		m.outcomes(func(seed uint64) string {
+			clone, at := m.CrashClone(seed), ""
+			for _, name := range []string{"/from/a", "/to/b"} {
+				if _, err := clone.Stat(name); err == nil && contents(t, clone, name) == "moved" {
+					at += name
+				}
+			}
+			return at
+		}, map[string][]string{"": {"/from/a", "/to/b"}, "/from": {"/to/b"}, "/to": {"/from/a", "/to/b"}}[synced]...)
+	}
 }
 
 func TestAMoveBetweenDirectoriesNeedsBothSynced(t *testing.T) {

@@ -302,6 +302,40 @@ func TestAHeadlessSegmentGivesItsRecordsBack(t *testing.T) {
 	s.has(got, gaps, 6)
 }
 
+func TestASealOfOtherRecordsIsNotTrusted(t *testing.T) {
+	s := small(t, vfs.NewMem(0))
+	s.ok(s.w.Seal())
+	p := bytesOf(t, s.file)
+	binary.LittleEndian.PutUint64(p[48:], baseSeq+1) // of the header, which now begins behind the seal's first record
+	binary.LittleEndian.PutUint32(p[4092:], crc(p[:4092]))
+	if in := judge(t, p).in; in.Class != segment.Unsealed || in.Seal != nil {
+		t.Errorf("%v, seal %+v", in.Class, in.Seal)
+	}
+}
+
+func TestATrailerThatPointsAnywhereIsNoHarm(t *testing.T) {
+	s := open(t, vfs.NewMem(0), 256<<10)
+	s.ok(s.group(40, 10, 3000))
+	s.ok(s.w.Seal())
+	p := bytesOf(t, s.file)
+	trailer := p[len(p)-16:]
+	for _, at := range []uint64{0, 8, 4096, 8192, uint64(len(p)) - 16, uint64(len(p)) &^ 4095, uint64(len(p)-80) &^ 4095,
+		1 << 40, 1 << 63, 1<<64 - 4096} {
+		if at == uint64(p.sealAt()) {
+			continue
+		}
+		binary.LittleEndian.PutUint64(trailer, at)
+		binary.LittleEndian.PutUint32(trailer[12:], crc(trailer[:12]))
+		v := judge(t, p)
+		if v.in.Class != segment.Unsealed || !v.scan.ToSeal {
+			t.Errorf("to %d: %v", at, v.in.Class)
+		}
+		s.has(v.found, v.gaps, 40)
+	}
+}
+
+func (p image) sealAt() int { return (len(p) - 16 - 64) &^ 4095 } // of a seal shorter than a block
+
 func TestNewerFormatsAreNamed(t *testing.T) {
 	p := bytesOf(t, small(t, vfs.NewMem(0)).file)
 	sign := func() { binary.LittleEndian.PutUint32(p[4092:], crc(p[:4092])) }

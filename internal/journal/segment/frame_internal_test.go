@@ -8,6 +8,75 @@ import (
 	"testing"
 )
 
+func TestFramesOutOfBoundsAreNoFrames(t *testing.T) {
+	good := Frame{Type: TypeRecord, Seq: 7, Items: 3, bodyLen: 100, metaLen: 10, salt: 77}
+	for what, spoil := range map[string]func(f *Frame){
+		"":                              func(f *Frame) {},
+		"the largest body":              func(f *Frame) { f.bodyLen = MaxRecordBytes },
+		"the largest number":            func(f *Frame) { f.Seq = MaxSeq },
+		"no type":                       func(f *Frame) { f.Type = 0 },
+		"no salt":                       func(f *Frame) { f.salt = 0 },
+		"another salt":                  func(f *Frame) { f.salt = 78 },
+		"a body above the bound":        func(f *Frame) { f.bodyLen = MaxRecordBytes + 1 },
+		"a body beyond the file":        func(f *Frame) { f.bodyLen = 1 << 27; f.Off = 200 << 20 },
+		"a meta longer than the body":   func(f *Frame) { f.metaLen = 101 },
+		"the number 0":                  func(f *Frame) { f.Seq = 0 },
+		"a number above all":            func(f *Frame) { f.Seq = MaxSeq + 1 },
+		"a sum of items that overflows": func(f *Frame) { f.ItemsBefore = 1<<64 - 2 },
+		"durable bytes behind itself":   func(f *Frame) { f.Synced = 8192 },
+	} {
+		f := good
+		f.Off = 4096
+		spoil(&f)
+		p := f.appendHeader(nil)
+		_, ok := parseFrame(p, f.Off, 256<<20, 77)
+		if want := what == "" || what[:3] == "the" && f.Seq > 0; ok != want {
+			t.Errorf("a frame with %q: good is %v", what, ok)
+		}
+		for i := range p {
+			p[i] ^= 0x10
+			if _, ok := parseFrame(p, f.Off, 256<<20, 77); ok {
+				t.Errorf("a frame with %q and byte %d changed is good", what, i)
+			}
+			p[i] ^= 0x10
+		}
+	}
+}
+
+// TestSealsThatContradictThemselvesAreNoSeals changes fields of a seal and signs it again.
+func TestSealsThatContradictThemselvesAreNoSeals(t *testing.T) {
+	h := Header{Salt: 77, BaseSeq: 5, BaseItems: 100, FileBytes: 64 << 10}
+	index := func(places ...Place) func(s *Summary) { return func(s *Summary) { s.Index = places } }
+	for what, spoil := range map[string]func(s *Summary){
+		"":                                func(s *Summary) {},
+		"more records than numbers":       func(s *Summary) { s.Records = 5 },
+		"a first number 0":                func(s *Summary) { s.First = 0 },
+		"a first number behind the last":  func(s *Summary) { s.First = 10 },
+		"more items than there ever were": func(s *Summary) { s.Items = s.ItemsEnd + 1 },
+		"data behind the seal":            func(s *Summary) { s.DataEnd = 12289 },
+		"data before the data":            func(s *Summary) { s.DataEnd = 4095 },
+		"no index":                        index(),
+		"an index out of order":           index(Place{6, 4096}, Place{5, 5000}),
+		"an index that goes back":         index(Place{5, 5000}, Place{6, 4096}),
+		"an index into the header":        index(Place{5, 8}),
+		"an index behind the data":        index(Place{5, 9000}),
+		"an index behind the last":        index(Place{9, 4096}),
+		"an index before the first":       index(Place{4, 4096}),
+	} {
+		s := Summary{First: 5, Last: 8, Records: 4, Items: 40, DataEnd: 9000, ItemsEnd: 140, Index: Index{{5, 4096}, {7, 8000}}}
+		spoil(&s)
+		p := s.append(nil, &h, 0)
+		f, ok := parseFrame(p, 12288, 1<<20, 77)
+		if !ok {
+			t.Fatalf("%s: no frame", what)
+		}
+		got, err := parseSeal(&f, p[frameHeaderBytes:][:f.bodyLen])
+		if (err == nil) != (what == "") {
+			t.Errorf("a seal with %q: %+v, %v", what, got, err)
+		}
+	}
+}
+
 // FuzzFrameHeader reads any 64 bytes as the header of a frame: one that is good is within all bounds and is written as
 // it was read.
 func FuzzFrameHeader(f *testing.F) {
