@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -80,8 +81,8 @@ func (host) GetExtensions() map[component.ID]component.Component { return nil }
 func New(opts Options) (*App, error) {
 	a := &App{opts: opts, log: opts.Telemetry.Logger, hasten: make(chan struct{})}
 	a.setPhase(extension.Starting)
-	if err := a.missing(); err != nil {
-		return nil, err
+	if missing := Missing(opts.Plan); len(missing) > 0 {
+		return nil, errors.New(strings.Join(missing, "\n"))
 	}
 	a.gate = admission.New(admissionLimit(opts.Config.Service.Admission.LimitMiB))
 	for _, build := range []func() error{a.buildLimiters, a.buildPipelines, a.buildReceivers, a.buildExtensions} {
@@ -93,24 +94,24 @@ func New(opts Options) (*App, error) {
 	return a, nil
 }
 
-// missing refuses what a plan asks for and this version cannot keep: promising durability or failover without doing
-// it would lose data.
-func (a *App) missing() error {
-	var errs []error
-	for i := range a.opts.Plan.Pipelines {
-		p := &a.opts.Plan.Pipelines[i]
-		if p.Storage != "" {
-			errs = append(errs, fmt.Errorf("pipeline %s: the durable queue (storage: %s) is not in this version; "+
-				"remove `storage` to run with a queue in memory, which a crash loses", p.ID, p.Storage))
+// Missing names what p asks for and this version cannot keep, one sentence each. Such a plan is refused at start:
+// promising durability or failover without keeping it would lose data.
+func Missing(p *plan.Plan) []string {
+	var out []string
+	for i := range p.Pipelines {
+		pl := &p.Pipelines[i]
+		if pl.Storage != "" {
+			out = append(out, fmt.Sprintf("pipeline %s: the durable queue (storage: %s) is not in this version; "+
+				"remove `storage` to run with a queue in memory, which a crash loses", pl.ID, pl.Storage))
 		}
-		for j := range p.Destinations {
-			if r := p.Destinations[j].Route; r != nil {
-				errs = append(errs, fmt.Errorf("pipeline %s: the failover connector (%s) is not in this version; "+
-					"name its exporters in the pipeline to send to all of them", p.ID, r.Connector))
+		for j := range pl.Destinations {
+			if r := pl.Destinations[j].Route; r != nil {
+				out = append(out, fmt.Sprintf("pipeline %s: the failover connector (%s) is not in this version; "+
+					"name its exporters in the pipeline to send to all of them", pl.ID, r.Connector))
 			}
 		}
 	}
-	return errors.Join(errs...)
+	return out
 }
 
 func (a *App) setPhase(p extension.Phase) { a.phase.Store(int32(p)) }

@@ -4,6 +4,7 @@
 package cli
 
 import (
+	"github.com/holdfast-telemetry/holdfast/internal/app"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
 )
@@ -17,6 +18,8 @@ type explanation struct {
 	Directories []directory        `json:"directories"`
 	Memory      []bound            `json:"memory"`
 	Findings    []findingDocument  `json:"findings"`
+	// Missing is what this version lacks to start it; empty = it starts.
+	Missing []string `json:"missing"`
 }
 
 type pipelineDocument struct {
@@ -96,7 +99,7 @@ func explanationOf(c *check) explanation {
 	doc := explanation{
 		Hash: c.cfg.Hash, Sources: c.cfg.Sources, Pipelines: []pipelineDocument{}, Listeners: []listenerDocument{},
 		Directories: append([]directory{}, directoriesOf(c.cfg)...), Memory: boundsOf(c.cfg, c.plan),
-		Findings: documentsOf(c.findings),
+		Findings: documentsOf(c.findings), Missing: append([]string{}, app.Missing(c.plan)...),
 	}
 	for i := range c.plan.Pipelines {
 		doc.Pipelines = append(doc.Pipelines, pipelineOf(&c.plan.Pipelines[i]))
