@@ -115,7 +115,7 @@ func (s *sheet) sync() error {
 
 // small is three groups, each synced.
 func small(t testing.TB, disk vfs.FS) *sheet {
-	s := open(t, disk, 64<<10)
+	s := open(t, disk, 32<<10)
 	s.ok(s.group(2, 10, 100))
 	s.ok(s.sync())
 	s.ok(s.group(3, 0, 333))
