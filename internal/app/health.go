@@ -117,12 +117,7 @@ func (a *App) registerMetrics() {
 		func() float64 { return float64(a.gate.Used()) })
 	m.GaugeFunc("holdfast_door_admission_limit_bytes", "Budget of holdfast_door_admission_bytes.",
 		func() float64 { return float64(a.gate.Limit()) })
-	m.GaugeFunc("holdfast_health", "Whether the check passes: 1 or 0.", func() float64 {
-		if a.ready() {
-			return 1
-		}
-		return 0
-	}, "check", "ready")
+	extension.RegisterHealth(m, a.health)
 }
 
 // backlog sums one exporter's queues over the pipelines of a signal.
