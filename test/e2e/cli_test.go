@@ -43,7 +43,7 @@ func refused(t *testing.T, o outcome, pattern string) {
 	}
 	if len(complaints) != 1 {
 		t.Errorf("%d lines of complaint, want 1:\n%s", len(complaints), o.stderr)
-	} else if !regexp.MustCompile(`(?i)`+pattern).MatchString(complaints[0]) {
+	} else if !regexp.MustCompile(`(?i)` + pattern).MatchString(complaints[0]) {
 		t.Errorf("complains %q, want a match of %q", complaints[0], pattern)
 	}
 	for _, noise := range []string{"Usage:", "goroutine ", "panic:", "Stacktrace"} {
