@@ -327,3 +327,27 @@ func TestDamagedNotesAreDoubtedNotTrusted(t *testing.T) {
 		}
 	}
 }
+
+// FuzzNotes: no notes, however damaged, make the ledger panic, and damaged ones never pass.
+func FuzzNotes(f *testing.F) {
+	f.Add([]byte("#holdfast-ledger 1 sink tale base=1\nS\t1\t1\ts\t1\t1\t1\t10\t1\tOK\tc\nF\t1\t1\ts\t1\t1\t1\tOK\nE\t9\t2\n"))
+	f.Add([]byte("#holdfast-ledger 1 load tale\nI\t1\ts\t1\t1\t1\t1\t10\nR\t2\ts\t1\t1\t1\tpartial(3)\tOK\tx\nE\t9\t2\n"))
+	f.Add([]byte("S\t1"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		n := story{load: sent, sinks: sinks("primary", stored)}.read(t)
+		if err := n.AddSink("fuzz", bytes.NewReader(text)); err != nil {
+			return
+		}
+		if err := n.AddProducer("fuzz", bytes.NewReader(text)); err != nil {
+			return
+		}
+		v, err := ledger.Verify(n, ledger.Options{AllPlaces: true, NoControl: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(n.Doubts) > 0 && v.Outcome == ledger.Pass {
+			t.Fatalf("damaged notes pass:\n%s", v.Text())
+		}
+		_ = v.Text()
+	})
+}

@@ -64,8 +64,8 @@ func Show(n *Notes, text string) (string, error) {
 			add(a.T, "in %s %s%s", p.Kind, p.Name, flags)
 			continue
 		}
-		add(a.T, "arrived      at %s by connection %d with items %d-%d of request %d, answered %s, %s%s", p.Name, a.Conn, a.First, a.Last,
-			a.Request, escape(a.Answer), stored, flags)
+		add(a.T, "arrived      at %s by connection %d with items %d-%d of request %d, answered %s, %s%s", p.Name, a.Conn,
+			a.First, a.Last, a.Request, escape(a.Answer), stored, flags)
 	}
 	if len(events) == 0 {
 		return "", fmt.Errorf("item %s: nobody sent it and it arrived nowhere", text)

@@ -19,6 +19,7 @@ import (
 	"math"
 	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -153,6 +154,11 @@ func (o *Options) check() error {
 	case "", "none", "gzip", "zstd":
 	default:
 		return fmt.Errorf("load: compression %q: none, gzip or zstd is needed", o.Compression)
+	}
+	for i, s := range o.Signals {
+		if s.Index() < 0 || slices.Contains(o.Signals[:i], s) {
+			return fmt.Errorf("load: signal %s is not known, or there twice", s)
+		}
 	}
 	for _, to := range o.To {
 		s, err := newSender(to, o)

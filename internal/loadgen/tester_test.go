@@ -207,6 +207,7 @@ func TestWhatMakesNoSenseIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 		{Run: "x", To: []string{"grpc://127.0.0.1:1"}, Compression: "brotli"}, {Run: "x", To: []string{"grpc://127.0.0.1:1"}, OnUnknown: "pray"},
 		{Run: "x", To: []string{"grpc://127.0.0.1:1"}, CA: "/does/not/exist"}, {Run: "x", To: []string{"grpc://127.0.0.1:1"}, Items: -1},
 		{Run: "x", To: []string{"grpc://127.0.0.1:1"}, Producers: 70000},
+		{Run: "x", To: []string{"grpc://127.0.0.1:1"}, Signals: []item.Signal{item.Logs, item.Logs}},
 	} {
 		o.Dir = t.TempDir() + "/run"
 		if _, err := loadgen.Run(t.Context(), o); err == nil {

@@ -48,9 +48,9 @@ type conn struct {
 	id       uint64
 	born     time.Time
 	requests atomic.Uint64
-	leaving  atomic.Bool // it was sent away
-	silenced atomic.Bool // a blackhole's hit was counted
-	doomed   atomic.Bool // to be reset at the next byte that is read
+	leaving  atomic.Bool          // it was sent away
+	silenced atomic.Bool          // a blackhole's hit was counted
+	doomed   atomic.Pointer[rule] // resets the connection at the next byte that is read
 	goAwayFn atomic.Pointer[func()]
 
 	once   sync.Once
@@ -76,7 +76,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		p = p[:min(len(p), slice(rate))]
 	}
 	n, err := c.Conn.Read(p)
-	if err == nil && c.doomed.Load() {
+	if r := c.doomed.Swap(nil); r != nil && err == nil && r.hit() {
 		c.reset()
 		return 0, net.ErrClosed
 	}

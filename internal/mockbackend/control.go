@@ -51,7 +51,10 @@ func (b *Backend) startControl(addr string) (*controlServer, error) {
 	mux.HandleFunc("DELETE /faults/{id}", c.deleteFault)
 	mux.HandleFunc("POST /wait", c.wait)
 	mux.HandleFunc("GET /requests", c.requests)
-	mux.HandleFunc("POST /reset", func(w http.ResponseWriter, _ *http.Request) { b.Reset(); writeJSON(w, http.StatusOK, struct{}{}) })
+	mux.HandleFunc("POST /reset", func(w http.ResponseWriter, _ *http.Request) {
+		b.Reset()
+		writeResult(w, nil)
+	})
 	c.http = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	go func() {
 		defer close(c.done)

@@ -131,7 +131,7 @@ func (f *Fault) parseValue() (err error) {
 	case "partial":
 		if share, isShare := strings.CutSuffix(f.Value, "%"); isShare {
 			f.percent, err = strconv.ParseFloat(share, 64)
-			if err != nil || f.percent < 0 || f.percent > 100 {
+			if err != nil || !(f.percent >= 0 && f.percent <= 100) { // neither is NaN
 				return fmt.Errorf("%q: 0%% to 100%% is needed", f.Value)
 			}
 			f.number = -1
@@ -167,7 +167,7 @@ func (f *Fault) parseKey(key, value string) (err error) {
 		}
 	case "share":
 		f.Share, err = strconv.ParseFloat(value, 64)
-		if err != nil || f.Share < 0 || f.Share > 1 {
+		if err != nil || !(f.Share >= 0 && f.Share <= 1) { // neither is NaN
 			return fmt.Errorf("%q: 0 to 1 is needed", value)
 		}
 	case "after":
@@ -184,7 +184,9 @@ func (f *Fault) parseKey(key, value string) (err error) {
 		_, _, err = retryAfter(value, time.Time{})
 		f.retryAfter = value
 	case "burst":
-		f.burst, err = strconv.ParseFloat(value, 64)
+		if f.burst, err = strconv.ParseFloat(value, 64); err == nil && !(f.burst > 0 && f.burst < 1e15) {
+			err = errors.New("a number above 0 is needed")
+		}
 	case "over":
 		if f.Kind != "capacity" || !slices.Contains([]string{"status", "slow", "reset"}, value) {
 			return errors.New("status, slow or reset is needed, and only capacity takes it")

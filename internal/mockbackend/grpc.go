@@ -94,7 +94,7 @@ func (b *Backend) tap(ctx context.Context, info *tap.Info) (context.Context, err
 		if f.Value == "body" {
 			// What was read with the headers is read; the next byte never is. A body that was read with them is reset when it
 			// is handled.
-			c.doomed.Store(true)
+			c.doomed.Store(r)
 			continue
 		}
 		if r.hit() {

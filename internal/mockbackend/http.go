@@ -200,7 +200,9 @@ func partialSuccessJSON(s item.Signal, o *outcome) []byte {
 	if !o.partial {
 		return []byte("{}")
 	}
-	name := map[item.Signal]string{item.Traces: "rejectedSpans", item.Logs: "rejectedLogRecords", item.Metrics: "rejectedDataPoints"}[s]
+	name := map[item.Signal]string{
+		item.Traces: "rejectedSpans", item.Logs: "rejectedLogRecords", item.Metrics: "rejectedDataPoints",
+	}[s]
 	return fmt.Appendf(nil, `{"partialSuccess":{"%s":"%d","errorMessage":%q}}`, name, o.rejected, o.message)
 }
 

@@ -144,7 +144,7 @@ func TestCredentialsAreMasked(t *testing.T) {
 func TestNonsenseIsNoFault(t *testing.T) {
 	for _, text := range []string{"", "nonsense", "refuse:1", "slow", "slow:x", "slow:5ms..1ms", "slow:-1s", "status:", "status:99", "status:NOPE",
 		"partial:x", "partial:101%", "partial:-1", "reset", "reset:nowhere", "tls:", "answer:json", "flap:1s", "flap:1s/0s", "flap:1s/1s,fault=flap:1s/1s",
-		"flap:1s/1s,fault=nonsense", "capacity:0", "capacity:5,over=jump", "hang,over=slow", "hang,share=2", "hang,signals=ghosts", "hang,count=-1",
+		"flap:1s/1s,fault=nonsense", "capacity:0", "capacity:5,over=jump", "hang,over=slow", "hang,share=2", "hang,share=NaN", "partial:NaN%", "capacity:5,burst=NaN", "capacity:5,burst=-1", "hang,signals=ghosts", "hang,count=-1",
 		"hang,for=0s", "hang,store=maybe", "hang,what", "hang,what=1", "max_bytes:x", "age:x", "status:503,retry_after=soon", "hang,fault=hang"} {
 		if f, err := mockbackend.ParseFault(text); err == nil {
 			t.Errorf("%q is %+v", text, f)
@@ -331,4 +331,18 @@ func TestRefuseWorksOnListenersThatWereGiven(t *testing.T) {
 	if a := ask(t, to, nil); a[0].State != ledger.Acked {
 		t.Errorf("%+v", a)
 	}
+}
+
+// FuzzParseFault: no text makes the parser panic, and what it takes it can be asked about.
+func FuzzParseFault(f *testing.F) {
+	for _, text := range []string{"refuse", "slow:1ms..2s,share=0.5", "flap:1s/2s,fault=status:503", "status:429,retry_after=1y", "partial:30%",
+		"capacity:5,burst=9,over=reset,signals=traces+l,after=1s,for=2s,count=4,store=true"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		fault, err := mockbackend.ParseFault(text)
+		if err == nil && (fault.Kind == "" || fault.Text != text || !(fault.Share >= 0 && fault.Share <= 1)) {
+			t.Fatalf("%q: %+v", text, fault)
+		}
+	})
 }

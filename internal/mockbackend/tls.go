@@ -53,7 +53,8 @@ func newAuthority(name string, now time.Time) (*authority, error) {
 }
 
 // issue makes a certificate for names; it is valid until the given time.
-func (a *authority) issue(names []string, from, until time.Time, usage x509.ExtKeyUsage) (tls.Certificate, *ecdsa.PrivateKey, error) {
+func (a *authority) issue(names []string, from, until time.Time, usage x509.ExtKeyUsage) (tls.Certificate,
+	*ecdsa.PrivateKey, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, nil, err

@@ -64,9 +64,15 @@ type process struct {
 // start runs the binary; its output is shown when the test fails, and it is killed when the test ends.
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
+	return startWith(t, nil, args...)
+}
+
+// startWith is start with more environment variables.
+func startWith(t *testing.T, env []string, args ...string) *process {
+	t.Helper()
 	p := &process{t: t, done: make(chan struct{}), lines: make(chan struct{})}
 	p.cmd = exec.Command(binary, args...)
-	p.cmd.Env = append(os.Environ(), "HOLDFAST_STATE_DIR="+t.TempDir())
+	p.cmd.Env = append(append(os.Environ(), "HOLDFAST_STATE_DIR="+t.TempDir()), env...)
 	out, err := p.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
