@@ -15,8 +15,6 @@ import (
 
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
-	"go.opentelemetry.io/collector/pdata/pmetric"
-	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/pdata/ptrace/ptraceotlp"
 	"google.golang.org/grpc"
@@ -54,20 +52,6 @@ func spans(names []string) ptraceotlp.ExportRequest {
 		s.SetSpanID([8]byte{1, byte(i >> 8), byte(i)})
 	}
 	return ptraceotlp.NewExportRequestFromTraces(td)
-}
-
-// points is a request with a gauge of n points.
-func points(n int) pmetricotlp.ExportRequest {
-	md := pmetric.NewMetrics()
-	m := md.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty().Metrics().AppendEmpty()
-	m.SetName("e2e.gauge")
-	g := m.SetEmptyGauge()
-	for i := range n {
-		p := g.DataPoints().AppendEmpty()
-		p.SetIntValue(int64(i))
-		p.Attributes().PutInt("i", int64(i))
-	}
-	return pmetricotlp.NewExportRequestFromMetrics(md)
 }
 
 // records is a request with one log record per body.
