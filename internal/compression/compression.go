@@ -131,9 +131,16 @@ func readAll(r io.Reader, b []byte, limit int, l Lender) ([]byte, error) {
 	}
 }
 
-// grow doubles the room, from 4 KiB on.
+// grow doubles the room, from 4 KiB on. The last two steps are half of the limit and all of it, with the byte that is too
+// many: while content is moved both rooms count, and a budget of twice the limit has to be enough.
 func grow(b []byte, limit int, l Lender) ([]byte, error) {
-	n := min(max(2*cap(b), 4<<10), limit+slack)
+	n := max(2*cap(b), 4<<10)
+	switch half := limit / 2; {
+	case cap(b) >= half:
+		n = limit + slack
+	case n > half:
+		n = half
+	}
 	lent, err := l.Lend(b, n)
 	if err != nil {
 		return b, lenderError{err}

@@ -21,10 +21,10 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/compression"
 )
 
-// lender lends fresh memory and remembers the most it lent at once.
+// lender lends fresh memory and remembers the most it lent at once, and the most two slices had while one was moved.
 type lender struct {
-	most int
-	err  error
+	most, moved int
+	err         error
 }
 
 func (l *lender) Lend(b []byte, n int) ([]byte, error) {
@@ -32,6 +32,9 @@ func (l *lender) Lend(b []byte, n int) ([]byte, error) {
 		return b, l.err
 	}
 	l.most = max(l.most, n)
+	if len(b) > 0 {
+		l.moved = max(l.moved, cap(b)+n)
+	}
 	return append(make([]byte, 0, n), b...), nil
 }
 
@@ -186,6 +189,10 @@ func TestABombIsRefusedWithinTheCap(t *testing.T) {
 		// The lender's doublings and a decoder's own tables; far from the 64 MiB that are in there.
 		if got := after.TotalAlloc - before.TotalAlloc; got > 12<<20 || l.most > limit+64 {
 			t.Errorf("%s: %d bytes allocated, %d asked for at most", name, got, l.most)
+		}
+		// A budget of twice the largest request has room for this.
+		if l.moved > limit*7/4 {
+			t.Errorf("%s: %d bytes held at once", name, l.moved)
 		}
 	}
 }

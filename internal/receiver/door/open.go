@@ -139,7 +139,12 @@ type scratch struct {
 
 // Lend implements compression.Lender.
 func (s *scratch) Lend(b []byte, n int) ([]byte, error) {
-	if s.buf != nil {
+	switch {
+	case s.buf == nil:
+	case len(b) == 0: // the decoder begins anew: nothing has to be moved, and both need not be paid for
+		s.r.drop(s.buf)
+		s.buf = nil
+	default:
 		s.buf.b = s.buf.b[:len(b)]
 	}
 	next, err := s.r.lend(s.buf, n)
