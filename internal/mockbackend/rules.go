@@ -104,7 +104,10 @@ func (r *rule) for1(s item.Signal, hash func() float64) bool {
 	if !f.forSignal(s) || !r.forSignal(s) {
 		return false
 	}
-	share := f.Share * r.Share
+	share := r.Share
+	if f != r.Fault { // a flap's
+		share *= f.Share
+	}
 	return share >= 1 || hash() < share
 }
 

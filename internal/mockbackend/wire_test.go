@@ -294,16 +294,16 @@ func TestCountEndsAFault(t *testing.T) {
 
 func TestAShareIsDrawnByTheRequestAndStaysTheSame(t *testing.T) {
 	draw := func() string {
-		b := start(t, func(o *mockbackend.Options) { o.Faults, o.Seed = []string{"status:503,share=0.5"}, 7 })
+		b := start(t, func(o *mockbackend.Options) { o.Faults, o.Seed = []string{"status:503,share=0.3"}, 7 })
 		var states []string
-		for _, a := range ask(t, targets(b)["grpc"], func(o *loadgen.Options) { o.Requests, o.Base = 60, time.UnixMicro(1) }) {
+		for _, a := range ask(t, targets(b)["grpc"], func(o *loadgen.Options) { o.Requests, o.Base = 400, time.UnixMicro(1) }) {
 			states = append(states, string(a.State))
 		}
 		return strings.Join(states, " ")
 	}
 	first := draw()
-	if n := strings.Count(first, "acked"); n < 10 || n > 50 {
-		t.Errorf("%d of 60 pass", n)
+	if n := strings.Count(first, "unknown"); n < 90 || n > 150 {
+		t.Errorf("%d of 400 are hit", n)
 	}
 	if again := draw(); again != first {
 		t.Errorf("another draw:\n%s\n%s", first, again)
