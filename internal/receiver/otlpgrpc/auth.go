@@ -97,6 +97,9 @@ func (h handshaker) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInf
 	if err != nil && !errors.Is(err, io.EOF) { // a port probe sends nothing
 		h.door.HandshakeFailed(raw.RemoteAddr().String(), err.Error())
 	}
+	if outer, ok := raw.(*conn); ok && err == nil {
+		c = &secured{c, outer}
+	}
 	return c, info, err
 }
 

@@ -6,14 +6,28 @@ package otlpgrpc
 import (
 	"io"
 	"net"
+	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"google.golang.org/grpc/mem"
 )
 
+// greeting is the size of what a client says first: the preface and the header of its settings (RFC 9113, section 3.4).
+const greeting = 24 + 9
+
 // listener gives grpc-go connections that lend their read buffer only while there is something to read. It does the
-// same for plain TCP connections, but those are counted here and therefore wrapped.
-type listener struct{ net.Listener }
+// same for plain TCP connections, but those are counted here and therefore wrapped. It knows the open ones: grpc-go
+// waits for greetings before it stops, and tells nobody that it goes away until then.
+type listener struct {
+	net.Listener
+	secure bool // TLS comes before the greeting
+	mu     struct {
+		sync.Mutex
+		open     map[*conn]struct{}
+		stopping bool // who comes now is not let in
+	}
+}
 
 // Accept implements net.Listener.
 func (l *listener) Accept() (net.Conn, error) {
@@ -29,16 +43,44 @@ func (l *listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return c, nil
 	}
-	rc := &conn{Conn: c, raw: raw}
+	rc := &conn{Conn: c, raw: raw, listener: l}
 	rc.read = rc.readOnce
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mu.stopping {
+		_ = c.Close() // and grpc-go finds it closed
+		return rc, nil
+	}
+	if l.mu.open == nil {
+		l.mu.open = map[*conn]struct{}{}
+	}
+	l.mu.open[rc] = struct{}{}
 	return rc, nil
+}
+
+// cut closes the connections that have not greeted yet, or all, and lets no more in.
+func (l *listener) cut(all bool) {
+	l.mu.Lock()
+	l.mu.stopping = true
+	var closing []*conn
+	for c := range l.mu.open {
+		if all || c.heard.Load() < greeting {
+			closing = append(closing, c)
+		}
+	}
+	l.mu.Unlock()
+	for _, c := range closing {
+		_ = c.Close() // its reader finds out
+	}
 }
 
 // conn waits for data before it takes a buffer, so that an idle connection holds none. One goroutine reads.
 type conn struct {
 	net.Conn
-	raw  syscall.RawConn
-	read func(fd uintptr) bool // method value of readOnce, made once
+	listener *listener
+	raw      syscall.RawConn
+	read     func(fd uintptr) bool // method value of readOnce, made once
+	heard    atomic.Int64          // bytes of HTTP/2 read, counted up to the greeting
 
 	// Of the read that runs.
 	size int
@@ -48,12 +90,51 @@ type conn struct {
 	err  error
 }
 
+// hear counts what was read until the greeting is over.
+func (c *conn) hear(n int) {
+	if n > 0 && c.heard.Load() < greeting {
+		c.heard.Add(int64(n))
+	}
+}
+
+// Read implements net.Conn.
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if !c.listener.secure {
+		c.hear(n)
+	}
+	return n, err
+}
+
+// Close implements net.Conn.
+func (c *conn) Close() error {
+	l := c.listener
+	l.mu.Lock()
+	delete(l.mu.open, c)
+	l.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// secured is the inside of a connection with TLS.
+type secured struct {
+	net.Conn
+	outer *conn
+}
+
+// Read implements net.Conn.
+func (s *secured) Read(b []byte) (int, error) {
+	n, err := s.Conn.Read(b)
+	s.outer.hear(n)
+	return n, err
+}
+
 // ReadOnReady is found by grpc-go on connections that have it: wait until there is something to read, take a buffer
 // of size bytes from the pool, read once.
 func (c *conn) ReadOnReady(size int, pool mem.BufferPool) (*[]byte, int, error) {
 	c.size, c.pool, c.buf, c.n, c.err = size, pool, nil, 0, nil
 	err := c.raw.Read(c.read)
 	buf, n := c.buf, c.n
+	c.hear(n)
 	if err == nil {
 		err = c.err
 	}

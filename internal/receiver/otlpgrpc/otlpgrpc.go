@@ -65,6 +65,7 @@ type Server struct {
 	connTimeout time.Duration
 
 	server   *grpc.Server
+	listener *listener
 	auth     extensionauth.Server // nil = none
 	reading  readers
 	stopping atomic.Bool
@@ -95,14 +96,14 @@ func (s *Server) Start(ctx context.Context, host component.Host) error {
 		return fmt.Errorf("grpc: %w", err)
 	}
 	s.address = ln.Addr()
-	s.server = grpc.NewServer(opts...)
+	s.server, s.listener = grpc.NewServer(opts...), &listener{Listener: ln, secure: s.cfg.TLS.HasValue()}
 	for _, l := range s.lanes {
 		s.server.RegisterService(describe(l.Signal, s), l)
 	}
 	s.server.RegisterService(&healthService, healthServer{s})
 	s.done.Go(s.watch)
 	s.done.Go(func() {
-		if err := s.server.Serve(&listener{ln}); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		if err := s.server.Serve(s.listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 			s.door.Log().Error("Serving OTLP over gRPC ended", zap.Error(err))
 		}
 	})
@@ -217,13 +218,15 @@ func (s *Server) Stop(ctx context.Context) error {
 		s.server.GracefulStop()
 		close(ended)
 	}()
+	s.listener.cut(false)
 	var err error
 	select {
 	case <-ended:
 	case <-ctx.Done():
 		s.reading.cut(time.Now(), door.Stopping())
 		if !within(ended, cutGrace) {
-			s.server.Stop() // cancels the contexts of what still runs
+			s.listener.cut(true) // a greeting may have begun and not ended
+			s.server.Stop()      // cancels the contexts of what still runs
 			if !within(ended, cutGrace) {
 				err = errors.New("grpc: stop: requests still wait for their sink")
 			}

@@ -187,3 +187,28 @@ func TestListeningIsLoggedWithWhatItIsOpenTo(t *testing.T) {
 		t.Errorf("%d warnings for all addresses", n)
 	}
 }
+
+// grpc-go waits for every handshake before it tells anybody that it goes away.
+func TestStopDoesNotWaitForClientsThatSayNothing(t *testing.T) {
+	r := start(t, &receivertest.Sink{}, options{})
+	for _, text := range []string{"", "PRI * HT"} {
+		c, err := net.Dial("tcp", r.Address().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := c.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the connections are open", func() bool { return r.value("holdfast_door_connections") == 2 })
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := r.Stop(ctx); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("took %s", took)
+	}
+}
