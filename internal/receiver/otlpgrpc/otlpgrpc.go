@@ -218,7 +218,8 @@ func (s *Server) Stop(ctx context.Context) error {
 		s.server.GracefulStop()
 		close(ended)
 	}()
-	s.listener.cut(false)
+	// Who has just connected may be about to speak.
+	defer time.AfterFunc(cutGrace, func() { s.listener.cut(false) }).Stop()
 	var err error
 	select {
 	case <-ended:

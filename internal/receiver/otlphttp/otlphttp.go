@@ -56,6 +56,7 @@ type Server struct {
 	auth     extensionauth.Server // nil = none
 	stopping atomic.Bool
 	reading  bodies
+	silent   silent
 	running  atomic.Int64 // requests
 	done     sync.WaitGroup
 	address  net.Addr
@@ -107,7 +108,7 @@ func (s *Server) Start(ctx context.Context, host component.Host) error {
 	}
 	s.server = &http.Server{
 		Handler: handler, ReadTimeout: cfg.ReadTimeout, ReadHeaderTimeout: cfg.ReadHeaderTimeout,
-		IdleTimeout: idle, MaxHeaderBytes: maxHeaderBytes, ErrorLog: log.New(errorLog{s.door}, "", 0),
+		ConnState: s.silent.note, IdleTimeout: idle, MaxHeaderBytes: maxHeaderBytes, ErrorLog: log.New(errorLog{s.door}, "", 0),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: maxStreams, MaxReceiveBufferPerStream: streamWindow,
 			MaxReceiveBufferPerConnection: connectionWindow, SendPingTimeout: pingAfter, PingTimeout: pingTimeout,
@@ -161,6 +162,7 @@ func (s *Server) Stop(ctx context.Context) error {
 		return nil
 	}
 	var err error
+	defer time.AfterFunc(cutGrace, s.silent.cut).Stop() // who has just connected may be about to speak
 	if s.server.Shutdown(ctx) != nil {
 		s.reading.cut()
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutGrace)

@@ -357,6 +357,27 @@ func TestStopAnswersWhoIsStillSendingWithAHint(t *testing.T) {
 	r.wantValue(1, "holdfast_door_refused_total", "reason", "stopping")
 }
 
+func TestStopDoesNotWaitForClientsThatSayNothing(t *testing.T) {
+	r := start(t, &receivertest.Sink{}, options{})
+	for range 3 {
+		c, err := net.Dial("tcp", r.Address().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	eventually(t, "the connections are open", func() bool { return r.value("holdfast_door_connections") == 3 })
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := r.Stop(ctx); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("took %s", took)
+	}
+}
+
 func TestStopIsBoundedAndMayBeCalledTwiceAndBeforeStart(t *testing.T) {
 	r := prepare(t, &receivertest.Sink{}, options{})
 	if err := r.Stop(t.Context()); err != nil {
