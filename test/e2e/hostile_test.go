@@ -8,31 +8,27 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 )
 
 // The process under attack may use so much memory at any time: its admission budget, and what a process needs besides
 // (binary, windows and buffers of connections, garbage not yet collected). It runs as in a container of that size: the
 // program takes 80 percent of a container's limit for GOMEMLIMIT.
 const (
-	budgetMiB = 64
-	boundMiB  = budgetMiB + 150
-	goMemory  = boundMiB * 8 / 10
+	budgetMiB   = 64
+	boundMiB    = budgetMiB + 150
+	goMemoryMiB = boundMiB * 8 / 10
 )
 
 // besieged has a door without and one with TLS; attacks aim at logs, which go nowhere, and honest clients send traces,
@@ -69,13 +65,7 @@ func startFortress(t *testing.T) *fortress {
 	f.trust = &tls.Config{RootCAs: ca.pool(), MinVersion: tls.VersionTLS12}
 	f.backend = startBackend(t, f.host+":14318", nil)
 	config := writeConfig(t, besieged, map[string]string{"HOST": f.host, "CERT": files.cert, "KEY": files.key})
-	env := []string{fmt.Sprintf("GOMEMLIMIT=%dMiB", goMemory)}
-	if e := os.Getenv("E2E_GODEBUG"); e != "" {
-		env = append(env, "GODEBUG="+e)
-	}
-	if e := os.Getenv("E2E_GOMEMLIMIT"); e != "" {
-		env = append(env, "GOMEMLIMIT="+e)
-	}
+	env := []string{fmt.Sprintf("GOMEMLIMIT=%dMiB", goMemoryMiB)}
 	f.process = startWith(t, env, "--config", config, "--implicit-health=off")
 	f.await("Everything is ready")
 	f.grpc = &http.Transport{Protocols: new(http.Protocols), DisableCompression: true}
@@ -83,102 +73,6 @@ func startFortress(t *testing.T) *fortress {
 	t.Cleanup(f.grpc.CloseIdleConnections)
 	f.honest = startHonest(t, f.host)
 	return f
-}
-
-// honest sends one span after the other, over gRPC and HTTP by turns, each until it is acknowledged. To be refused for
-// a while is part of life; to be cut off, or refused for good, is not.
-type honest struct {
-	stop context.CancelFunc
-	done chan struct{}
-	mu   struct {
-		sync.Mutex
-		acked   []string
-		refused int
-		wrongs  []error
-		changed chan struct{}
-	}
-}
-
-func startHonest(t *testing.T, host string) *honest {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	h := &honest{stop: cancel, done: make(chan struct{})}
-	h.mu.changed = make(chan struct{})
-	conn := dial(t, host+":4317", nil)
-	tr := &http.Transport{}
-	sendHTTP := func(ctx context.Context, name string) error {
-		body := wire(t, spans([]string{name}))
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+host+":4318/v1/traces", bytes.NewReader(body))
-		if err != nil {
-			return err
-		}
-		req.Header.Set("Content-Type", protobufType)
-		resp, err := tr.RoundTrip(req)
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		_, err = io.Copy(io.Discard, resp.Body)
-		switch {
-		case resp.StatusCode == http.StatusServiceUnavailable && resp.Header.Get("Retry-After") != "":
-			return status.Error(codes.Unavailable, "503")
-		case resp.StatusCode != http.StatusOK:
-			return errors.New(resp.Status)
-		}
-		return err
-	}
-	go func() {
-		defer close(h.done)
-		defer tr.CloseIdleConnections()
-		again := time.NewTicker(20 * time.Millisecond)
-		defer again.Stop()
-		for i := 0; ctx.Err() == nil; i++ {
-			name := "honest-" + strconv.Itoa(i)
-			for ctx.Err() == nil {
-				attempt, cancel := context.WithTimeout(ctx, patience)
-				var err error
-				if i%2 == 0 {
-					err = export(attempt, conn, []string{name})
-				} else {
-					err = sendHTTP(attempt, name)
-				}
-				cancel()
-				if ctx.Err() == nil {
-					h.note(name, err)
-				}
-				select {
-				case <-again.C:
-				case <-ctx.Done():
-				}
-				if err == nil {
-					break
-				}
-			}
-		}
-	}()
-	t.Cleanup(func() { cancel(); <-h.done })
-	return h
-}
-
-func (h *honest) note(name string, err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	switch {
-	case err == nil:
-		h.mu.acked = append(h.mu.acked, name)
-	case status.Code(err) == codes.Unavailable && !strings.Contains(err.Error(), "connection"):
-		h.mu.refused++
-	default:
-		h.mu.wrongs = append(h.mu.wrongs, err)
-	}
-	close(h.mu.changed)
-	h.mu.changed = make(chan struct{})
-}
-
-func (h *honest) counts() (acked, refused int, wrongs []error, changed <-chan struct{}) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(h.mu.acked), h.mu.refused, slices.Clone(h.mu.wrongs), h.mu.changed
 }
 
 // memory reads a figure of /proc/PID/status in MiB.
@@ -224,8 +118,6 @@ func (f *fortress) attack(t *testing.T, name string, fn func(t *testing.T), reas
 		_ = os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", f.cmd.Process.Pid), []byte("5"), 0)
 		before, refusedBefore, _, _ := f.honest.counts()
 		counted := f.refusals(t)
-		m := scrapeAt(t, f.host+":8888")
-		t.Logf("ADMISSION %v of %v", value(t, m, "holdfast_door_admission_bytes"), value(t, m, "holdfast_door_admission_limit_bytes"))
 		began := time.Now()
 		fn(t)
 		took := time.Since(began)

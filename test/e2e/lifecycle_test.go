@@ -6,6 +6,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -164,6 +165,49 @@ func TestSecondSIGTERMCutsDeliveries(t *testing.T) {
 	}
 	if b := lastLine(t, p); b.Accepted != 50 || b.Dropped != 50 {
 		t.Errorf("%+v, want 50 accepted and dropped", b)
+	}
+}
+
+// Fault: L5, at the end. Whoever has connected and says nothing does not hold up a stop; whoever is in the middle of a
+// request does so for 5 s at most.
+func TestSIGTERMIsNotHeldUpByClientsThatSayNothing(t *testing.T) {
+	t.Parallel()
+	const head = "POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: " + protobufType + "\r\n"
+	for _, c := range []struct {
+		name, port, text string
+		within           time.Duration
+	}{
+		{"silent gRPC connections", "4317", "", 3 * time.Second},
+		{"half a preface", "4317", "PRI * HT", 3 * time.Second},
+		{"silent HTTP connections", "4318", "", 3 * time.Second},
+		{"half a header", "4318", head, 3 * time.Second},
+		{"idle after a request", "4318", head + "Content-Length: 0\r\n\r\n", 3 * time.Second},
+		{"half a body", "4318", head + "Content-Length: 100\r\n\r\nx", 8 * time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			host := ownHost(t)
+			p := collector(t, plain, map[string]string{"HOST": host})
+			for range 10 {
+				conn, err := net.Dial("tcp", net.JoinHostPort(host, c.port))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				if _, err := conn.Write([]byte(c.text)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			eventually(t, "the connections are open", func() bool {
+				return value(t, scrapeAt(t, host+":8888"), "holdfast_door_connections") == 10
+			})
+			began := time.Now()
+			if code := p.stop(); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+			if took := time.Since(began); took > c.within {
+				t.Errorf("took %s", took)
+			}
+		})
 	}
 }
 
