@@ -113,7 +113,9 @@ func (b *bottom) adapt(t *http.Transport) {
 type certificates struct {
 	cfg   configtls.ClientConfig
 	asked atomic.Bool // the server wanted a client certificate in vain
-	mu    struct {
+	// shownTo is the address of the server that was shown one last, "" if the last handshake was without.
+	shownTo atomic.Value
+	mu      struct {
 		sync.Mutex
 		last *tls.Config
 	}
@@ -142,6 +144,7 @@ func (c *certificates) handshake(ctx context.Context, conn net.Conn, addr string
 	}
 	cfg := now.Clone()
 	cfg.NextProtos = protocols
+	shown := showing(cfg)
 	asked := wire.Asked(cfg)
 	if cfg.ServerName == "" {
 		if cfg.ServerName, _, err = net.SplitHostPort(addr); err != nil {
@@ -153,6 +156,10 @@ func (c *certificates) handshake(ctx context.Context, conn net.Conn, addr string
 	secure := tls.Client(conn, cfg)
 	err = secure.HandshakeContext(ctx)
 	c.asked.Store(asked())
+	c.shownTo.Store("")
+	if shown() {
+		c.shownTo.Store(addr)
+	}
 	if err != nil {
 		_ = conn.Close()
 		return nil, err

@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -63,6 +64,7 @@ type Exporter struct {
 	client     *http.Client
 	bottom     *bottom
 	spoken     atomic.Bool // the backend answered once
+	inquiry    inquiry
 }
 
 // New makes an exporter; nothing is opened before Start.
@@ -204,6 +206,13 @@ func (e *Exporter) fail(ctx context.Context, s otlp.Signal, sent bool, err error
 		return v
 	}
 	plain := wire.ExplainTLS(err).Error()
+	var op *net.OpError
+	dialing := errors.As(err, &op) && op.Op == "dial"
+	if !dialing && !strings.Contains(plain, wire.AlertText) {
+		if alert := e.inquiry.ask(ctx, e.bottom.tls); alert != "" {
+			plain = alert
+		}
+	}
 	text := wire.Clip(wire.ExplainAlert(plain))
 	asked := e.bottom.tls.asked.Load()
 	if asked {

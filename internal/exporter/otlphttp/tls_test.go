@@ -114,6 +114,29 @@ func TestChangedCertificateFilesHealItWithoutARestart(t *testing.T) {
 	check(t, "renewed", send(t, e, request([]byte("x"))), exporter.Deliver())
 }
 
+// Fault: B13. In TLS 1.3 the reason comes after the handshake, when the request is on its way: it must not depend on who
+// is faster.
+func TestARefusedClientCertificateIsNamedEveryTime(t *testing.T) {
+	ca, stranger := exportertest.NewAuthority(t, "authority"), exportertest.NewAuthority(t, "stranger")
+	dir := t.TempDir()
+	pair := stranger.Issue("client", time.Hour)
+	b := secure(t, ca.Issue("127.0.0.1", time.Hour), func(c *tls.Config) {
+		c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, ca.Pool()
+	})
+	e := start(t, b.URL, func(c *otlphttp.Config) {
+		c.Client.TLS.CAFile = exportertest.Write(t, dir, "ca.pem", ca.PEM)
+		c.Client.TLS.CertFile = exportertest.Write(t, dir, "cert.pem", pair.Cert)
+		c.Client.TLS.KeyFile = exportertest.Write(t, dir, "key.pem", pair.Key)
+	})
+	for range 50 {
+		v := send(t, e, request(make([]byte, 100_000)))
+		check(t, "refused", v, exporter.Verdict{Kind: exporter.Retry})
+		if v.Err == nil || !strings.Contains(v.Err.Error(), "unknown certificate authority") {
+			t.Fatalf("no reason in %v", v.Err)
+		}
+	}
+}
+
 func TestUnreadableCertificatesFailTheStart(t *testing.T) {
 	cfg := otlphttp.Default()
 	cfg.Client.Endpoint = "https://localhost:4318"
