@@ -37,14 +37,12 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 	var invalid *config.InvalidError
 	if errors.As(err, &invalid) {
-		for _, f := range invalid.Findings {
-			fmt.Fprintln(stderr, f)
-		}
+		printFindings(stderr, invalid.Findings)
 		return code
 	}
 	if err != nil {
 		for line := range strings.Lines(err.Error()) {
-			fmt.Fprintf(stderr, "Error: %s\n", strings.TrimRight(line, "\n"))
+			fmt.Fprintf(stderr, "Error: %s\n", escape(strings.TrimRight(line, "\n")))
 		}
 	}
 	return code

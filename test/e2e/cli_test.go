@@ -108,6 +108,8 @@ func TestWrongUsageIsOneLineWithTheNearestName(t *testing.T) {
 		{"unknown flag", []string{"--confg", "x"}, `^Error: unknown flag: --confg \(did you mean --config\?\)$`},
 		{"unknown flag of a command", []string{"validate", "--strct"}, `^Error: unknown flag: --strct \(did you mean --strict\?\)$`},
 		{"unknown command", []string{"valdate"}, `^Error: unknown command "valdate" \(did you mean "validate"\?\)$`},
+		{"terminal escapes", []string{"\x1b[31mred"}, `^Error: unknown command "[[:print:]]+$`},
+		{"terminal escapes in a name", []string{"--config", "/nowhere/\x1b[31mred"}, `^Error: [[:print:]]+$`},
 		{"command like nothing", []string{"fly"}, `^Error: unknown command "fly" \(see holdfast --help\)$`},
 		{"malformed --set", []string{"--config", "yaml:{}", "--set", "x"}, `^Error: --set "x": `},
 		{"value that is no duration", []string{"--config", "yaml:{}", "--shutdown-timeout", "long"}, `^Error: invalid argument "long" for "--shutdown-timeout"`},
