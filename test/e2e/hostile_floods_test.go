@@ -177,8 +177,11 @@ func (x *flood) send(t *testing.T, n int, write func(i int) error) {
 	case <-time.After(patience):
 		t.Error("the door does not answer, nor close")
 	}
-	t.Logf("%d of %d sent, %d streams reset, GOAWAY %s, %s", wrote, n, x.resets.Load(), http2.ErrCode(x.goAway.Load()-1),
-		time.Since(began).Round(time.Millisecond))
+	goAway := "no GOAWAY"
+	if code := x.goAway.Load(); code > 0 {
+		goAway = "GOAWAY " + http2.ErrCode(code-1).String()
+	}
+	t.Logf("%d of %d sent, %d streams reset, %s, %s", wrote, n, x.resets.Load(), goAway, time.Since(began).Round(time.Millisecond))
 }
 
 // attackWithFrames floods both HTTP/2 doors.
