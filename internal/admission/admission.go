@@ -41,9 +41,10 @@ type Gate struct {
 	decoders chan struct{} // a place per decoder that may run; full = wait
 }
 
-// New returns a gate of at least MinLimit bytes and 2 x GOMAXPROCS decoders.
+// New returns a gate of at least MinLimit bytes and GOMAXPROCS decoders: decoding is all CPU and waits for nothing, so
+// that more at once would only take turns.
 func New(limit int64) *Gate {
-	return &Gate{limit: max(limit, MinLimit), decoders: make(chan struct{}, 2*runtime.GOMAXPROCS(0))}
+	return &Gate{limit: max(limit, MinLimit), decoders: make(chan struct{}, runtime.GOMAXPROCS(0))}
 }
 
 // Limit and Used are in bytes.

@@ -145,7 +145,7 @@ func TestUseNeverExceedsTheBudgetUnderContention(t *testing.T) {
 func TestDecodersAreAsManyAsThePlacesAndWhoWaitsGetsOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := admission.New(limit)
-		places := 2 * runtime.GOMAXPROCS(0)
+		places := runtime.GOMAXPROCS(0)
 		for range places {
 			if err := g.AcquireDecoder(t.Context()); err != nil {
 				t.Fatal(err)
@@ -169,7 +169,7 @@ func TestDecodersAreAsManyAsThePlacesAndWhoWaitsGetsOne(t *testing.T) {
 func TestWhoFindsNoDecoderIsRefusedAfterSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := admission.New(limit)
-		for range 2 * runtime.GOMAXPROCS(0) {
+		for range runtime.GOMAXPROCS(0) {
 			if err := g.AcquireDecoder(t.Context()); err != nil {
 				t.Fatal(err)
 			}
