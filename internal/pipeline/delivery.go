@@ -43,6 +43,8 @@ type delivery struct {
 	endSend  context.CancelFunc
 	draining atomic.Bool
 	empty    atomic.Bool // draining takes everything that is there, in memory
+	// backlog is when an outage began whose backlog is not drained, in Unix ns; 0 = none.
+	backlog atomic.Int64
 
 	mu struct {
 		sync.Mutex

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"go.opentelemetry.io/collector/component"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/holdfast-telemetry/holdfast/internal/admission"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
@@ -81,12 +83,15 @@ type house struct {
 	tel   *telemetry.Telemetry
 	queue *memory.Queue
 	freed atomic.Int64
+	lines *observer.ObservedLogs
 	drops map[string]uint64
 }
 
 func build(t *testing.T, dests []plan.Destination, backends map[string]*backend) *house {
 	t.Helper()
 	h := &house{t: t, tel: telemetry.Nop(), drops: map[string]uint64{}}
+	core, lines := observer.New(zap.InfoLevel)
+	h.tel.Logger, h.lines = zap.New(core), lines
 	h.queue = memory.New(memory.Settings{OnDrop: func(d memory.Drop) { h.drops[d.Reason] += d.Items }})
 	exporters := map[string]exporter.Exporter{}
 	for id, b := range backends {
@@ -209,6 +214,11 @@ func TestRetryTimeRunningOutDeletesNothing(t *testing.T) {
 		synctest.Wait()
 		if got := b.delivered(); got != 10 {
 			t.Errorf("delivered %d of 10 after the backend came back", got)
+		}
+		for _, words := range []string{"Queue: backlog grows", "Queue: backlog drained"} {
+			if n := h.lines.FilterMessage(words).Len(); n != 1 {
+				t.Errorf("%q was logged %d times in one outage", words, n)
+			}
 		}
 		h.stop(time.Second)
 		if c := h.books("otlp"); c.Delivered != 50 {

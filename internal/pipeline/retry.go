@@ -8,8 +8,11 @@ import (
 	"math"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
+	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
 )
 
 // ending is how a unit's stay at its destination ended: delivered, rejected, or back to the queue.
@@ -42,6 +45,7 @@ func (d *delivery) attempt(u unit) ending {
 		}
 		wait := d.backoff(n)
 		recovered := d.fail(v, &wait)
+		d.grows(v)
 		if !d.retry.Enabled || d.retry.MaxElapsedTime > 0 && time.Since(began)+wait > d.retry.MaxElapsedTime {
 			d.sender.retrying(v, d.returnDelay(u.records[0].Attempt))
 			return ending{verdict: v}
@@ -166,9 +170,30 @@ func (d *delivery) resolve(o queue.Outcome, seqs ...queue.Seq) {
 	if len(seqs) == 0 {
 		return
 	}
+	defer d.drained()
 	if err := d.cursor.Resolve(o, seqs...); err != nil {
 		d.sender.log.Error(fmt.Sprintf("Queue: record of %s could not be set aside, it is kept", d.dest.Name))
 	}
+}
+
+// grows says, at the first failure of an outage, that data waits from now on.
+func (d *delivery) grows(v exporter.Verdict) {
+	if d.backlog.Load() != 0 || !d.sender.due("backlog") {
+		return
+	}
+	d.backlog.Store(time.Now().UnixNano())
+	d.sender.log.Info("Queue: backlog grows", zap.Int64("queued", d.fill().Items),
+		telemetry.Foreign("error", errText(v)))
+}
+
+// drained says, once, that what an outage left in the queue is gone.
+func (d *delivery) drained() {
+	since := d.backlog.Load()
+	if since == 0 || d.fill().Records > 0 || !d.backlog.CompareAndSwap(since, 0) {
+		return
+	}
+	d.sender.log.Info("Queue: backlog drained", zap.Int64("delivered", d.sender.health().Delivered),
+		zap.Duration("took", time.Since(time.Unix(0, since))))
 }
 
 func seqs(batch []queue.Delivered) []queue.Seq {

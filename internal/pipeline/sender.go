@@ -155,6 +155,13 @@ func (s *sender) setAside(items int64, reason string) {
 	}
 }
 
+// due reports whether a line of this kind may be written now.
+func (s *sender) due(kind string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dueLocked(kind, time.Now())
+}
+
 func (s *sender) dueLocked(kind string, now time.Time) bool {
 	if last, ok := s.mu.lastLine[kind]; ok && now.Sub(last) < logEvery {
 		return false
