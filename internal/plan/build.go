@@ -34,7 +34,7 @@ func Build(cfg *config.Config, traits Traits) (*Plan, []config.Finding) {
 		}
 	}
 	b.checkUnfed()
-	b.checkStorages(p)
+	b.storages(p)
 	b.checkDoubleDelivery(p)
 	b.checkListeners(p)
 	config.Sort(b.findings)
@@ -132,10 +132,8 @@ func (b *builder) finish(c *config.Pipeline, p *Pipeline) {
 			p.Storage = d.Storage
 		}
 	}
-	if c := b.component(config.Extensions, p.Storage); c != nil {
-		if s, ok := c.Config.(storage); ok {
-			p.Directory, _, p.Synced = s.Caps()
-		}
+	if p.Storage != "" {
+		b.share(p)
 	}
 	for i := range p.Destinations {
 		d := &p.Destinations[i]

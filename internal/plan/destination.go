@@ -52,7 +52,7 @@ func (b *builder) plain(p *Pipeline, c *config.Component) Destination {
 	a := b.ask(c)
 	b.noteElapsed(c, a)
 	d := Destination{
-		Destination: queue.Destination{Name: c.Canonical(), Exporters: []string{c.ID}},
+		Destination: queue.Destination{Name: c.Canonical(), Exporters: []string{c.Canonical()}},
 		Label:       c.ID,
 		Wait:        !a.queued || a.queue.WaitForResult,
 		Want:        want(p.Batch, batchOf(&a.queue)),
@@ -71,6 +71,27 @@ func (b *builder) plain(p *Pipeline, c *config.Component) Destination {
 		}
 	}
 	return d
+}
+
+// share gives a cursor to every destination of a durable pipeline that did not ask for the answer to wait: the copy is
+// there anyway (journal, section 3). One worker keeps what such types print in order.
+func (b *builder) share(p *Pipeline) {
+	for i := range p.Destinations {
+		d := &p.Destinations[i]
+		if !d.Wait || d.Route != nil {
+			continue
+		}
+		a := b.ask(b.component(config.Exporters, d.Label))
+		if a.written {
+			continue
+		}
+		d.Wait, d.Workers = false, 1
+		d.Levels[0].Workers = d.Workers
+		d.Limit = limit(a.queue.Sizer, a.queue.QueueSize, false, d.Want)
+		if p.Batch != nil {
+			d.Limit.BatchItems = p.Batch.Size
+		}
+	}
 }
 
 func batchOf(q *exporter.QueueConfig) *exporter.BatchConfig { return q.Batch.Get() }

@@ -21,6 +21,7 @@ import (
 // Plan is what a configuration will do.
 type Plan struct {
 	Pipelines []Pipeline // those that accept data; pipelines fed by a connector are levels of its routes
+	Storages  []Storage  // one for each directory of the enabled storages
 	Listeners []Listener // every port that is opened, but the health endpoint nobody asked for
 	Findings  []config.Finding
 }
@@ -37,6 +38,16 @@ type Pipeline struct {
 	Storage        string // ID of the storage that makes the queue durable; empty = memory
 	Directory      string // of the storage
 	Synced         bool   // the storage answers after the sync, not after the write
+}
+
+// Storage is one directory that holds journals. Extensions that name the same one share it, and of their settings the
+// stricter ones hold.
+type Storage struct {
+	IDs       []string // of the extensions, as written, in the order in which the service names them
+	Directory string
+	MaxBytes  int64    // cap on everything below the directory; 0 = by the volume
+	Synced    bool     // an answer waits for the sync
+	Heads     []string // pipelines whose appends go there
 }
 
 // Queued reports whether any destination stands behind a queue.

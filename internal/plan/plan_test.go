@@ -300,7 +300,8 @@ func TestPromisesFollowTheQueue(t *testing.T) {
 	check("otlp", "  otlp: {endpoint: \"b:1\", sending_queue: {storage: file_storage}}\n"+fmt.Sprintf(storage, true),
 		plan.Promise{Acknowledged: "after it is synced to q (file_storage)", Kill: nothing, PowerCut: nothing, NodeLost: node,
 			WhenFull: refused})
-	check("otlp, debug", "  debug:\n  otlp: {endpoint: \"b:1\", sending_queue: {storage: file_storage, block_on_overflow: true}}\n"+
+	check("otlp, debug", "  debug: {sending_queue: {enabled: false}}\n"+
+		"  otlp: {endpoint: \"b:1\", sending_queue: {storage: file_storage, block_on_overflow: true}}\n"+
 		fmt.Sprintf(storage, false), plan.Promise{
 		Acknowledged: "after it is written to q (file_storage), synced within 200ms, and debug took it", Kill: nothing,
 		PowerCut: "the last 200ms of what was acknowledged", NodeLost: node,

@@ -27,7 +27,9 @@ func (b *builder) route(p *Pipeline, conn *config.Component) *Destination {
 		Connector: conn.ID, RetryInterval: r.cfg.RetryInterval, MaxRetries: r.cfg.MaxRetries, Config: r.cfg,
 	}}
 	for _, l := range r.levels {
-		d.Exporters = append(d.Exporters, l.exporters...)
+		for _, id := range l.exporters {
+			d.Exporters = append(d.Exporters, b.component(config.Exporters, id).Canonical())
+		}
 	}
 	r.lift(p, d)
 	r.timers(d)

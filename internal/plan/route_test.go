@@ -56,7 +56,7 @@ func TestLevelsByExporterArePipelinesAndTheirSettingsAreLifted(t *testing.T) {
 traces/a: {receivers: [failover/x], exporters: [otlp/a]}
 traces/b: {receivers: [failover/x], exporters: [otlp/b]}`)
 	d := route(t, p, said)
-	if d.Name != "failover/x" || !slices.Equal(d.Exporters, []string{"otlp/a", "otlp/b", "file/c"}) {
+	if d.Name != "failover/x" || !slices.Equal(d.Exporters, []string{"otlp_grpc/a", "otlp_grpc/b", "file/c"}) {
 		t.Errorf("destination %s of %s", d.Name, d.Exporters)
 	}
 	if !d.Stored || d.Storage != "file_storage" || p.Pipelines[0].Storage != "file_storage" {
@@ -109,7 +109,7 @@ logs/b: {receivers: [failover/x], exporters: [otlp/a]}`)
 	if !slices.Equal(traces.Levels[1].Exporters, []string{"otlp/b", "debug"}) || traces.Levels[1].MaxItems != 0 {
 		t.Errorf("traces %+v", traces.Levels)
 	}
-	if !slices.Equal(logs.Exporters, []string{"otlp/b", "otlp/a"}) || logs.Want.Min != 0 || logs.Want.MaxBytes != 1<<20 {
+	if !slices.Equal(logs.Exporters, []string{"otlp_grpc/b", "otlp_grpc/a"}) || logs.Want.Min != 0 || logs.Want.MaxBytes != 1<<20 {
 		t.Errorf("logs %s, want %+v", logs.Exporters, logs.Want)
 	}
 }
