@@ -22,7 +22,16 @@ type benchCase struct {
 	files [2]string    // configurations of the reference and of Holdfast
 	load  load.Options // no InFlight: nothing is sent, the process is sampled when it has been quiet
 	sinks int          // each must receive everything
+	// stored says that the case's queues are on disk: it is told what was written and read there.
+	stored bool
+
+	// The release's targets (docs/benchmarks.md); 0 = none.
+	least float64 // how many times less CPU time than the reference
+	most  float64 // bytes written to storage per payload byte
 }
+
+// onDisk is the target of every case whose queue is on disk and whose requests are larger than 16 KiB.
+const onDisk = 1.05
 
 // closed is the producer of all cases that do not say otherwise: as many spans as are acknowledged, 8 requests at once.
 func closed(spans int, encoding string) load.Options {
@@ -32,10 +41,20 @@ func closed(spans int, encoding string) load.Options {
 func both(file string) [2]string { return [2]string{file, file} }
 
 var cases = []benchCase{
-	{name: "memory queue, 512 spans", files: both("memory.yaml"), load: closed(512, load.Identity), sinks: 1},
+	{name: "memory queue, 512 spans", files: both("memory.yaml"), load: closed(512, load.Identity), sinks: 1, least: 6},
 	{name: "gzip in and out, memory queue, 512 spans", files: both("gzip.yaml"), load: closed(512, load.Gzip), sinks: 1},
 	{name: "zstd in and out, memory queue, 512 spans", files: both("zstd.yaml"), load: closed(512, load.Zstd), sinks: 1},
 	{name: "fan-out to two memory queues, 512 spans", files: both("fanout.yaml"), load: closed(512, load.Identity), sinks: 2},
 	{name: "memory queue, 10 spans", files: both("memory.yaml"), load: closed(10, load.Identity), sinks: 1},
+	{name: "persistent queue, fsync true, 512 spans", files: both("stored-fsync.yaml"), load: closed(512, load.Identity),
+		sinks: 1, stored: true, least: 14, most: onDisk},
+	{name: "persistent queue, fsync false, 512 spans", files: both("stored.yaml"), load: closed(512, load.Identity),
+		sinks: 1, stored: true, least: 12, most: onDisk},
+	{name: "fan-out to two persistent queues, fsync false, 512 spans", files: both("fanout-stored.yaml"),
+		load: closed(512, load.Identity), sinks: 2, stored: true, least: 16, most: onDisk},
+	{name: "gzip in and out, persistent queue, fsync false, 512 spans", files: both("gzip-stored.yaml"),
+		load: closed(512, load.Gzip), sinks: 1, stored: true, least: 12, most: onDisk},
+	{name: "persistent queue, fsync true, 10 spans", files: both("stored-fsync.yaml"), load: closed(10, load.Identity),
+		sinks: 1, stored: true, least: 6},
 	{name: "idle", note: "resident memory after a quiet time", files: both("memory.yaml"), sinks: 1},
 }

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"regexp"
 	"syscall"
 	"time"
@@ -37,6 +38,8 @@ func bench(ctx context.Context) error {
 		only      = flag.String("run", "", "only the cases whose name matches this expression")
 		reference = flag.String("reference", "bin/reference", "the reference collector; built if it is not there")
 		candidate = flag.String("holdfast", "", "a holdfast binary; built from the sources beside if empty")
+		where     = flag.String("dir", "bin", "where temporary directories are made: on the disk that is meant")
+		accept    = flag.Bool("accept", false, "fail when a target of the release is missed")
 		logs      = flag.Bool("logs", false, "let the collectors log to stderr")
 	)
 	flag.Parse()
@@ -51,14 +54,20 @@ func bench(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	table := newTable(systems)
+	if err := os.MkdirAll(*where, 0o755); err != nil {
+		return err
+	}
+	if *where, err = filepath.Abs(*where); err != nil {
+		return err
+	}
+	table := newTable(systems, *where)
 	for _, c := range cases {
 		if !match.MatchString(c.name) {
 			continue
 		}
 		for round := range *rounds {
 			for _, s := range systems {
-				r, err := play(ctx, c, s, length{sending: *seconds, quiet: *quiet}, *logs)
+				r, err := play(ctx, c, s, *where, length{sending: *seconds, quiet: *quiet}, *logs)
 				if err != nil {
 					return fmt.Errorf("%s, %s: %w", c.name, s.name, err)
 				}
@@ -68,7 +77,17 @@ func bench(ctx context.Context) error {
 		}
 	}
 	fmt.Print(table)
-	return table.verdict()
+	missed := table.missed()
+	for _, m := range missed {
+		progress("target missed: %s", m)
+	}
+	if err := table.verdict(); err != nil || !*accept {
+		return err
+	}
+	if len(missed) > 0 {
+		return fmt.Errorf("%d targets missed", len(missed))
+	}
+	return nil
 }
 
 func progress(format string, args ...any) {

@@ -21,6 +21,8 @@ const (
 	drainTimeout = 60 * time.Second
 	// settle is how long no item may arrive before the sinks' counts are taken for final.
 	settle = 300 * time.Millisecond
+	// cacheMisses counts the records that Holdfast's queue did not have in memory any more when it was their turn.
+	cacheMisses = "holdfast_journal_cache_misses_total"
 )
 
 // length says how long a run takes.
@@ -33,7 +35,10 @@ type result struct {
 	items     int64         // acknowledged in the measured part
 	resident  int64         // bytes, at the end
 	peak      int64         // bytes, of the whole run
-	written   int64         // bytes, in the measured part
+	payload   int64         // bytes of the acknowledged requests on the wire, in the measured part
+	written   int64         // bytes to storage, in the measured part
+	read      int64         // bytes from storage, in the measured part
+	misses    int64         // records the queue read back, of the whole run, as Holdfast says; −1 = it does not
 	refused   int64         // requests sent again
 	acked     int64         // items of the whole run
 	unknown   int64         // items without a definite answer
@@ -60,12 +65,24 @@ func (r result) extra() int64 {
 // perMillion is CPU-seconds per million items.
 func (r result) perMillion() float64 { return r.cpu.Seconds() / float64(r.items) * 1e6 }
 
+func (r result) writtenPerByte() float64 { return float64(r.written) / float64(max(r.payload, 1)) }
+
+// reads is what was read from storage: as the kernel counts it, and as Holdfast's queue does, if it does.
+func (r result) reads() string {
+	text := fmt.Sprintf("%.1f MB", mega(r.read))
+	if r.misses >= 0 {
+		text += fmt.Sprintf(" (%d records)", r.misses)
+	}
+	return text
+}
+
 func (r result) String() string {
 	if r.items == 0 {
 		return fmt.Sprintf("%.1f MB resident, %.1f MB peak", mega(r.resident), mega(r.peak))
 	}
-	text := fmt.Sprintf("%.2f CPU-s per million items, %.0f k items/s, %.0f MB peak, acknowledged %d, at the sinks %d",
-		r.perMillion(), float64(r.items)/r.wall.Seconds()/1e3, mega(r.peak), r.acked, r.delivered)
+	text := fmt.Sprintf("%.2f CPU-s per million items, %.0f k items/s, %.0f MB peak, written %.3f per byte, read %s, "+
+		"acknowledged %d, at the sinks %d", r.perMillion(), float64(r.items)/r.wall.Seconds()/1e3, mega(r.peak),
+		r.writtenPerByte(), r.reads(), r.acked, r.delivered)
 	if r.refused > 0 {
 		text += fmt.Sprintf(", %d requests refused and sent again", r.refused)
 	}
@@ -81,12 +98,12 @@ func (r result) String() string {
 func mega(n int64) float64 { return float64(n) / 1e6 }
 
 // play runs one system once through a case.
-func play(ctx context.Context, c benchCase, s system, l length, logs bool) (r result, err error) {
+func play(ctx context.Context, c benchCase, s system, where string, l length, logs bool) (r result, err error) {
 	configuration, err := configurations.ReadFile("cases/" + c.files[s.file])
 	if err != nil {
 		return r, err
 	}
-	dir, err := os.MkdirTemp("", "holdfast-bench-")
+	dir, err := os.MkdirTemp(where, "run-")
 	if err != nil {
 		return r, err
 	}
@@ -141,8 +158,12 @@ func measure(ctx context.Context, c benchCase, p *process, sinks []*sink.Sink, s
 		return r, fmt.Errorf("%w\n%s", err, p.log)
 	}
 	counts := l.Counts()
-	r.cpu, r.written = after.cpu-before.cpu, after.written-before.written
+	r.cpu, r.written, r.read = after.cpu-before.cpu, after.written-before.written, after.read-before.read
 	r.items, r.refused = counts.Acked-counted.Acked, counts.Refused-counted.Refused
+	r.payload = r.items / int64(c.load.Spans) * int64(l.RequestBytes())
+	if r.misses, err = p.sum(ctx, cacheMisses); err != nil {
+		return r, err
+	}
 	r.resident, r.peak = after.resident, after.peak
 	r.acked, r.unknown = counts.Acked, counts.Unknown
 	for _, k := range sinks {

@@ -30,11 +30,12 @@ const (
 
 // A process is one collector that runs.
 type process struct {
-	cmd  *exec.Cmd
-	in   string // where it listens
-	log  *tail
-	done chan struct{}
-	err  error // of its end; read after done
+	cmd     *exec.Cmd
+	in      string // where it listens
+	metrics string // where its own metrics are
+	log     *tail
+	done    chan struct{}
+	err     error // of its end; read after done
 }
 
 // launch starts a system with a configuration in dir and waits until it accepts connections.
@@ -53,7 +54,7 @@ func launch(ctx context.Context, s system, configuration []byte, dir string, sin
 	}
 	_, port, _ := net.SplitHostPort(metrics)
 
-	p := &process{in: in, log: &tail{through: logs}, done: make(chan struct{})}
+	p := &process{in: in, metrics: metrics, log: &tail{through: logs}, done: make(chan struct{})}
 	p.cmd = exec.Command(s.binary, append([]string{"--config", file}, s.args...)...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	p.cmd.Env = append(os.Environ(), "BENCH_IN="+in, "BENCH_METRICS_PORT="+port, "BENCH_DIR="+dir,
@@ -102,6 +103,7 @@ type usage struct {
 	resident int64         // bytes, now
 	peak     int64         // bytes, the most there was
 	written  int64         // bytes, to storage
+	read     int64         // bytes, from storage
 }
 
 func (p *process) usage() (usage, error) {
@@ -136,7 +138,8 @@ func (p *process) usage() (usage, error) {
 			}
 		}
 	}
-	u.resident, u.peak, u.written = values["VmRSS"]<<10, values["VmHWM"]<<10, values["write_bytes"]
+	u.resident, u.peak = values["VmRSS"]<<10, values["VmHWM"]<<10
+	u.written, u.read = values["write_bytes"], values["read_bytes"]
 	if u.resident == 0 || u.peak == 0 {
 		return u, fmt.Errorf("%sstatus tells no memory", dir)
 	}

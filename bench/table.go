@@ -16,17 +16,19 @@ import (
 // A table collects results by case and system and prints them as one piece of markdown.
 type table struct {
 	systems []system
+	disk    string // what temporary directories are on
 	busy    string // the machine's load average when the run began: beyond a fraction, somebody else is measured too
 	rows    []*row
 }
 
 type row struct {
-	name, note string
-	results    [][]result // by system, one for each round
+	benchCase
+	results [][]result // by system, one for each round
 }
 
-func newTable(systems []system) *table {
-	t := &table{systems: systems, busy: "unknown"}
+// newTable begins a table of runs whose temporary directories are in where.
+func newTable(systems []system, where string) *table {
+	t := &table{systems: systems, disk: fileSystem(where), busy: "unknown"}
 	if text, err := os.ReadFile("/proc/loadavg"); err == nil {
 		t.busy, _, _ = strings.Cut(string(text), " ")
 	}
@@ -41,7 +43,7 @@ func (t *table) add(c benchCase, s system, r result) {
 		}
 	}
 	if at == nil {
-		at = &row{name: c.name, note: c.note, results: make([][]result, len(t.systems))}
+		at = &row{benchCase: c, results: make([][]result, len(t.systems))}
 		t.rows = append(t.rows, at)
 	}
 	for i := range t.systems {
@@ -54,13 +56,14 @@ func (t *table) add(c benchCase, s system, r result) {
 // String is the table. A ratio is the first system's median divided by the second's.
 func (t *table) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s, %s %s/%s, %d CPUs, load average %s at the start", time.Now().UTC().Format("2006-01-02"), runtime.Version(), runtime.GOOS,
-		runtime.GOARCH, runtime.NumCPU(), t.busy)
+	fmt.Fprintf(&b, "%s, %s %s/%s, %d CPUs, %s, load average %s at the start", time.Now().UTC().Format("2006-01-02"), runtime.Version(), runtime.GOOS,
+		runtime.GOARCH, runtime.NumCPU(), t.disk, t.busy)
 	for _, s := range t.systems {
 		fmt.Fprintf(&b, "; %s %s", s.name, s.version)
 	}
-	b.WriteString("\n\n| case | system | CPU-s per million items: median | min | max | ratio | peak RSS, MB | written, MB " +
-		"| thousand items/s | acknowledged | at each sink |\n|---|---|---|---|---|---|---|---|---|---|---|\n")
+	b.WriteString("\n\n| case | system | CPU-s per million items: median | min | max | ratio | peak RSS, MB " +
+		"| written per payload byte | read, MB | thousand items/s | acknowledged | at each sink |\n" +
+		"|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, w := range t.rows {
 		for i, s := range t.systems {
 			if len(w.results[i]) > 0 {
@@ -83,7 +86,7 @@ func (w *row) line(i int, name string) string {
 		if title != "" {
 			title += ": " + w.note
 		}
-		return fmt.Sprintf("| %s | %s | – | – | – | %s | %.1f | – | – | – | – |\n", title, name, w.ratio(i, memory),
+		return fmt.Sprintf("| %s | %s | – | – | – | %s | %.1f | – | – | – | – | – |\n", title, name, w.ratio(i, memory),
 			median(results, memory))
 	}
 	cpu := result.perMillion
@@ -94,9 +97,10 @@ func (w *row) line(i int, name string) string {
 			sums[1+k] += d
 		}
 	}
-	return fmt.Sprintf("| %s | %s | %.2f | %.2f | %.2f | %s | %.0f | %.1f | %.0f | %d | %s |\n", title, name,
+	return fmt.Sprintf("| %s | %s | %.2f | %.2f | %.2f | %s | %.0f | %s | %s | %.0f | %d | %s |\n", title, name,
 		median(results, cpu), least(results, cpu), -least(results, func(r result) float64 { return -cpu(r) }),
-		w.ratio(i, cpu), median(results, memory), median(results, func(r result) float64 { return mega(r.written) }),
+		w.ratio(i, cpu), median(results, memory), w.storage(i, "%.2f", result.writtenPerByte),
+		w.storage(i, "%.1f", func(r result) float64 { return mega(r.read) }),
 		median(results, func(r result) float64 { return float64(r.items) / r.wall.Seconds() / 1e3 }),
 		sums[0], strings.Trim(fmt.Sprint(sums[1:]), "[]"))
 }
@@ -106,6 +110,39 @@ func (w *row) ratio(i int, of func(result) float64) string {
 		return ""
 	}
 	return fmt.Sprintf("%.1fx", median(w.results[0], of)/median(w.results[i], of))
+}
+
+// storage is a figure about storage, of a case that has any.
+func (w *row) storage(i int, format string, of func(result) float64) string {
+	if !w.stored {
+		return "–"
+	}
+	return fmt.Sprintf(format, median(w.results[i], of))
+}
+
+// missed says which targets the last system misses.
+func (t *table) missed() (out []string) {
+	for _, w := range t.rows {
+		results := w.results[len(t.systems)-1]
+		if len(results) == 0 || results[0].items == 0 {
+			continue
+		}
+		if base := w.results[0]; w.least > 0 && len(base) > 0 {
+			ratio := median(base, result.perMillion) / median(results, result.perMillion)
+			if ratio < w.least {
+				out = append(out, fmt.Sprintf("%s: %.1fx less CPU than the reference, %.0fx is the target", w.name, ratio, w.least))
+			}
+		}
+		if most := w.most; most > 0 {
+			if got := median(results, result.writtenPerByte); got > most {
+				out = append(out, fmt.Sprintf("%s: %.2f bytes written per payload byte, %.2f is the target", w.name, got, most))
+			}
+		}
+		if misses := median(results, func(r result) float64 { return float64(r.misses) }); w.stored && misses > 0 {
+			out = append(out, fmt.Sprintf("%s: %.0f records read back from storage, none is the target", w.name, misses))
+		}
+	}
+	return out
 }
 
 // verdict is an error if any run lost or multiplied anything.
