@@ -8,28 +8,20 @@ import (
 	"time"
 
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
+	"github.com/holdfast-telemetry/holdfast/internal/queue/window"
 )
 
 // cursor is one destination's place in the queue. The queue's lock guards all of it.
 //
-// Invariants: all holds the unresolved records; each of them is in exactly one of ready, late (and then in delays) and
-// the leased; records, items and bytes sum all; accepted = delivered + rejected + dropped + items.
+// Invariants: the window holds all unresolved records; records, items and bytes sum them; accepted = delivered +
+// rejected + dropped + items.
 type cursor struct {
 	q     *Queue
 	dest  queue.Destination
 	state queue.State
-	heir  string      // who serves it while parked
-	spans []span      // numbers owed, in the order of attaching
-	plans []*plan     // one for each question that is asked
-	wait  int         // waiters of all plans
-	timer *time.Timer // nil until a Take had to wait for a moment
-	armed time.Time   // when timer fires, zero = it does not
-	all   struct {    // linked by older and younger
-		head, tail *node
-	}
-	ready, late list
-	delays      delays
-	leased      int
+	heir  string // who serves it while parked
+	spans []span // numbers owed, in the order of attaching
+	win   *window.Window
 
 	records, items, bytes int64
 	books                 books
@@ -62,168 +54,103 @@ func (c *cursor) full() error {
 	return &queue.FullError{Limit: "queue_size", Used: c.size(), Max: c.dest.Limit.Max}
 }
 
-// add owes s to the destination, the youngest of its records.
-func (c *cursor) add(s *stored, fx *effects) {
+// add owes e to the destination, the youngest of its records.
+func (c *cursor) add(e *window.Entry) {
 	before, full := c.size(), c.atLimit()
-	n := c.q.newNode()
-	n.rec = s
-	if n.older = c.all.tail; n.older == nil {
-		c.all.head = n
-	} else {
-		n.older.younger = n
-	}
-	c.all.tail = n
-	c.ready.insertAfter(c.ready.tail, n)
+	n := c.win.Push(e)
 	c.records++
-	c.items += int64(s.Items)
-	c.bytes += int64(s.Size)
-	c.books.accepted += uint64(s.Items)
+	c.items += int64(e.Items)
+	c.bytes += int64(e.Size)
+	c.books.accepted += uint64(e.Items)
 	if full {
-		c.overflow(n, before, fx)
+		c.overflow(n, before)
 	}
 }
 
 // overflow drops the oldest unleased records below newest until the cursor is no larger than before.
-func (c *cursor) overflow(newest *node, before int64, fx *effects) {
+func (c *cursor) overflow(newest *window.Node, before int64) {
 	var d Drop
 	for c.size() > before {
-		n := c.ready.head
-		if o := c.late.head; o != nil && o.seq() < n.seq() {
-			n = o
-		}
+		n := c.win.OldestUnleased()
 		if n == newest {
 			break
 		}
-		c.drop(n, ReasonOverflow, &d, fx)
+		c.drop(n, ReasonOverflow, &d)
 	}
-	c.report(&fx.drops, d, ReasonOverflow)
+	c.reportDrop(d, ReasonOverflow)
 }
 
 // drop books n under reason and resolves it.
-func (c *cursor) drop(n *node, reason string, d *Drop, fx *effects) {
+func (c *cursor) drop(n *window.Node, reason string, d *Drop) {
 	if c.books.dropped == nil {
 		c.books.dropped = make(map[string]uint64)
 	}
-	c.books.dropped[reason] += uint64(n.rec.Items)
-	d.count(n)
-	c.settle(n, fx)
+	c.books.dropped[reason] += uint64(n.Entry.Items)
+	d.count(n.Entry)
+	c.settle(n)
 }
 
-func (d *Drop) count(n *node) {
-	if seq := n.seq(); d.Records == 0 {
-		d.First, d.Last = seq, seq
+func (d *Drop) count(e *window.Entry) {
+	if d.Records == 0 {
+		d.First, d.Last = e.Seq, e.Seq
 	} else {
-		d.First, d.Last = min(d.First, seq), max(d.Last, seq)
+		d.First, d.Last = min(d.First, e.Seq), max(d.Last, e.Seq)
 	}
 	d.Records++
-	d.Items += uint64(n.rec.Items)
+	d.Items += uint64(e.Items)
 }
 
-func (c *cursor) report(to *[]Drop, d Drop, reason string) {
+func (c *cursor) reportDrop(d Drop, reason string) {
 	if d.Records > 0 {
-		d.Destination, d.Reason, d.At = c.dest.Name, reason, c.q.set.Now()
-		*to = append(*to, d)
+		fx := c.q.fxLocked()
+		fx.drops = append(fx.drops, c.entitled(d, reason))
 	}
+}
+
+func (c *cursor) reportDead(d Drop, reason string) {
+	if d.Records > 0 {
+		fx := c.q.fxLocked()
+		fx.dead = append(fx.dead, c.entitled(d, reason))
+	}
+}
+
+func (c *cursor) entitled(d Drop, reason string) Drop {
+	d.Destination, d.Reason, d.At = c.dest.Name, reason, c.q.set.Now()
+	return d
 }
 
 // settle resolves n wherever it stands; the caller has booked it.
-func (c *cursor) settle(n *node, fx *effects) {
-	switch n.place {
-	case ready:
-		c.ready.remove(n)
-		c.resetPlans(nil)
-	case late:
-		c.late.remove(n)
-		c.delays.remove(n)
-	case leased:
-		c.leased--
-	}
-	if n.older == nil {
-		c.all.head = n.younger
-	} else {
-		n.older.younger = n.younger
-	}
-	if n.younger == nil {
-		c.all.tail = n.older
-	} else {
-		n.younger.older = n.older
-	}
-	n.older, n.younger = nil, nil
+func (c *cursor) settle(n *window.Node) {
 	c.records--
-	c.items -= int64(n.rec.Items)
-	c.bytes -= int64(n.rec.Size)
-	n.place = resolved
+	c.items -= int64(n.Entry.Items)
+	c.bytes -= int64(n.Entry.Size)
 	if c.records == 0 && c.state == queue.Parked {
 		c.state = queue.Done
 	}
-	c.q.letGo(n, fx)
+	c.win.Settle(n)
 }
 
-// offer makes n a candidate again. hint is the one offered just before, or nil.
-func (c *cursor) offer(n, hint *node) {
-	n.place = ready
-	c.ready.insert(n, hint)
-	c.resetPlans(nil) // it is below what they cover, or soon will be
-}
-
-// delay holds n back until due.
-func (c *cursor) delay(n, hint *node, due time.Time) {
-	n.place, n.due = late, due
-	c.late.insert(n, hint)
-	c.delays.push(n)
-}
-
-// promote offers the records whose delay is over.
-func (c *cursor) promote(now time.Time) {
-	var hint *node
-	for len(c.delays) > 0 && !c.delays[0].due.After(now) {
-		n := c.delays[0]
-		c.delays.remove(n)
-		c.late.remove(n)
-		c.offer(n, hint)
-		hint = n
-	}
-}
-
-// wake offers all records that are held back.
-func (c *cursor) wake() {
-	var hint *node
-	for n := c.late.head; n != nil; n = c.late.head {
-		c.late.remove(n)
-		c.offer(n, hint)
-		hint = n
-	}
-	clear(c.delays)
-	c.delays = c.delays[:0]
-}
-
-// mayTake says whether h gets records now: its owner's while live, the heir's while parked.
-func (c *cursor) mayTake(h *handle) bool {
-	if h.heir {
-		return c.state == queue.Parked && c.heir == h.name
-	}
-	return c.state == queue.Live
+// changed looks after those who wait, once records came back or room was made.
+func (c *cursor) changed() {
+	c.win.Serve(time.Time{})
+	c.q.admitLocked()
 }
 
 // shutdown drops what is unresolved and sends the waiters home.
-func (c *cursor) shutdown(fx *effects) {
-	c.dismiss(nil)
-	if c.timer != nil {
-		c.timer.Stop()
-	}
+func (c *cursor) shutdown() {
+	c.win.Close()
 	var d Drop
-	for c.all.head != nil {
-		c.drop(c.all.head, ReasonShutdown, &d, fx)
+	for n := c.win.Oldest(); n != nil; n = c.win.Oldest() {
+		c.drop(n, ReasonShutdown, &d)
 	}
-	c.report(&fx.drops, d, ReasonShutdown)
-	c.plans = nil
+	c.reportDrop(d, ReasonShutdown)
 }
 
 // forget makes what is unresolved not owed.
-func (c *cursor) forget(fx *effects) {
-	for n := c.all.head; n != nil; n = c.all.head {
-		c.books.accepted -= uint64(n.rec.Items)
-		c.settle(n, fx)
+func (c *cursor) forget() {
+	for n := c.win.Oldest(); n != nil; n = c.win.Oldest() {
+		c.books.accepted -= uint64(n.Entry.Items)
+		c.settle(n)
 	}
 }
 
@@ -241,8 +168,23 @@ func (c *cursor) counts() queue.Counts {
 }
 
 func (c *cursor) oldest(now time.Time) time.Duration {
-	if c.all.head == nil {
+	n := c.win.Oldest()
+	if n == nil {
 		return 0
 	}
-	return max(0, now.Sub(c.all.head.rec.accepted))
+	return max(0, now.Sub(n.Entry.Accepted))
 }
+
+// Lock implements window.Owner.
+func (c *cursor) Lock() { c.q.lock() }
+
+// Unlock implements window.Owner.
+func (c *cursor) Unlock() { c.q.unlock() }
+
+// Now implements window.Owner.
+func (c *cursor) Now() time.Time { return c.q.set.Now() }
+
+// Gone implements window.Owner.
+func (c *cursor) Gone(e *window.Entry) { c.q.goneLocked(e) }
+
+var _ window.Owner = (*cursor)(nil)

@@ -9,9 +9,10 @@
 // cannot promise is survival: Close books what is left as dropped, reason shutdown. It refuses to know what a record
 // holds, where it goes and why a delivery failed.
 //
-// One mutex guards a queue, and nothing blocks under it: functions of the caller (Record.Free, Settings.OnDrop and
-// OnDead) run after it was let go. Want.Joins is the exception, it runs under the lock and must be pure and quick. The
-// queue owns no goroutine; per cursor one timer runs while a Take waits for a moment.
+// What is handed out, and when, is queue/window's work; this package holds the records, the books, the limits and the
+// roster. One mutex guards a queue and its windows, and nothing blocks under it: functions of the caller (Record.Free,
+// Settings.OnDrop and OnDead) run after it was let go. Want.Joins is the exception, it runs under the lock and must be
+// pure and quick. The queue owns no goroutine; per cursor one timer runs while a Take waits for a moment.
 package memory
 
 import (
@@ -21,18 +22,13 @@ import (
 	"time"
 
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
+	"github.com/holdfast-telemetry/holdfast/internal/queue/window"
 )
 
-// Bounds of the queue contract (journal specification, section 2).
+// Bounds; those of Take are in queue/window.
 const (
-	maxRecordBytes = 128 << 20 // meta and body of one record
-	maxNackDelay   = time.Hour
-	maxHeld        = 16384 // leased and delayed records of one cursor; a Take waits there
-	windowRecords  = 1024  // how far ahead of the oldest candidate a Take looks
-	minWindowBytes = 8 << 20
-	maxWindowBytes = 32 << 20
-	maxOpenBatches = 64
-	maxSpare       = 1024 // records and places kept for reuse; more are left to the collector
+	maxRecordBytes = 128 << 20 // meta and body of one record (journal specification, section 2)
+	maxSpare       = 1024      // records kept for reuse; more are left to the collector
 )
 
 // Reasons of drops that the queue decides itself.
@@ -61,8 +57,7 @@ type Drop struct {
 // Queue keeps the records of one pipeline in memory. It implements queue.Queue and queue.Roster.
 type Queue struct {
 	set     Settings
-	effects sync.Pool // *effects; a field, so that channels never cross test bubbles
-	waiters sync.Pool // *waiter
+	effects sync.Pool // *effects
 
 	mu struct {
 		sync.Mutex
@@ -72,17 +67,9 @@ type Queue struct {
 		live    []*cursor // those a new record is owed to
 		blocked []*appender
 		heirs   map[string][]inheritance // by heir
-		nodes   []*node                  // spare
-		records []*stored                // spare
+		spare   []*window.Entry
+		owed    *effects // what Unlock carries out, nil = nothing yet
 	}
-}
-
-// stored is the one copy of a record. refs counts the cursors that owe it or lend its bytes.
-type stored struct {
-	queue.Record
-	seq      queue.Seq
-	accepted time.Time
-	refs     int
 }
 
 // appender waits for room (Limit.Block). done has room for the one answer it gets.
@@ -105,7 +92,6 @@ func New(set Settings) *Queue {
 	}
 	q := &Queue{set: set}
 	q.effects.New = func() any { return new(effects) }
-	q.waiters.New = func() any { return &waiter{ready: make(chan struct{}, 1)} }
 	q.mu.heirs = make(map[string][]inheritance)
 	return q
 }
@@ -122,25 +108,25 @@ func (q *Queue) Append(ctx context.Context, r queue.Record) error {
 	if len(r.Meta)+len(r.Body) > maxRecordBytes {
 		return queue.ErrTooLarge
 	}
-	fx := q.lock()
+	q.lock()
 	if q.mu.closed {
-		q.unlock(fx)
+		q.unlock()
 		return queue.ErrClosed
 	}
 	full, block := q.fullLocked()
 	if full == nil {
-		q.addLocked(r, fx)
-		q.unlock(fx)
+		q.addLocked(r)
+		q.unlock()
 		return nil
 	}
 	if !block {
 		err := full.full()
-		q.unlock(fx)
+		q.unlock()
 		return err
 	}
 	a := &appender{rec: r, done: make(chan error, 1)}
 	q.mu.blocked = append(q.mu.blocked, a)
-	q.unlock(fx)
+	q.unlock()
 	return q.waitForRoom(ctx, a)
 }
 
@@ -151,15 +137,15 @@ func (q *Queue) waitForRoom(ctx context.Context, a *appender) error {
 		return err
 	case <-ctx.Done():
 	}
-	fx := q.lock()
-	defer q.unlock(fx)
+	q.lock()
+	defer q.unlock()
 	for i, b := range q.mu.blocked {
 		if b == a {
 			q.mu.blocked = slices.Delete(q.mu.blocked, i, i+1)
 			if full, _ := q.fullLocked(); full != nil {
 				return full.full()
 			}
-			q.addLocked(a.rec, fx)
+			q.addLocked(a.rec)
 			return nil
 		}
 	}
@@ -181,33 +167,34 @@ func (q *Queue) fullLocked() (full *cursor, block bool) {
 }
 
 // addLocked accepts r: number, books, and a batch for whoever waits for one.
-func (q *Queue) addLocked(r queue.Record, fx *effects) {
+func (q *Queue) addLocked(r queue.Record) {
 	q.mu.last++
 	if len(q.mu.live) == 0 {
 		if r.Free != nil {
+			fx := q.fxLocked()
 			fx.frees = append(fx.frees, r.Free)
 		}
 		return
 	}
-	s := q.newStored()
-	*s = stored{Record: r, seq: q.mu.last, accepted: q.set.Now(), refs: len(q.mu.live)}
+	e, now := q.newEntry(), q.set.Now()
+	*e = window.Entry{Record: r, Seq: q.mu.last, Accepted: now, Refs: int32(len(q.mu.live))}
 	for _, c := range q.mu.live {
-		c.add(s, fx)
+		c.add(e)
 	}
 	for _, c := range q.mu.live {
-		c.serve(s.accepted)
+		c.win.Serve(now)
 	}
 }
 
 // admitLocked adds records that waited for room, in the order they came, as long as there is any.
-func (q *Queue) admitLocked(fx *effects) {
+func (q *Queue) admitLocked() {
 	for len(q.mu.blocked) > 0 {
 		if full, _ := q.fullLocked(); full != nil {
 			return
 		}
 		a := q.mu.blocked[0]
 		q.mu.blocked = slices.Delete(q.mu.blocked, 0, 1)
-		q.addLocked(a.rec, fx)
+		q.addLocked(a.rec)
 		a.done <- nil
 	}
 }
@@ -216,8 +203,8 @@ func (q *Queue) admitLocked(fx *effects) {
 // shutdown, leased records included. Bytes of leased records stay valid until their handles resolve them; that counts
 // nothing any more. It waits for nothing, so ctx is not used.
 func (q *Queue) Close(context.Context) error {
-	fx := q.lock()
-	defer q.unlock(fx)
+	q.lock()
+	defer q.unlock()
 	if q.mu.closed {
 		return nil
 	}
@@ -227,21 +214,22 @@ func (q *Queue) Close(context.Context) error {
 	}
 	q.mu.blocked = nil
 	for _, c := range q.mu.cursors {
-		c.shutdown(fx)
+		c.shutdown()
 	}
-	q.mu.live, q.mu.nodes, q.mu.records = nil, nil, nil
+	q.mu.live, q.mu.spare = nil, nil
 	return nil
 }
 
-// lock takes the lock and opens a list of effects, unlock lets it go and carries them out.
-func (q *Queue) lock() *effects {
-	fx := q.effects.Get().(*effects)
-	q.mu.Lock()
-	return fx
-}
+func (q *Queue) lock() { q.mu.Lock() }
 
-func (q *Queue) unlock(fx *effects) {
+// unlock lets the lock go and carries out the effects.
+func (q *Queue) unlock() {
+	fx := q.mu.owed
+	q.mu.owed = nil
 	q.mu.Unlock()
+	if fx == nil {
+		return
+	}
 	for i, free := range fx.frees {
 		free()
 		fx.frees[i] = nil
@@ -260,42 +248,35 @@ func (q *Queue) unlock(fx *effects) {
 	q.effects.Put(fx)
 }
 
-func (q *Queue) newStored() *stored {
-	if n := len(q.mu.records); n > 0 {
-		s := q.mu.records[n-1]
-		q.mu.records = q.mu.records[:n-1]
-		return s
+// fxLocked is the list of effects that the next unlock carries out.
+func (q *Queue) fxLocked() *effects {
+	if q.mu.owed == nil {
+		q.mu.owed = q.effects.Get().(*effects)
 	}
-	return new(stored)
+	return q.mu.owed
 }
 
-func (q *Queue) newNode() *node {
-	if n := len(q.mu.nodes); n > 0 {
-		x := q.mu.nodes[n-1]
-		q.mu.nodes = q.mu.nodes[:n-1]
-		return x
+func (q *Queue) newEntry() *window.Entry {
+	if n := len(q.mu.spare); n > 0 {
+		e := q.mu.spare[n-1]
+		q.mu.spare = q.mu.spare[:n-1]
+		return e
 	}
-	return new(node)
+	return new(window.Entry)
 }
 
-// letGo drops a claim-free, resolved place and, with the last place, the bytes.
-func (q *Queue) letGo(n *node, fx *effects) {
-	if n.place != resolved || n.claims > 0 {
+// goneLocked lets go of the bytes with the last place of e.
+func (q *Queue) goneLocked(e *window.Entry) {
+	if e.Refs--; e.Refs > 0 {
 		return
 	}
-	s := n.rec
-	if s.refs--; s.refs == 0 {
-		if s.Free != nil {
-			fx.frees = append(fx.frees, s.Free)
-		}
-		*s = stored{}
-		if len(q.mu.records) < maxSpare && !q.mu.closed {
-			q.mu.records = append(q.mu.records, s)
-		}
+	if e.Free != nil {
+		fx := q.fxLocked()
+		fx.frees = append(fx.frees, e.Free)
 	}
-	*n = node{}
-	if len(q.mu.nodes) < maxSpare && !q.mu.closed {
-		q.mu.nodes = append(q.mu.nodes, n)
+	*e = window.Entry{}
+	if len(q.mu.spare) < maxSpare && !q.mu.closed {
+		q.mu.spare = append(q.mu.spare, e)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
+	"github.com/holdfast-telemetry/holdfast/internal/queue/window"
 )
 
 // span is a run of numbers owed to a cursor, both ends included. The last one is open while the cursor is live.
@@ -29,8 +30,8 @@ func (q *Queue) Prepare(d queue.Destination) error {
 	if d.Name == "" {
 		return errors.New("prepare destination: no name")
 	}
-	fx := q.lock()
-	defer q.unlock(fx)
+	q.lock()
+	defer q.unlock()
 	if q.mu.closed {
 		return fmt.Errorf("prepare destination %q: %w", d.Name, queue.ErrClosed)
 	}
@@ -43,15 +44,15 @@ func (q *Queue) Prepare(d queue.Destination) error {
 		c.state = queue.Prepared
 	}
 	c.dest = d
-	q.admitLocked(fx)
+	q.admitLocked()
 	return nil
 }
 
 // Attach implements queue.Queue. A name that was not prepared gets no limit. On a closed queue the handle's Take
 // returns queue.ErrClosed.
 func (q *Queue) Attach(name string) queue.Cursor {
-	fx := q.lock()
-	defer q.unlock(fx)
+	q.lock()
+	defer q.unlock()
 	c := q.find(name)
 	if c == nil {
 		c = q.addCursor(name, queue.Prepared)
@@ -61,19 +62,15 @@ func (q *Queue) Attach(name string) queue.Cursor {
 		c.state = queue.Live
 		c.spans = append(c.spans, span{from: q.mu.last + 1, to: openEnd})
 		q.mu.live = append(q.mu.live, c)
-		c.changed(fx)
+		c.changed()
 	}
-	return newHandle(c, "", false)
-}
-
-func newHandle(c *cursor, heir string, isHeir bool) *handle {
-	return &handle{c: c, name: heir, heir: isHeir, leases: make(map[queue.Seq]*node)}
+	return newHandle(c)
 }
 
 // Detach implements queue.Roster. Leases that are out may still be resolved. With nothing left the cursor is done.
 func (q *Queue) Detach(name string) {
-	fx := q.lock()
-	defer q.unlock(fx)
+	q.lock()
+	defer q.unlock()
 	c := q.find(name)
 	if c == nil || q.mu.closed || c.state != queue.Live && c.state != queue.Prepared {
 		return
@@ -83,15 +80,15 @@ func (q *Queue) Detach(name string) {
 	if c.records == 0 {
 		c.state = queue.Done
 	}
-	q.admitLocked(fx)
+	q.admitLocked()
 }
 
 // Inherit implements queue.Roster. Numbers the heir is owed already, by its own cursor here or by an earlier
 // inheritance, become not owed, so the heir gets each record once. A second heir is an error; the same heir again gets
 // one more handle. The inheritance ends when the name is attached again.
 func (q *Queue) Inherit(name, heir string) (queue.Cursor, error) {
-	fx := q.lock()
-	defer q.unlock(fx)
+	q.lock()
+	defer q.unlock()
 	c := q.find(name)
 	switch {
 	case q.mu.closed:
@@ -106,15 +103,15 @@ func (q *Queue) Inherit(name, heir string) (queue.Cursor, error) {
 		return nil, fmt.Errorf("inherit %q: %q is its heir already", name, c.heir)
 	}
 	if c.heir == "" {
-		q.takeOff(c, heir, fx)
+		q.takeOff(c, heir)
 		c.heir = heir
 		q.mu.heirs[heir] = append(q.mu.heirs[heir], inheritance{name: name, spans: slices.Clone(c.spans)})
 	}
-	return newHandle(c, heir, true), nil
+	return newHeir(c, heir), nil
 }
 
 // takeOff makes not owed what of c the heir is owed already.
-func (q *Queue) takeOff(c *cursor, heir string, fx *effects) {
+func (q *Queue) takeOff(c *cursor, heir string) {
 	var owed []span
 	if h := q.find(heir); h != nil {
 		owed = append(owed, h.spans...)
@@ -122,12 +119,12 @@ func (q *Queue) takeOff(c *cursor, heir string, fx *effects) {
 	for _, i := range q.mu.heirs[heir] {
 		owed = append(owed, i.spans...)
 	}
-	for n := c.all.head; n != nil; {
-		younger := n.younger
+	for n := c.win.Oldest(); n != nil; {
+		younger, e := n.Younger(), n.Entry
 		for _, s := range owed {
-			if s.from <= n.seq() && n.seq() <= s.to {
-				c.books.accepted -= uint64(n.rec.Items)
-				c.settle(n, fx)
+			if s.from <= e.Seq && e.Seq <= s.to {
+				c.books.accepted -= uint64(e.Items)
+				c.settle(n)
 				break
 			}
 		}
@@ -137,8 +134,8 @@ func (q *Queue) takeOff(c *cursor, heir string, fx *effects) {
 
 // Forget implements queue.Roster. Leases that are out only let go of their bytes then. The books stay in the list.
 func (q *Queue) Forget(name string) queue.Counts {
-	fx := q.lock()
-	defer q.unlock(fx)
+	q.lock()
+	defer q.unlock()
 	c := q.find(name)
 	if c == nil {
 		return queue.Counts{}
@@ -148,16 +145,16 @@ func (q *Queue) Forget(name string) queue.Counts {
 	}
 	q.endLive(c)
 	q.disinherit(c)
-	c.forget(fx)
+	c.forget()
 	c.state, c.spans = queue.Done, nil
-	q.admitLocked(fx)
+	q.admitLocked()
 	return c.counts()
 }
 
 // List implements queue.Roster, in the order the names came.
 func (q *Queue) List() []queue.Info {
-	fx := q.lock()
-	defer q.unlock(fx)
+	q.lock()
+	defer q.unlock()
 	now := q.set.Now()
 	infos := make([]queue.Info, len(q.mu.cursors))
 	for i, c := range q.mu.cursors {
@@ -171,8 +168,8 @@ func (q *Queue) List() []queue.Info {
 
 // Counts returns the books of one destination; false says that the name is unknown.
 func (q *Queue) Counts(name string) (queue.Counts, bool) {
-	fx := q.lock()
-	defer q.unlock(fx)
+	q.lock()
+	defer q.unlock()
 	if c := q.find(name); c != nil {
 		return c.counts(), true
 	}
@@ -190,6 +187,10 @@ func (q *Queue) find(name string) *cursor {
 
 func (q *Queue) addCursor(name string, s queue.State) *cursor {
 	c := &cursor{q: q, dest: queue.Destination{Name: name}, state: s}
+	c.win = window.New(c, nil)
+	if q.mu.closed {
+		c.win.Close()
+	}
 	q.mu.cursors = append(q.mu.cursors, c)
 	return c
 }
