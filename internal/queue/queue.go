@@ -145,10 +145,12 @@ const (
 
 // Outcome is the argument of Resolve.
 type Outcome struct {
-	Kind     Kind
-	Delay    time.Duration // Nack: at most one hour, larger values are cut
-	Rejected uint32        // Ack of one record: so many of its items were refused by the backend
-	Reason   string        // Dead, Drop
+	Kind  Kind
+	Delay time.Duration // Nack: at most one hour, larger values are cut
+	// Rejected, of one record: so many of its items were refused by the backend, the others were delivered. Ack: 0 =
+	// none; Dead: 0 = all. The record is set aside whole, and its Reason says which items.
+	Rejected uint32
+	Reason   string // Dead, Drop
 }
 
 // Fill is a snapshot of one cursor's backlog.

@@ -75,8 +75,14 @@ func (c *cursor) resolve(n *window.Node, r *resolution) {
 		c.books.delivered += uint64(items - refused)
 		c.settle(n)
 	case queue.Dead:
-		c.books.rejected += uint64(items)
+		refused := min(r.Rejected, items)
+		if refused == 0 {
+			refused = items
+		}
+		c.books.rejected += uint64(refused)
+		c.books.delivered += uint64(items - refused)
 		r.gone.count(n.Entry)
+		r.gone.Items -= uint64(items - refused)
 		c.settle(n)
 	case queue.Drop:
 		c.drop(n, r.Reason, &r.gone)

@@ -61,6 +61,13 @@ var resolveRules = []rule{
 		r.booked("a", queue.Counts{Accepted: 5, Rejected: 5})
 		r.freed(1, 1)
 	}},
+	{"of a Dead with a number only that many items are rejected, the others are delivered", func(r *rig) {
+		a := r.attach("a")
+		r.add(5, 1, "")
+		r.add(5, 1, "")
+		r.resolve(a, queue.Outcome{Kind: queue.Dead, Rejected: 2, Reason: "items 4-5 of 5 refused"}, r.taken(a, all, 1, 2)[0])
+		r.booked("a", queue.Counts{Accepted: 10, Delivered: 3, Rejected: 2, Queued: 5})
+	}},
 	{"a Dead that cannot be kept is an error and a nack for 30 s", func(r *rig) {
 		if r.can.BreakDeadLetters == nil {
 			r.Skip("a dead letter cannot fail here")
