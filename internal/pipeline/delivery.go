@@ -31,11 +31,15 @@ const (
 // States of a worker: taking → sending ⇄ waiting → resolving → taking. A worker that waits holds its lease; other
 // workers and other destinations go on. When one of them delivers, all that wait try again at once.
 type delivery struct {
-	set    *Settings
-	dest   *plan.Destination
-	cursor queue.Cursor
-	sender *sender
-	retry  exporter.RetryConfig
+	set       *Settings
+	dest      *plan.Destination
+	own       *source
+	inherited []*source // backlogs of destinations that left, see heritage.go
+	turns     chan struct{}
+	handover  chan job
+	sender    *sender
+	retry     exporter.RetryConfig
+	tally     tally
 
 	take     context.Context // ends when draining begins, so that waiting takers take what is there
 	endTake  context.CancelFunc
@@ -60,11 +64,12 @@ func newDelivery(set *Settings, d *plan.Destination, s *sender) *delivery {
 	v.send, v.endSend = context.WithCancel(context.Background())
 	v.mu.recovered = make(chan struct{})
 	// Attached here, not at start: what is appended from now on is owed to this destination.
-	v.cursor = set.Queue.Attach(d.Name)
+	v.own = &source{Cursor: set.Queue.Attach(d.Name), stored: set.Plan.Storage != ""}
 	return v
 }
 
 func (d *delivery) start(workers *sync.WaitGroup) {
+	d.startHeritage(workers)
 	for range max(d.dest.Workers, 1) {
 		workers.Go(d.work)
 	}
@@ -75,12 +80,21 @@ func (d *delivery) drain(all bool) {
 	d.empty.Store(all)
 	d.draining.Store(true)
 	d.endTake()
-	d.cursor.Wake()
+	d.own.Wake()
 }
 
 func (d *delivery) cut() { d.endSend() }
 
-func (d *delivery) fill() queue.Fill { return d.cursor.Fill() }
+// close gives back every lease there still is.
+func (d *delivery) close() {
+	d.own.Close()
+	for _, s := range d.inherited {
+		s.Close()
+	}
+}
+
+// fill is the destination's own backlog, without what it inherited.
+func (d *delivery) fill() queue.Fill { return d.own.Fill() }
 
 func (d *delivery) work() {
 	for {
@@ -88,7 +102,12 @@ func (d *delivery) work() {
 		if err != nil {
 			return
 		}
-		d.deliver(batch)
+		if !d.takeTurn(d.send.Done()) {
+			d.resolve(d.own, queue.Outcome{Kind: queue.Release}, seqs(batch)...)
+			return
+		}
+		d.deliver(d.own, batch)
+		d.endTurn()
 	}
 }
 
@@ -97,7 +116,7 @@ func (d *delivery) next() ([]queue.Delivered, error) {
 	w := d.dest.Want
 	w.Joins = joins
 	if !d.draining.Load() {
-		batch, err := d.cursor.Take(d.take, w)
+		batch, err := d.own.Take(d.take, w)
 		if err == nil || !d.draining.Load() {
 			return batch, err
 		}
@@ -112,7 +131,7 @@ func (d *delivery) next() ([]queue.Delivered, error) {
 		}
 		// Others may hold the last records in leases that come back; look again now and then.
 		ctx, cancel := context.WithTimeout(d.send, maxDrainWait/4)
-		batch, err := d.cursor.Take(ctx, w)
+		batch, err := d.own.Take(ctx, w)
 		cancel()
 		if err == nil || !errors.Is(err, context.DeadlineExceeded) {
 			return batch, err
@@ -133,25 +152,25 @@ type unit struct {
 }
 
 // deliver sends a batch until each record is resolved.
-func (d *delivery) deliver(batch []queue.Delivered) {
+func (d *delivery) deliver(from *source, batch []queue.Delivered) {
 	if len(batch) == 1 && d.tooMany(&batch[0]) {
-		d.deliverPieces(batch[0], d.dest.Want)
+		d.deliverPieces(from, batch[0], d.dest.Want)
 		return
 	}
-	end := d.attempt(unit{records: batch})
+	end := d.attempt(from, unit{records: batch})
 	switch {
 	case end.verdict.Kind == exporter.Delivered:
-		d.ack(batch, end.verdict.Rejected)
+		d.ack(from, batch, end.verdict.Rejected)
 	case end.verdict.Kind != exporter.Rejected:
-		d.giveBack(batch, end)
+		d.giveBack(from, batch, end)
 	case len(batch) > 1: // find the record that is refused; its neighbours are delivered
-		d.deliver(batch[:len(batch)/2])
-		d.deliver(batch[len(batch)/2:])
+		d.deliver(from, batch[:len(batch)/2])
+		d.deliver(from, batch[len(batch)/2:])
 	case end.verdict.TooLarge && batch[0].Items > 1:
 		w := queue.Want{Sizer: queue.Items, Max: int64(batch[0].Items+1) / 2}
-		d.deliverPieces(batch[0], w)
+		d.deliverPieces(from, batch[0], w)
 	default:
-		d.dead(batch[0], end.verdict)
+		d.dead(from, batch[0], end.verdict)
 	}
 }
 
@@ -169,22 +188,21 @@ func (d *delivery) tooMany(r *queue.Delivered) bool {
 
 // deliverPieces splits a record and sends the pieces one after the other. The record is delivered when all of its
 // pieces are; pieces that arrived before a failure are sent again with the record.
-func (d *delivery) deliverPieces(r queue.Delivered, w queue.Want) {
+func (d *delivery) deliverPieces(from *source, r queue.Delivered, w queue.Want) {
 	pieces, err := d.split(&r, w)
 	if err != nil {
-		d.dead(r, exporter.Verdict{Kind: exporter.Rejected, Err: err})
+		d.dead(from, r, exporter.Verdict{Kind: exporter.Rejected, Err: err})
 		return
 	}
-	var rejected uint32
-	var last exporter.Verdict
+	fate := fate{items: r.Items}
 	for len(pieces) > 0 {
 		p := pieces[0]
-		end := d.attempt(unit{records: []queue.Delivered{r}, piece: p.Body, items: p.Items})
+		end := d.attempt(from, unit{records: []queue.Delivered{r}, piece: p.Body, items: p.Items})
 		switch v := end.verdict; {
 		case v.Kind == exporter.Delivered:
-			rejected += v.Rejected
+			fate.took(p.Items, v.Rejected)
 		case v.Kind != exporter.Rejected:
-			d.giveBack([]queue.Delivered{r}, end)
+			d.giveBack(from, []queue.Delivered{r}, end)
 			return
 		case v.TooLarge && p.Items > 1:
 			smaller, err := otlp.Split(d.set.Plan.Signal, p.Body, (p.Items+1)/2, 0)
@@ -194,17 +212,12 @@ func (d *delivery) deliverPieces(r queue.Delivered, w queue.Want) {
 			}
 			fallthrough
 		default:
-			rejected += p.Items
-			last = v
+			fate.refused(p.Items, v)
 			d.sender.setAside(int64(p.Items), errText(v))
 		}
 		pieces = pieces[1:]
 	}
-	if rejected >= r.Items && last.Kind == exporter.Rejected {
-		d.resolve(queue.Outcome{Kind: queue.Dead, Reason: errText(last)}, r.Seq)
-		return
-	}
-	d.resolve(queue.Outcome{Kind: queue.Ack, Rejected: rejected}, r.Seq)
+	d.resolveOne(from, fate.outcome(), &r)
 }
 
 func (d *delivery) split(r *queue.Delivered, w queue.Want) ([]otlp.Piece, error) {

@@ -6,9 +6,10 @@ package pipeline
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync/atomic"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/holdfast-telemetry/holdfast/internal/admission"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
@@ -20,6 +21,7 @@ import (
 // Hints to clients, before jitter (compat, section 10).
 const (
 	admissionHint = 2 * time.Second // 1–3 s
+	busyHint      = 2 * time.Second // the commit is behind for a moment
 	queueHint     = 5 * time.Second // within 1–30 s
 	stoppingHint  = 3 * time.Second // 1–5 s
 )
@@ -33,6 +35,9 @@ type Entry struct {
 	// refusedSince is the Unix time in ns since which nothing was accepted although it was tried, 0 = accepting.
 	refusedSince atomic.Int64
 
+	refusals refusals
+	appended struct{ records, items atomic.Uint64 }
+
 	incoming []*telemetry.Counter // per processor
 	outgoing []*telemetry.Counter
 	full     []*telemetry.Counter // otelcol_exporter_enqueue_failed_* per queued destination
@@ -42,6 +47,9 @@ var _ receiver.Sink = (*Entry)(nil)
 
 func newEntry(set *Settings, waits []*waiter, room func() bool) *Entry {
 	e := &Entry{set: set, waits: waits, room: room}
+	e.refusals.log = set.Telemetry.Logger.With(zap.String("otelcol.pipeline.id", set.Plan.ID),
+		zap.String("otelcol.signal", set.Plan.Signal.String()))
+	e.refusals.mu.items = map[string]uint64{}
 	m, signal := set.Telemetry.Metrics, set.Plan.Signal
 	processors := set.Plan.MemoryLimiters
 	if b := set.Plan.Batch; b != nil {
@@ -130,27 +138,26 @@ func (e *Entry) append(ctx context.Context, p *otlp.Payload) error {
 	err := e.set.Queue.Append(ctx, r)
 	if err == nil {
 		p.Free = nil // the queue's now
+		e.appended.records.Add(1)
+		e.appended.items.Add(uint64(r.Items))
 		return nil
 	}
+	if errors.Is(err, queue.ErrTooLarge) {
+		return &receiver.Refusal{Code: receiver.TooLarge, Reason: receiver.ReasonTooLarge, Text: err.Error()}
+	}
 	var full *queue.FullError
-	switch {
-	case errors.As(err, &full):
+	isFull := errors.As(err, &full)
+	if !isFull && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	w := wordsOf(err)
+	if isFull {
 		for _, c := range e.full {
 			c.Add(int64(p.Items))
 		}
-		return e.refuse(receiver.ReasonQueueFull, queueHint, err.Error())
-	case errors.Is(err, queue.ErrTooLarge):
-		return &receiver.Refusal{Code: receiver.TooLarge, Reason: receiver.ReasonTooLarge, Text: err.Error()}
-	case errors.Is(err, queue.ErrClosed):
-		return e.refuse(receiver.ReasonStopping, stoppingHint, "shutting down")
-	case errors.Is(err, queue.ErrDisk):
-		return e.refuse(receiver.ReasonDisk, queueHint, err.Error())
-	case errors.Is(err, queue.ErrBusy):
-		return e.refuse(receiver.ReasonQueueFull, queueHint, err.Error())
-	case ctx.Err() != nil:
-		return ctx.Err()
 	}
-	return e.refuse(receiver.ReasonQueueFull, queueHint, fmt.Sprintf("append: %v", err))
+	e.refusals.note(w, p.Items)
+	return e.refuse(w.reason, w.hint, w.text)
 }
 
 // refuse makes a retryable refusal whose hint lies between half and one and a half of around.

@@ -22,9 +22,6 @@ func (p *Pipeline) registerGauges(waits []*waiter) {
 	}
 }
 
-// dropReasons are the words a queue of this version may drop under; each series exists before it counts.
-var dropReasons = [...]string{"overflow", "shutdown"}
-
 func (p *Pipeline) books(label string, read func() queue.Counts) {
 	m := p.set.Telemetry.Metrics
 	labels := []string{"pipeline", p.set.Plan.ID, "destination", label, "signal", p.set.Plan.Signal.String()}
@@ -40,7 +37,7 @@ func (p *Pipeline) books(label string, read func() queue.Counts) {
 	counter("delivered_items_total", "Items delivered.", func(c queue.Counts) uint64 { return c.Delivered })
 	counter("rejected_items_total", "Items the backend refused for good.",
 		func(c queue.Counts) uint64 { return c.Rejected })
-	for _, reason := range dropReasons {
+	for _, reason := range p.set.Reasons {
 		counter("dropped_items_total", "Items dropped, each with a drop record.",
 			func(c queue.Counts) uint64 { return c.Dropped[reason] }, "reason", reason)
 	}

@@ -53,6 +53,10 @@ type Settings struct {
 	Limiters  []Limiter
 	// Queue is nil where every destination waits.
 	Queue Queue
+	// Room reports whether the queue could store more, queue_size aside; nil = it always could. It never blocks.
+	Room func() bool
+	// Reasons are the words under which the queue may drop records; each has a series before it counts.
+	Reasons []string
 	// Exporters holds every exporter the plan names, by ID as written. The caller starts and stops them.
 	Exporters map[string]exporter.Exporter
 	// Decode returns the identity form of a compressed body of size bytes; needed to split what a backend finds
@@ -64,6 +68,10 @@ type Settings struct {
 	Jitter func() float64
 }
 
+// storedStop is how long what is in flight may take when the process stops and the queue is a journal: what is not
+// delivered then stays on disk (reload, section 11).
+const storedStop = 5 * time.Second
+
 // Pipeline runs one pipeline of a plan.
 type Pipeline struct {
 	set        Settings
@@ -71,6 +79,7 @@ type Pipeline struct {
 	deliveries []*delivery
 	workers    sync.WaitGroup
 	stopping   atomic.Bool
+	levels     []level // of the deliveries' queues, owned by Watch
 }
 
 // New builds a pipeline; it starts nothing.
@@ -97,6 +106,7 @@ func New(set Settings) (*Pipeline, error) {
 		}
 		p.deliveries = append(p.deliveries, newDelivery(&set, d, sender))
 	}
+	p.levels = make([]level, len(p.deliveries))
 	p.entry = newEntry(&set, waits, p.room)
 	p.registerGauges(waits)
 	return p, nil
@@ -105,7 +115,7 @@ func New(set Settings) (*Pipeline, error) {
 // Entry is the pipeline's sink for receivers.
 func (p *Pipeline) Entry() *Entry { return p.entry }
 
-// Start attaches the cursors and starts the delivery loops.
+// Start starts the delivery loops.
 func (p *Pipeline) Start() {
 	for _, d := range p.deliveries {
 		d.start(&p.workers)
@@ -113,12 +123,18 @@ func (p *Pipeline) Start() {
 }
 
 // Stop lets the deliveries drain what is queued in memory until ctx ends, then cuts them and waits for them. The
-// receivers must have stopped. A durable queue is not drained: what is in flight may end until ctx does.
+// receivers must have stopped. A durable queue is not drained: what is in flight may end, for five seconds at most,
+// and what waits for another attempt is left. Stopping says nothing of any record.
 func (p *Pipeline) Stop(ctx context.Context) {
 	if !p.stopping.CompareAndSwap(false, true) {
 		return
 	}
 	p.entry.stop()
+	if p.set.Plan.Storage != "" {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, storedStop)
+		defer cancel()
+	}
 	for _, d := range p.deliveries {
 		d.drain(p.set.Plan.Storage == "")
 	}
@@ -136,7 +152,7 @@ func (p *Pipeline) Stop(ctx context.Context) {
 		<-done
 	}
 	for _, d := range p.deliveries {
-		d.cursor.Close()
+		d.close()
 	}
 }
 
@@ -171,7 +187,7 @@ func (p *Pipeline) Health() []Health {
 		out = append(out, h)
 	}
 	for _, d := range p.deliveries {
-		add(d.sender, d.fill().Oldest)
+		add(d.sender, d.owed().Oldest)
 	}
 	for _, w := range p.entry.waits {
 		add(w.sender, 0)
@@ -182,8 +198,11 @@ func (p *Pipeline) Health() []Health {
 // Accepting reports whether the pipeline took or could have taken data, and since when it does not.
 func (p *Pipeline) Accepting() (bool, time.Time) { return p.entry.accepting() }
 
-// room reports whether an append would be taken: some destination is below its limit.
+// room reports whether an append would be taken: there is room to store it, and some destination is below its limit.
 func (p *Pipeline) room() bool {
+	if p.set.Room != nil && !p.set.Room() {
+		return false
+	}
 	for _, d := range p.deliveries {
 		if f := d.fill(); f.Capacity == 0 || f.Size < f.Capacity {
 			return true

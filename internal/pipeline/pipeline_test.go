@@ -31,6 +31,7 @@ import (
 // backend is an exporter whose answers a test scripts.
 type backend struct {
 	answer func(n int, r *exporter.Request) exporter.Verdict // n counts attempts from 1
+	wait   time.Duration                                     // before it answers, unless the sender gives up
 
 	mu       sync.Mutex
 	attempts []attempt
@@ -50,6 +51,12 @@ func (b *backend) Send(ctx context.Context, r *exporter.Request) exporter.Verdic
 	b.attempts = append(b.attempts, attempt{time.Now(), r.Items})
 	n := len(b.attempts)
 	b.mu.Unlock()
+	if b.wait > 0 {
+		select {
+		case <-time.After(b.wait):
+		case <-ctx.Done():
+		}
+	}
 	v := exporter.Deliver()
 	if b.answer != nil {
 		v = b.answer(n, r)
@@ -89,6 +96,28 @@ type house struct {
 
 func build(t *testing.T, dests []plan.Destination, backends map[string]*backend) *house {
 	t.Helper()
+	h := prepare(t, plan.Pipeline{Destinations: dests}, backends)
+	h.Start()
+	return h
+}
+
+// queueOf is a queue under test; it may say whether it has room.
+type queueOf = pipeline.Queue
+
+type roomy struct {
+	queueOf
+	room func() bool
+}
+
+// prepare builds a house and does not start it.
+func prepare(t *testing.T, p plan.Pipeline, backends map[string]*backend) *house {
+	t.Helper()
+	return prepareWith(t, p, backends, func(q *memory.Queue) queueOf { return q })
+}
+
+// prepareWith is prepare with a wrap around the queue.
+func prepareWith(t *testing.T, pl plan.Pipeline, backends map[string]*backend, wrap func(*memory.Queue) queueOf) *house {
+	t.Helper()
 	h := &house{t: t, tel: telemetry.Nop(), drops: map[string]uint64{}}
 	core, lines := observer.New(zap.InfoLevel)
 	h.tel.Logger, h.lines = zap.New(core), lines
@@ -97,21 +126,24 @@ func build(t *testing.T, dests []plan.Destination, backends map[string]*backend)
 	for id, b := range backends {
 		exporters[id] = b
 	}
-	for i := range dests {
-		if err := h.queue.Prepare(dests[i].Destination); err != nil {
+	for i := range pl.Destinations {
+		if err := h.queue.Prepare(pl.Destinations[i].Destination); err != nil {
 			t.Fatal(err)
 		}
 	}
-	p, err := pipeline.New(pipeline.Settings{
-		Plan:      plan.Pipeline{ID: "traces", Signal: otlp.Traces, Destinations: dests},
-		Telemetry: h.tel, Gate: admission.New(0), Queue: h.queue, Exporters: exporters,
+	pl.ID, pl.Signal = "traces", otlp.Traces
+	set := pipeline.Settings{
+		Plan: pl, Telemetry: h.tel, Gate: admission.New(0), Queue: wrap(h.queue), Exporters: exporters,
 		Jitter: func() float64 { return 0.5 },
-	})
+	}
+	if r, ok := set.Queue.(roomy); ok {
+		set.Room = r.room
+	}
+	p, err := pipeline.New(set)
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.Pipeline = p
-	p.Start()
 	return h
 }
 

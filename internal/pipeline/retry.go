@@ -4,7 +4,6 @@
 package pipeline
 
 import (
-	"fmt"
 	"math"
 	"time"
 
@@ -22,14 +21,14 @@ type ending struct {
 }
 
 // attempt sends u until it is delivered or rejected, patience ends (max_elapsed_time), or deliveries are cut.
-func (d *delivery) attempt(u unit) ending {
+func (d *delivery) attempt(from *source, u unit) ending {
 	req, err := u.request(d.set.Plan.Signal)
 	if err != nil {
 		return ending{verdict: exporter.Verdict{Kind: exporter.Rejected, Err: err}}
 	}
 	began := time.Now()
 	for n := 0; ; n++ {
-		if !d.awaitThrottle() {
+		if !d.awaitThrottle(from) {
 			return ending{cut: true}
 		}
 		v := d.sender.send(d.send, req)
@@ -51,7 +50,7 @@ func (d *delivery) attempt(u unit) ending {
 			return ending{verdict: v}
 		}
 		d.sender.retrying(v, wait)
-		if !d.pause(wait, recovered) {
+		if !d.pause(from, wait, recovered) {
 			return ending{verdict: v, cut: true}
 		}
 	}
@@ -98,13 +97,17 @@ func (d *delivery) recover() {
 		d.mu.recovered = make(chan struct{})
 	}
 	d.mu.Unlock()
-	if woken {
-		d.cursor.Wake()
+	if !woken {
+		return
+	}
+	d.own.Wake()
+	for _, s := range d.inherited {
+		s.Wake()
 	}
 }
 
-// awaitThrottle waits until the backend wants to hear from us again; false when deliveries are cut.
-func (d *delivery) awaitThrottle() bool {
+// awaitThrottle waits until the backend wants to hear from us again; false when the batch is to be left.
+func (d *delivery) awaitThrottle(from *source) bool {
 	for {
 		d.mu.Lock()
 		wait := time.Until(d.mu.notBefore)
@@ -112,16 +115,20 @@ func (d *delivery) awaitThrottle() bool {
 		if wait <= 0 {
 			return d.send.Err() == nil
 		}
-		if !d.pause(wait, nil) {
+		if !d.pause(from, wait, nil) {
 			return false
 		}
 	}
 }
 
-// pause waits, shorter if another worker delivered, or if the process is stopping; false when deliveries are cut.
-func (d *delivery) pause(wait time.Duration, recovered <-chan struct{}) bool {
+// pause waits, shorter if another worker delivered, or if the process is stopping. It reports false when the batch is
+// to be left: deliveries are cut, or the process is stopping and what is left stays in a journal.
+func (d *delivery) pause(from *source, wait time.Duration, recovered <-chan struct{}) bool {
 	stopping := d.take.Done()
 	if d.draining.Load() {
+		if from.stored {
+			return false
+		}
 		wait, stopping = min(wait, maxDrainWait), nil
 	}
 	t := time.NewTimer(wait)
@@ -130,6 +137,7 @@ func (d *delivery) pause(wait time.Duration, recovered <-chan struct{}) bool {
 	case <-t.C:
 	case <-recovered:
 	case <-stopping:
+		return !from.stored && d.send.Err() == nil
 	case <-d.send.Done():
 		return false
 	}
@@ -137,43 +145,61 @@ func (d *delivery) pause(wait time.Duration, recovered <-chan struct{}) bool {
 }
 
 // ack resolves a delivered batch. A partial success names a number, not items: it is booked on the records in order.
-func (d *delivery) ack(batch []queue.Delivered, rejected uint32) {
+func (d *delivery) ack(from *source, batch []queue.Delivered, rejected uint32) {
 	i := 0
 	for ; rejected > 0 && i < len(batch); i++ {
 		n := min(rejected, batch[i].Items)
-		d.resolve(queue.Outcome{Kind: queue.Ack, Rejected: n}, batch[i].Seq)
+		d.resolveOne(from, queue.Outcome{Kind: queue.Ack, Rejected: n}, &batch[i])
 		rejected -= n
 	}
-	d.resolve(queue.Outcome{Kind: queue.Ack}, seqs(batch[i:])...)
+	if from == d.own {
+		d.tally.delivered(batch[i:])
+	}
+	d.resolve(from, queue.Outcome{Kind: queue.Ack}, seqs(batch[i:])...)
 }
 
 // giveBack returns a batch to the queue. A cut stop says nothing of the records; patience that ended delays them, so
 // that what cannot be delivered does not block what can.
-func (d *delivery) giveBack(batch []queue.Delivered, end ending) {
+func (d *delivery) giveBack(from *source, batch []queue.Delivered, end ending) {
+	if from == d.own {
+		d.tally.again.Add(uint64(len(batch)))
+	}
 	if end.cut {
-		d.resolve(queue.Outcome{Kind: queue.Release}, seqs(batch)...)
+		d.resolve(from, queue.Outcome{Kind: queue.Release}, seqs(batch)...)
 		return
 	}
 	for i := range batch {
-		d.resolve(queue.Outcome{Kind: queue.Nack, Delay: d.returnDelay(batch[i].Attempt)}, batch[i].Seq)
+		d.resolve(from, queue.Outcome{Kind: queue.Nack, Delay: d.returnDelay(batch[i].Attempt)}, batch[i].Seq)
 	}
 }
 
 // dead sets a record aside that no destination of this pipeline's will ever take.
-func (d *delivery) dead(r queue.Delivered, v exporter.Verdict) {
+func (d *delivery) dead(from *source, r queue.Delivered, v exporter.Verdict) {
 	reason := errText(v)
 	d.sender.setAside(int64(r.Items), reason)
-	d.resolve(queue.Outcome{Kind: queue.Dead, Reason: reason}, r.Seq)
+	d.resolveOne(from, queue.Outcome{Kind: queue.Dead, Reason: reason}, &r)
 }
 
-func (d *delivery) resolve(o queue.Outcome, seqs ...queue.Seq) {
+// resolveOne ends the lease of one record for good, and counts it unless the queue could not set it aside.
+func (d *delivery) resolveOne(from *source, o queue.Outcome, r *queue.Delivered) {
+	if d.resolve(from, o, r.Seq) && from == d.own {
+		d.tally.resolved(o, r)
+	}
+}
+
+// resolve reports false when a record could not be set aside; the queue keeps it and offers it again.
+func (d *delivery) resolve(from *source, o queue.Outcome, seqs ...queue.Seq) bool {
 	if len(seqs) == 0 {
-		return
+		return true
 	}
 	defer d.drained()
-	if err := d.cursor.Resolve(o, seqs...); err != nil {
-		d.sender.log.Error(fmt.Sprintf("Queue: record of %s could not be set aside, it is kept", d.dest.Name))
+	if err := from.Resolve(o, seqs...); err != nil {
+		if d.sender.due("unset") {
+			d.sender.log.Error("Queue: record could not be set aside, it is kept", zap.Error(err))
+		}
+		return false
 	}
+	return true
 }
 
 // grows says, at the first failure of an outage, that data waits from now on.
@@ -182,14 +208,14 @@ func (d *delivery) grows(v exporter.Verdict) {
 		return
 	}
 	d.backlog.Store(time.Now().UnixNano())
-	d.sender.log.Info("Queue: backlog grows", zap.Int64("queued", d.fill().Items),
+	d.sender.log.Info("Queue: backlog grows", zap.Int64("queued", d.owed().Items),
 		telemetry.Foreign("error", errText(v)))
 }
 
 // drained says, once, that what an outage left in the queue is gone.
 func (d *delivery) drained() {
 	since := d.backlog.Load()
-	if since == 0 || d.fill().Records > 0 || !d.backlog.CompareAndSwap(since, 0) {
+	if since == 0 || d.owed().Records > 0 || !d.backlog.CompareAndSwap(since, 0) {
 		return
 	}
 	d.sender.log.Info("Queue: backlog drained", zap.Int64("delivered", d.sender.health().Delivered),
