@@ -15,10 +15,10 @@ import (
 
 	"go.opentelemetry.io/collector/client"
 	"go.opentelemetry.io/collector/component"
-	"go.opentelemetry.io/collector/config/configgrpc"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
@@ -58,6 +58,7 @@ type Exporter struct {
 	cfg        Config
 	set        exporter.Settings
 	encoder    *wire.Encoder
+	headers    metadata.MD // of every request; read only, nil = none
 	recompress *telemetry.Counter
 	link       *link
 	conn       *grpc.ClientConn
@@ -73,6 +74,7 @@ func New(set exporter.Settings, cfg *Config) (*Exporter, error) {
 		cfg:     *cfg,
 		set:     set,
 		encoder: encoder,
+		headers: headersOf(&cfg.Client),
 		recompress: set.Telemetry.Metrics.Counter("holdfast_exporter_recompressed_total",
 			"Requests that arrived in another encoding than they were sent in.", "exporter", set.ID),
 	}, nil
@@ -84,34 +86,12 @@ func (e *Exporter) Start(ctx context.Context, host component.Host) error {
 	if err != nil {
 		return err
 	}
-	// The library must not compress a second time: bodies are in their encoding when they reach it.
-	cc := e.cfg.Client
-	cc.Compression = ""
-	cc.WaitForReady = false
-	conn, err := cc.ToClientConn(ctx, host.GetExtensions(), e.set.Telemetry.Component(), e.options(link)...)
+	conn, err := e.dial(ctx, host, link)
 	if err != nil {
-		return fmt.Errorf("connect to %q: %w", cc.Endpoint, err)
+		return fmt.Errorf("connect to %q: %w", e.cfg.Client.Endpoint, err)
 	}
 	e.link, e.conn = link, conn
 	return nil
-}
-
-func (e *Exporter) options(l *link) []configgrpc.ToClientConnOption {
-	opts := append(l.options(),
-		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(answerLimit)),
-		grpc.WithDisableRetry(),
-		grpc.WithStatsHandler(watcher{}),
-		grpc.WithUserAgent("holdfast/"+e.set.Version),
-	)
-	if name := e.encoder.Name(); name != "" {
-		//lint:ignore SA1019 the registry that replaces it is the whole process's, where gzip must go on meaning gzip
-		opts = append(opts, grpc.WithCompressor(passer{name}))
-	}
-	out := make([]configgrpc.ToClientConnOption, len(opts))
-	for i, o := range opts {
-		out[i] = configgrpc.WithGrpcDialOption(o)
-	}
-	return out
 }
 
 // Send implements exporter.Exporter.
@@ -134,6 +114,9 @@ func (e *Exporter) Send(ctx context.Context, r *exporter.Request) exporter.Verdi
 	}
 	if len(r.Metadata) > 0 && e.cfg.Client.Auth.HasValue() {
 		ctx = withMetadata(ctx, r.Metadata)
+	}
+	if e.headers != nil {
+		ctx = metadata.NewOutgoingContext(ctx, e.headers)
 	}
 	e.link.revive(ctx, e.conn)
 	w := &watch{}
