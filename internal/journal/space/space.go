@@ -1,0 +1,307 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package space is one storage directory: who may use it, and how much each journal in it may allocate.
+//
+// It stands beside the journals of a directory and under none of them: they write their files themselves and ask here
+// before they allocate. It makes the directory, proves that it can be written, locks it against every other process,
+// keeps the ballast (RESERVE) that acknowledgements fall back on when the volume is full, keeps the books of allocated
+// bytes and corrects them against the disk, and notices when the directory is not the one that was opened.
+//
+//	<directory>/            foreign: whatever is not named here; counted, never touched
+//	  LOCK                  held as long as the Space is open
+//	  RESERVE               ballast
+//	  pipelines/<name>/     a Share each: seg/ cur/ dead/ bad/
+//
+// It promises that all that is granted keeps the limits of section 10 of the journal's specification, whatever the
+// journals do at the same time, and that a healthy journal can always claim its share. It deletes nothing but its own
+// ballast, and it never looks into a journal's files: records, cursors and what they mean are unknown here.
+package space
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/holdfast-telemetry/holdfast/internal/journal/layout"
+	"github.com/holdfast-telemetry/holdfast/internal/vfs"
+)
+
+// Settings say which directory is opened and what bounds it.
+type Settings struct {
+	Disk      vfs.FS
+	Directory string
+	Create    bool          // make the directory, and its parents
+	Perm      fs.FileMode   // of directories made here; 0 = 0750
+	Timeout   time.Duration // how long to wait for the lock; 0 = one try
+	Now       func() time.Time
+	Owner     string // who holds the lock, for people: pid, host, start
+
+	// As in Limits.
+	CapBytes, MinFreeBytes, MaxJournalBytes int64
+	SegmentBytes                            int64
+	Heads                                   int
+}
+
+func (set *Settings) limits() Limits {
+	return Limits{
+		CapBytes: set.CapBytes, MinFreeBytes: set.MinFreeBytes, MaxJournalBytes: set.MaxJournalBytes,
+		SegmentBytes: set.SegmentBytes, Heads: set.Heads,
+	}
+}
+
+// Identity says which directory it is, whatever path led there. It is comparable.
+type Identity struct {
+	Device, Inode uint64
+	volume        string // kind: a disk in memory numbers its devices itself
+}
+
+// Space is an open directory. Its methods may be called from any goroutine; none of them calls back.
+type Space struct {
+	disk vfs.FS
+	dir  string // links resolved
+	now  func() time.Time
+	id   Identity
+	lock vfs.File
+	was  ours // what was opened
+
+	ballast sync.Mutex // held over the calls on RESERVE, never together with another lock taken before it
+	round   sync.Mutex // held over a recount
+
+	mu struct { // no disk is touched under it
+		sync.Mutex
+		bounds   bounds
+		closed   bool
+		detached error
+		journals map[string]*Share // by the name of the directory
+
+		reserve int64 // allocated now
+		own     int64 // LOCK and pipelines/ itself
+		foreign int64
+
+		volume    vfs.Usage // as last seen
+		grantedAt time.Time // when free space was last promised
+		expected  int64     // what was to be free after that
+
+		notes  map[string]string // what people should know, by what it is about
+		growth growth
+		walked time.Time     // when the last recount began
+		took   time.Duration // and how long it ran
+	}
+}
+
+// ours are the files whose identity proves that the directory is still the one that was opened.
+type ours struct{ directory, lock, pipelines vfs.Info }
+
+// Open opens the directory: it makes it where that is asked for, proves that it can be written, takes its lock and
+// counts what is there. It needs neither free space nor room under the cap; both only bound what is allocated later.
+// Whatever fails, the lock is free again and the next Open starts where this one did: what was made is kept and made
+// durable by whoever opens.
+//
+// Errors for people: *DirectoryError, *LockedError (after Timeout, or with ctx's error when it ends first), *CapError.
+func Open(ctx context.Context, set Settings) (*Space, error) {
+	if set.Disk == nil || set.Directory == "" {
+		return nil, errors.New("open a storage directory: no disk or no directory")
+	}
+	if set.Perm == 0 {
+		set.Perm = defaultPerm
+	}
+	if set.Now == nil {
+		set.Now = time.Now
+	}
+	dir, err := set.Disk.Resolve(set.Directory)
+	if err != nil {
+		return nil, refuse(set.Disk, set.Directory, set.Directory, err)
+	}
+	if err := provide(set.Disk, dir, set.Perm, set.Create); err != nil {
+		return nil, err
+	}
+	volume, err := set.Disk.Usage(dir)
+	if err != nil {
+		return nil, refuse(set.Disk, dir, dir, err)
+	}
+	bounds, err := set.limits().on(volume)
+	if err != nil {
+		return nil, fmt.Errorf("directory %q: %w", dir, err)
+	}
+	s := &Space{disk: set.Disk, dir: dir, now: set.Now}
+	s.mu.bounds, s.mu.volume = bounds, volume
+	s.mu.journals, s.mu.notes = map[string]*Share{}, map[string]string{}
+	if err := s.acquire(ctx, set.Timeout, volume.Kind); err != nil {
+		return nil, err
+	}
+	if err := s.settle(&set); err != nil {
+		return nil, errors.Join(err, s.release())
+	}
+	return s, nil
+}
+
+// settle does what needs the lock. Until the directories are synced nothing here may be relied on: a name that a
+// crash can take back takes every acknowledged record below it along.
+func (s *Space) settle(set *Settings) error {
+	s.sign(set.Owner)
+	pipelines := path.Join(s.dir, layout.Pipelines)
+	if err := provide(s.disk, pipelines, set.Perm, true); err != nil {
+		return err
+	}
+	if err := probe(s.disk, s.dir); err != nil {
+		return err
+	}
+	if err := syncUp(s.disk, s.dir); err != nil {
+		return err
+	}
+	for name, was := range map[string]*vfs.Info{s.dir: &s.was.directory, s.lockPath(): &s.was.lock, pipelines: &s.was.pipelines} {
+		info, err := s.disk.Stat(name)
+		if err != nil {
+			return refuse(s.disk, s.dir, name, err)
+		}
+		*was = info
+	}
+	if err := s.recount(); err != nil {
+		return refuse(s.disk, s.dir, s.dir, err)
+	}
+	s.Restore()
+	return nil
+}
+
+// Close gives up the lock. It stops nothing and deletes nothing; what a Share is asked later fails. Close may be
+// called again.
+func (s *Space) Close() error {
+	s.mu.Lock()
+	closed := s.mu.closed
+	s.mu.closed = true
+	s.mu.Unlock()
+	if closed {
+		return nil
+	}
+	return s.release()
+}
+
+// Directory is where it is, links resolved.
+func (s *Space) Directory() string { return s.dir }
+
+// Identity says which directory it is: two settings that lead to one directory share a Space.
+func (s *Space) Identity() Identity { return s.id }
+
+// Identify is the Identity of a directory, open or not.
+func Identify(disk vfs.FS, directory string) (Identity, error) {
+	dir, err := disk.Resolve(directory)
+	if err != nil {
+		return Identity{}, err
+	}
+	info, err := disk.Stat(dir)
+	if err != nil {
+		return Identity{}, err
+	}
+	volume, err := disk.Usage(dir)
+	if err != nil {
+		return Identity{}, err
+	}
+	return identity(info, volume.Kind), nil
+}
+
+func identity(info vfs.Info, volume string) Identity {
+	return Identity{Device: info.Device, Inode: info.Inode, volume: volume}
+}
+
+// SegmentBytes is how large segments are made now.
+func (s *Space) SegmentBytes() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.bounds.segment
+}
+
+// Cap is the limit on all allocated bytes under the directory.
+func (s *Space) Cap() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.bounds.cap
+}
+
+// Adjust replaces the limits, at a reload. Lower ones delete nothing: they only deny until enough is gone. Segments
+// that are there keep their size, RESERVE gets its new one at the next Restore. After an error all is as before.
+func (s *Space) Adjust(l Limits) error {
+	volume, err := s.disk.Usage(s.dir)
+	if err != nil {
+		return fmt.Errorf("free space of %q: %w", s.dir, err)
+	}
+	bounds, err := l.on(volume)
+	if err != nil {
+		return fmt.Errorf("directory %q: %w", s.dir, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.bounds, s.mu.volume = bounds, volume
+	return nil
+}
+
+// check says whether the directory is still the one that was opened, and h's seg/ still the one seen first. h may be
+// nil. What is found replaced stays so until the next start: whoever did it may be writing there.
+func (s *Space) check(h *Share) error {
+	s.mu.Lock()
+	err := s.mu.detached
+	var seg vfs.Info
+	if h != nil {
+		seg = h.books.seg
+		if err == nil {
+			err = h.books.detached
+		}
+	}
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	for _, f := range [...]struct {
+		name string
+		was  vfs.Info
+	}{{s.dir, s.was.directory}, {s.lockPath(), s.was.lock}, {path.Join(s.dir, layout.Pipelines), s.was.pipelines}} {
+		_, err := s.same(f.name, f.was)
+		if errors.Is(err, ErrDetached) {
+			s.mu.Lock()
+			s.mu.detached = err
+			s.mu.Unlock()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if h == nil {
+		return nil
+	}
+	info, err := s.same(path.Join(h.dir, layout.Segments), seg)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case err == nil && h.books.seg.Inode == 0:
+		h.books.seg = info
+	case errors.Is(err, ErrDetached):
+		h.books.detached = err
+	}
+	return err
+}
+
+// same describes the file of that name if it is still the one it was. One that was never seen may be any or none.
+func (s *Space) same(name string, was vfs.Info) (vfs.Info, error) {
+	info, err := s.disk.Stat(name)
+	switch known := was.Inode != 0; {
+	case isGone(err) && known:
+		return info, fmt.Errorf("%w: %s is gone", ErrDetached, name)
+	case isGone(err):
+		return vfs.Info{}, nil
+	case err != nil:
+		return info, fmt.Errorf("look for %s: %w", name, err)
+	case known && !info.Same(was):
+		return info, fmt.Errorf("%w: %s is another one than was opened", ErrDetached, name)
+	}
+	return info, nil
+}
+
+// isGone says whether nothing has that name.
+func isGone(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+}
