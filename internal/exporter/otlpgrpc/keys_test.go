@@ -6,6 +6,7 @@ package otlpgrpc_test
 import (
 	"context"
 	"net"
+	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/config/configauth"
+	"go.opentelemetry.io/collector/config/configgrpc"
 	"go.opentelemetry.io/collector/config/configmiddleware"
 	"go.opentelemetry.io/collector/config/configopaque"
 	"go.opentelemetry.io/collector/config/configoptional"
@@ -26,6 +28,21 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/exporter/otlpgrpc"
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
 )
+
+// A field that is not in this list has no effect until dial, link or the encoder reads it.
+func TestEveryKeyOfTheSettingsIsKnown(t *testing.T) {
+	known := []string{"auth", "authority", "balancer_name", "compression", "endpoint", "headers", "keepalive", "middlewares",
+		"read_buffer_size", "tls", "user_agent", "wait_for_ready", "write_buffer_size"}
+	var keys []string
+	for f := range reflect.TypeFor[configgrpc.ClientConfig]().Fields() {
+		if key, _, _ := strings.Cut(f.Tag.Get("mapstructure"), ","); f.IsExported() {
+			keys = append(keys, key)
+		}
+	}
+	if slices.Sort(keys); !slices.Equal(keys, known) {
+		t.Errorf("the keys are now %q", keys)
+	}
+}
 
 func TestAuthorityAgentAndHeadersAreSentAsWritten(t *testing.T) {
 	b := newBackend(t, "")
