@@ -6,7 +6,6 @@ package space
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 	"strings"
 	"time"
@@ -32,11 +31,6 @@ import (
 const (
 	// walkShare: recounts take at most one part in so many of the time.
 	walkShare = 20
-	// maxWalkGap bounds that, and what a jump of the clock makes of it.
-	maxWalkGap = 10 * time.Minute
-	// maxForeign is how many names that are not ours one recount looks at: a home directory given as a storage's must
-	// not keep the disk busy.
-	maxForeign = 1 << 16
 )
 
 // Bytes are allocated bytes by kind.
@@ -91,13 +85,12 @@ func (s *Space) Warden() {
 		return
 	}
 	volume, err := s.disk.Usage(s.dir)
-	now := s.now()
+	now := time.Now()
 	s.mu.Lock()
 	if err == nil {
 		s.mu.volume = volume
 	}
-	since := now.Sub(s.mu.walked)
-	due := since < 0 || since >= min(walkShare*s.mu.took, maxWalkGap)
+	due := now.Sub(s.mu.walked) >= walkShare*s.mu.took
 	s.mu.Unlock()
 	if err == nil && due {
 		err = s.recount()
@@ -139,7 +132,7 @@ func (s *Space) shares() []*Share {
 func (s *Space) recount() error {
 	s.round.Lock()
 	defer s.round.Unlock()
-	began := s.now()
+	began := time.Now()
 	entries, err := s.disk.ReadDir(s.dir)
 	if err != nil {
 		return err
@@ -172,7 +165,7 @@ func (s *Space) recount() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mu.own, s.mu.foreign = own, alien.sum
-	s.mu.walked, s.mu.took = began, max(0, s.now().Sub(began))
+	s.mu.walked, s.mu.took = began, time.Since(began)
 	return nil
 }
 
@@ -230,6 +223,7 @@ func (s *Space) recountJournals(alien *walker) (own int64, err error) {
 	for name, h := range s.mu.journals {
 		if !found[name] && !h.books.open {
 			delete(s.mu.journals, name) // nobody's, and gone
+			delete(s.mu.notes, h.dir)
 			continue
 		}
 		all = append(all, h)
@@ -331,67 +325,4 @@ func (h *Share) count(alien *walker) (Bytes, error) {
 		*kind += w.sum
 	}
 	return found, nil
-}
-
-// walker sums what is allocated under names. It does not follow links and does not leave the volume. What it cannot
-// read counts with what its own name takes.
-type walker struct {
-	disk   vfs.FS
-	device uint64
-	left   int // names it may still look at; negative: any number
-	sum    int64
-	failed error // the first that kept it from reading
-	cut    bool  // left ran out
-}
-
-var errManyForeign = errors.New("too many files")
-
-func (w *walker) err() error {
-	if w.cut {
-		return errManyForeign
-	}
-	return nil
-}
-
-// add walks what is at name. Files that go while it walks are gone.
-func (w *walker) add(name string, kind fs.FileMode) {
-	type item struct {
-		name string
-		kind fs.FileMode
-	}
-	for todo := []item{{name, kind}}; len(todo) > 0; {
-		at := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		if w.left == 0 {
-			w.cut = true
-			return
-		}
-		w.left--
-		info, err := w.disk.Stat(at.name)
-		if err == nil && info.Device == w.device {
-			w.sum += info.Allocated
-		}
-		if err != nil || !at.kind.IsDir() || info.Device != w.device {
-			w.fail(err)
-			continue
-		}
-		entries, err := w.disk.ReadDir(at.name)
-		w.fail(err)
-		for _, e := range entries {
-			todo = append(todo, item{path.Join(at.name, e.Name), e.Type})
-		}
-	}
-}
-
-func (w *walker) fail(err error) {
-	if err = ignoreGone(err); err != nil && w.failed == nil {
-		w.failed = err
-	}
-}
-
-func ignoreGone(err error) error {
-	if isGone(err) {
-		return nil
-	}
-	return err
 }

@@ -57,9 +57,10 @@ func (s *Space) Restore() bool {
 	s.ballast.Lock()
 	defer s.ballast.Unlock()
 	s.mu.Lock()
-	want, have := s.mu.bounds.reserve(), s.mu.reserve
+	want := s.mu.bounds.reserve()
+	done := s.mu.ballasts == want && s.mu.reserve >= want && !s.mu.closed
 	s.mu.Unlock()
-	if have == want {
+	if done {
 		return true
 	}
 	err := s.restore(want)
@@ -83,12 +84,15 @@ func (s *Space) restore(want int64) error {
 		_ = file.Truncate(0) // half a ballast, or one without blocks, helps nobody for sure
 	}
 	after, seen := file.Stat()
-	if seen == nil {
-		s.mu.Lock()
+	s.mu.Lock()
+	switch {
+	case err == nil: // some volumes show blocks later; the recount will see them
+		s.mu.reserve, s.mu.ballasts = max(want, after.Allocated), want
+	case seen == nil:
 		s.mu.reserve = after.Allocated
-		s.mu.Unlock()
 	}
-	return errors.Join(err, seen, file.Close())
+	s.mu.Unlock()
+	return errors.Join(err, file.Close())
 }
 
 // resize gives file want bytes with blocks.

@@ -25,10 +25,11 @@ const granting = time.Second
 
 // Share is one journal's part of the directory. Its methods may be called from any goroutine.
 type Share struct {
-	space    *Space
+	space *Space
+	dir   string // pipelines/<name>
+	// The rest is guarded by space.mu.
 	pipeline string
-	dir      string // pipelines/<name>
-	books    books  // guarded by space.mu
+	books    books
 }
 
 // books are what is known of a journal's bytes.
@@ -52,7 +53,11 @@ type books struct {
 }
 
 // Pipeline is whose journal it is.
-func (h *Share) Pipeline() string { return h.pipeline }
+func (h *Share) Pipeline() string {
+	h.space.mu.Lock()
+	defer h.space.mu.Unlock()
+	return h.pipeline
+}
 
 // Room asks to allocate n bytes for this journal. After nil they are booked until Gave, also if the allocation fails:
 // then the caller gives them back. A limit that denies is a *queue.FullError, in bytes: Used + n would be above Max.
@@ -102,9 +107,9 @@ func (s *Space) roomLocked(h *Share, n int64, volume vfs.Usage) error {
 	if taken := s.usedLocked() + s.keptLocked(h); taken+n > b.cap {
 		return &queue.FullError{Limit: limitCap, Used: taken, Max: b.cap}
 	}
-	now := s.now()
+	now := time.Now() // not Settings.Now: a wall clock orders nothing
 	free := volume.Free
-	if age := now.Sub(s.mu.grantedAt); 0 <= age && age < granting {
+	if now.Sub(s.mu.grantedAt) < granting {
 		free = min(free, s.mu.expected)
 	}
 	if free-n < b.minFree {
@@ -135,6 +140,18 @@ func (s *Space) shareLocked() int64 {
 		}
 	}
 	return s.mu.bounds.share(max(heads, s.mu.bounds.heads))
+}
+
+// Book books n bytes whatever the limits say, for what must be written because more would be lost without it: a
+// rescue that took the RESERVE's place. Gave gives them back as well.
+func (h *Share) Book(n int64) {
+	s := h.space
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n = max(n, 0)
+	h.books.used += n
+	h.books.granted += n
+	s.mu.expected -= n
 }
 
 // Gave says that n bytes of this journal were freed: a file was cut or removed, or never made.
@@ -174,7 +191,8 @@ func (h *Share) Bytes() Bytes {
 	return h.books.bytes()
 }
 
-// Close says that the journal is gone or not open any more: nothing is kept for it. What it left on disk still counts.
+// Close says that the journal is not open any more, or about to be removed: nothing is kept for it. What it left on
+// disk still counts.
 func (h *Share) Close() {
 	h.space.mu.Lock()
 	defer h.space.mu.Unlock()
@@ -200,6 +218,7 @@ func (s *Space) Share(pipeline string, head bool) *Share {
 	s.mu.Unlock()
 	if !opened {
 		h.noteCount(h.Recount())
+		_ = s.check(h) // sees seg/ for the first time; what is wrong the next Room says
 	}
 	return h
 }

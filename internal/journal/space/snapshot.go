@@ -56,9 +56,6 @@ type sample struct {
 }
 
 func (g *growth) add(at time.Time, used, free int64) {
-	if n := len(g.samples); n > 0 && !at.After(g.samples[n-1].at) {
-		g.samples = g.samples[:0] // the clock was set back
-	}
 	if len(g.samples) > growthRounds {
 		g.samples = slices.Delete(g.samples, 0, 1)
 	}
@@ -72,6 +69,9 @@ func (g *growth) until(underCap, onVolume int64) time.Duration {
 	}
 	first, last := g.samples[0], g.samples[len(g.samples)-1]
 	over := last.at.Sub(first.at)
+	if over <= 0 {
+		return 0
+	}
 	soonest := time.Duration(0)
 	for _, b := range [...]struct{ left, grown int64 }{{underCap, last.used - first.used}, {onVolume, first.free - last.free}} {
 		if b.grown <= 0 {

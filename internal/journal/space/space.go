@@ -25,7 +25,6 @@ import (
 	"io/fs"
 	"path"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/holdfast-telemetry/holdfast/internal/journal/layout"
@@ -55,12 +54,6 @@ func (set *Settings) limits() Limits {
 	}
 }
 
-// Identity says which directory it is, whatever path led there. It is comparable.
-type Identity struct {
-	Device, Inode uint64
-	volume        string // kind: a disk in memory numbers its devices itself
-}
-
 // Space is an open directory. Its methods may be called from any goroutine; none of them calls back.
 type Space struct {
 	disk vfs.FS
@@ -70,19 +63,20 @@ type Space struct {
 	lock vfs.File
 	was  ours // what was opened
 
-	ballast sync.Mutex // held over the calls on RESERVE, never together with another lock taken before it
+	// Taken in this order. The disk is asked under the first two, never under mu.
 	round   sync.Mutex // held over a recount
-
-	mu struct { // no disk is touched under it
+	ballast sync.Mutex // held over the calls on RESERVE
+	mu      struct {
 		sync.Mutex
 		bounds   bounds
 		closed   bool
 		detached error
 		journals map[string]*Share // by the name of the directory
 
-		reserve int64 // allocated now
-		own     int64 // LOCK and pipelines/ itself
-		foreign int64
+		reserve  int64 // allocated now
+		ballasts int64 // the size RESERVE was last given
+		own      int64 // LOCK and pipelines/ itself
+		foreign  int64
 
 		volume    vfs.Usage // as last seen
 		grantedAt time.Time // when free space was last promised
@@ -94,9 +88,6 @@ type Space struct {
 		took   time.Duration // and how long it ran
 	}
 }
-
-// ours are the files whose identity proves that the directory is still the one that was opened.
-type ours struct{ directory, lock, pipelines vfs.Info }
 
 // Open opens the directory: it makes it where that is asked for, proves that it can be written, takes its lock and
 // counts what is there. It needs neither free space nor room under the cap; both only bound what is allocated later.
@@ -116,7 +107,11 @@ func Open(ctx context.Context, set Settings) (*Space, error) {
 	}
 	dir, err := set.Disk.Resolve(set.Directory)
 	if err != nil {
-		return nil, refuse(set.Disk, set.Directory, set.Directory, err)
+		refused := refuse(set.Disk, set.Directory, set.Directory, err)
+		if isGone(err) { // a link that leads nowhere
+			refused.Fix = `mkdir -p "$(readlink -m ` + quote(set.Directory) + `)"`
+		}
+		return nil, refused
 	}
 	if err := provide(set.Disk, dir, set.Perm, set.Create); err != nil {
 		return nil, err
@@ -169,8 +164,8 @@ func (s *Space) settle(set *Settings) error {
 	return nil
 }
 
-// Close gives up the lock. It stops nothing and deletes nothing; what a Share is asked later fails. Close may be
-// called again.
+// Close gives up the lock, after a Squeeze or Restore that runs. It deletes nothing; what is asked later fails. Close
+// may be called again.
 func (s *Space) Close() error {
 	s.mu.Lock()
 	closed := s.mu.closed
@@ -179,35 +174,13 @@ func (s *Space) Close() error {
 	if closed {
 		return nil
 	}
+	s.ballast.Lock()
+	defer s.ballast.Unlock()
 	return s.release()
 }
 
 // Directory is where it is, links resolved.
 func (s *Space) Directory() string { return s.dir }
-
-// Identity says which directory it is: two settings that lead to one directory share a Space.
-func (s *Space) Identity() Identity { return s.id }
-
-// Identify is the Identity of a directory, open or not.
-func Identify(disk vfs.FS, directory string) (Identity, error) {
-	dir, err := disk.Resolve(directory)
-	if err != nil {
-		return Identity{}, err
-	}
-	info, err := disk.Stat(dir)
-	if err != nil {
-		return Identity{}, err
-	}
-	volume, err := disk.Usage(dir)
-	if err != nil {
-		return Identity{}, err
-	}
-	return identity(info, volume.Kind), nil
-}
-
-func identity(info vfs.Info, volume string) Identity {
-	return Identity{Device: info.Device, Inode: info.Inode, volume: volume}
-}
 
 // SegmentBytes is how large segments are made now.
 func (s *Space) SegmentBytes() int64 {
@@ -238,70 +211,4 @@ func (s *Space) Adjust(l Limits) error {
 	defer s.mu.Unlock()
 	s.mu.bounds, s.mu.volume = bounds, volume
 	return nil
-}
-
-// check says whether the directory is still the one that was opened, and h's seg/ still the one seen first. h may be
-// nil. What is found replaced stays so until the next start: whoever did it may be writing there.
-func (s *Space) check(h *Share) error {
-	s.mu.Lock()
-	err := s.mu.detached
-	var seg vfs.Info
-	if h != nil {
-		seg = h.books.seg
-		if err == nil {
-			err = h.books.detached
-		}
-	}
-	s.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	for _, f := range [...]struct {
-		name string
-		was  vfs.Info
-	}{{s.dir, s.was.directory}, {s.lockPath(), s.was.lock}, {path.Join(s.dir, layout.Pipelines), s.was.pipelines}} {
-		_, err := s.same(f.name, f.was)
-		if errors.Is(err, ErrDetached) {
-			s.mu.Lock()
-			s.mu.detached = err
-			s.mu.Unlock()
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if h == nil {
-		return nil
-	}
-	info, err := s.same(path.Join(h.dir, layout.Segments), seg)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case err == nil && h.books.seg.Inode == 0:
-		h.books.seg = info
-	case errors.Is(err, ErrDetached):
-		h.books.detached = err
-	}
-	return err
-}
-
-// same describes the file of that name if it is still the one it was. One that was never seen may be any or none.
-func (s *Space) same(name string, was vfs.Info) (vfs.Info, error) {
-	info, err := s.disk.Stat(name)
-	switch known := was.Inode != 0; {
-	case isGone(err) && known:
-		return info, fmt.Errorf("%w: %s is gone", ErrDetached, name)
-	case isGone(err):
-		return vfs.Info{}, nil
-	case err != nil:
-		return info, fmt.Errorf("look for %s: %w", name, err)
-	case known && !info.Same(was):
-		return info, fmt.Errorf("%w: %s is another one than was opened", ErrDetached, name)
-	}
-	return info, nil
-}
-
-// isGone says whether nothing has that name.
-func isGone(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 }
