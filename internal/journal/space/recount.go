@@ -78,11 +78,12 @@ func (s *Space) usedLocked() int64 {
 // Warden is one round of what has to be looked at from time to time, every 10 s: whether the directory is still the
 // one that was opened, the volume's free space, and what is allocated. One caller at a time.
 //
-// Recounts that take long are made less often.
-func (s *Space) Warden() {
+// ErrDetached says that the directory is not ours any more. Any other error is the disk's: what could not be looked at
+// stays as it was in the books. Recounts that take long are made less often.
+func (s *Space) Warden() error {
 	if err := s.watch(); err != nil {
 		s.note("warden", "the directory could not be looked at", err)
-		return
+		return err
 	}
 	volume, err := s.disk.Usage(s.dir)
 	now := time.Now()
@@ -99,6 +100,7 @@ func (s *Space) Warden() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mu.growth.add(now, s.usedLocked(), s.mu.volume.Free)
+	return err
 }
 
 // watch checks identities, the journals' too.

@@ -8,18 +8,18 @@ import (
 	"maps"
 	"slices"
 	"time"
-
-	"github.com/holdfast-telemetry/holdfast/internal/vfs"
 )
 
 // Snapshot describes the directory. All but the Bytes of the journals is as of the last Warden or Room.
 type Snapshot struct {
+	Bytes     // what Room counts, by kind; Total is what the cap bounds
 	Directory string
-	Disk      Bytes // what Room counts, by kind
 	Cap       int64
 	MinFree   int64
-	Segment   int64 // size of new segments
-	Volume    vfs.Usage
+	Segment   int64         // size of new segments
+	Size      int64         // of the volume
+	Free      int64         // of it, for this process
+	Volume    string        // its kind
 	UntilFull time.Duration // at the rate of the last minutes; 0 = it does not grow
 	Err       error         // ErrDetached
 }
@@ -30,17 +30,17 @@ func (s *Space) Snapshot() Snapshot {
 	defer s.mu.Unlock()
 	snap := Snapshot{
 		Directory: s.dir, Cap: s.mu.bounds.cap, MinFree: s.mu.bounds.minFree, Segment: s.mu.bounds.segment,
-		Volume: s.mu.volume, Err: s.mu.detached,
-		Disk: Bytes{Cursors: s.mu.own, Reserve: s.mu.reserve, Foreign: s.mu.foreign},
+		Size: s.mu.volume.Total, Free: s.mu.volume.Free, Volume: s.mu.volume.Kind, Err: s.mu.detached,
+		Bytes: Bytes{Cursors: s.mu.own, Reserve: s.mu.reserve, Foreign: s.mu.foreign},
 	}
 	for _, h := range s.mu.journals {
 		b := h.books.bytes()
-		snap.Disk.Segments += b.Segments
-		snap.Disk.Cursors += b.Cursors
-		snap.Disk.Dead += b.Dead
-		snap.Disk.Bad += b.Bad
+		snap.Segments += b.Segments
+		snap.Cursors += b.Cursors
+		snap.Dead += b.Dead
+		snap.Bad += b.Bad
 	}
-	snap.UntilFull = s.mu.growth.until(snap.Cap-snap.Disk.Total(), snap.Volume.Free-snap.MinFree)
+	snap.UntilFull = s.mu.growth.until(snap.Cap-snap.Total(), snap.Free-snap.MinFree)
 	return snap
 }
 
