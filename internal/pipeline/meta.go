@@ -54,6 +54,10 @@ func appendText(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
+// ParseMeta says how to read the Body of a record whose Meta is b, and what was known of the request. It is for whoever
+// looks at stored records from outside.
+func ParseMeta(b []byte) (otlp.Encoding, otlp.Metadata, error) { return decodeMeta(b) }
+
 // decodeMeta is the inverse of encodeMeta; unreadable bytes are errMeta.
 func decodeMeta(b []byte) (otlp.Encoding, otlp.Metadata, error) {
 	if len(b) == 0 {
