@@ -26,30 +26,30 @@ const (
 var errMissing = fmt.Errorf("it does not exist and create_directory is off: %w", fs.ErrNotExist)
 
 // provide makes sure that there is a directory of that name. With create it is made, and the parents it lacks, each
-// with exactly perm. Names made here are durable after syncUp.
-func provide(disk vfs.FS, dir string, perm fs.FileMode, create bool) error {
+// with exactly perm. It returns how many were missing. Their names are durable after syncUp.
+func provide(disk vfs.FS, dir string, perm fs.FileMode, create bool) (int, error) {
 	var missing []string
 	at := dir
 	for {
 		info, err := disk.Stat(at)
 		if err == nil && !info.Mode.IsDir() {
-			return refuse(disk, dir, at, syscall.ENOTDIR)
+			return 0, refuse(disk, dir, at, syscall.ENOTDIR)
 		}
 		if err == nil {
 			break
 		}
 		if !isGone(err) {
-			return refuse(disk, dir, at, err)
+			return 0, refuse(disk, dir, at, err)
 		}
 		missing = append(missing, at)
 		parent := path.Dir(at)
 		if parent == at {
-			return refuse(disk, dir, at, err)
+			return 0, refuse(disk, dir, at, err)
 		}
 		at = parent
 	}
 	if len(missing) > 0 && !create {
-		return &DirectoryError{Directory: dir, Path: dir, Err: errMissing, Fix: makeCommand(dir, perm)}
+		return 0, &DirectoryError{Directory: dir, Path: dir, Err: errMissing, Fix: makeCommand(dir, perm)}
 	}
 	for i := len(missing) - 1; i >= 0; i-- {
 		// Another process may make the same ones at this moment.
@@ -58,20 +58,21 @@ func provide(disk vfs.FS, dir string, perm fs.FileMode, create bool) error {
 			if errors.Is(err, fs.ErrPermission) {
 				refused.Fix = makeCommand(dir, perm)
 			}
-			return refused
+			return 0, refused
 		}
 	}
-	return nil
+	return len(missing), nil
 }
 
 // syncUp makes the names in dir durable, and the names that lead to it: whoever made them may have died before they
-// were. It ends at the root of the volume. A parent that may be passed but not opened is not ours, nor made by us.
-func syncUp(disk vfs.FS, dir string) error {
+// were. It ends at the root of the volume. A parent that may be passed but not opened is skipped, unless it is one of
+// the first so many: these have names that were made just now.
+func syncUp(disk vfs.FS, dir string, made int) error {
 	first, err := disk.Stat(dir)
 	if err != nil {
 		return refuse(disk, dir, dir, err)
 	}
-	for at := dir; ; at = path.Dir(at) {
+	for at, up := dir, 0; ; at, up = path.Dir(at), up+1 {
 		info, err := disk.Stat(at)
 		if err == nil && info.Device != first.Device {
 			return nil
@@ -79,7 +80,7 @@ func syncUp(disk vfs.FS, dir string) error {
 		if err == nil {
 			err = disk.SyncDir(at)
 		}
-		if err != nil && (at == dir || !errors.Is(err, fs.ErrPermission)) {
+		if err != nil && (up <= made || !errors.Is(err, fs.ErrPermission)) {
 			return refuse(disk, dir, at, err)
 		}
 		if path.Dir(at) == at {

@@ -113,7 +113,8 @@ func Open(ctx context.Context, set Settings) (*Space, error) {
 		}
 		return nil, refused
 	}
-	if err := provide(set.Disk, dir, set.Perm, set.Create); err != nil {
+	made, err := provide(set.Disk, dir, set.Perm, set.Create)
+	if err != nil {
 		return nil, err
 	}
 	volume, err := set.Disk.Usage(dir)
@@ -130,7 +131,7 @@ func Open(ctx context.Context, set Settings) (*Space, error) {
 	if err := s.acquire(ctx, set.Timeout, volume.Kind); err != nil {
 		return nil, err
 	}
-	if err := s.settle(&set); err != nil {
+	if err := s.settle(&set, made); err != nil {
 		return nil, errors.Join(err, s.release())
 	}
 	return s, nil
@@ -138,16 +139,16 @@ func Open(ctx context.Context, set Settings) (*Space, error) {
 
 // settle does what needs the lock. Until the directories are synced nothing here may be relied on: a name that a
 // crash can take back takes every acknowledged record below it along.
-func (s *Space) settle(set *Settings) error {
+func (s *Space) settle(set *Settings, made int) error {
 	s.sign(set.Owner)
 	pipelines := path.Join(s.dir, layout.Pipelines)
-	if err := provide(s.disk, pipelines, set.Perm, true); err != nil {
+	if _, err := provide(s.disk, pipelines, set.Perm, true); err != nil {
 		return err
 	}
 	if err := probe(s.disk, s.dir); err != nil {
 		return err
 	}
-	if err := syncUp(s.disk, s.dir); err != nil {
+	if err := syncUp(s.disk, s.dir, made); err != nil {
 		return err
 	}
 	for name, was := range map[string]*vfs.Info{s.dir: &s.was.directory, s.lockPath(): &s.was.lock, pipelines: &s.was.pipelines} {
