@@ -75,6 +75,15 @@ e2e: build ## real processes, judged by the ledger
 bench: build ## side by side with the reference collector; BENCH=-quick for a first look (docs/benchmarks.md)
 	$(GO) -C bench run . -holdfast ../bin/holdfast $(BENCH)
 
+# Built once: it takes minutes, and its versions are pinned in bench/go.mod.
+bench/bin/reference:
+	CGO_ENABLED=0 $(GO) -C bench build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)' -o bin/reference ./reference
+
+.PHONY: compare
+compare: build bench/bin/reference ## the same faults, reference collector and holdfast; the table of docs/comparison.md
+	$(GO) -C bench build -o bin/compare ./compare
+	cd bench && exec bin/compare -holdfast ../bin/holdfast $(COMPARE)
+
 .PHONY: leaves
 leaves: ## vet and test the modules beside the product (bench, test clients)
 	@for leaf in $(LEAVES); do echo "vet $$leaf"; $(GO) -C $$leaf vet ./...; $(GO) -C $$leaf test ./...; done
