@@ -92,8 +92,9 @@ func (s Step) String() string {
 	return [...]string{"write", "sync", "prepare", "seal", "rescue", "unknown"}[min(s, Rescued+1)]
 }
 
-// Host is the journal above. Every call comes without any lock of the Log held, from the Log's goroutines or from that
-// of Tend or Close; none of them runs beside another except Room, Gave, Squeeze and Sealed.
+// Host is the journal above. Every call comes without any lock of the Log held. Roster, Publish and Durable come from
+// the flusher alone, one after the other; Room, Gave, Squeeze, Sealed and Condemned also from the goroutines of Tend and
+// Close, beside them. None of them may call Append, Tend or Close of the Log.
 type Host interface {
 	// Roster is asked when a group is about to be made: after nil the numbers up to upTo are given out, whatever
 	// becomes of the group, and who attaches from now on is not owed them. It returns a version that changes with the
@@ -106,13 +107,14 @@ type Host interface {
 	// rescue took over what was published before. Entries carry Seq and Accepted; the slice is only lent. items:
 	// accepted by the journal up to the last entry, or so far if there is none.
 	Publish(seg *segment.Header, path string, sum segment.Summary, entries []*window.Entry, items uint64)
-	// Durable: everything up to seq (items accepted up to it) is durable now. Meta and Body of entries above it must
-	// not be freed or changed: they may have to be written again. In synced mode it comes before Publish.
+	// Durable: everything up to seq (items accepted up to it) is durable now, and can be read from the segments as
+	// published. Meta and Body of entries above it must not be freed or changed: they may have to be written again. In
+	// synced mode it follows each Publish, before the answer.
 	Durable(seq queue.Seq, items uint64)
 	// Sealed: the segment is complete; sum is its seal.
 	Sealed(id uint64, sum segment.Summary)
 	// Condemned: a write or sync of the segment failed; it is never written again, still read. It may be one that was
-	// never published: then its file is removed by the Log.
+	// never published; its file is removed by the Log.
 	Condemned(id uint64, cause error)
 	// Room asks to allocate n bytes; *queue.FullError or another error denies. They are given back by Gave when a file
 	// is cut or removed by the Log. Room may do work (giving up old data). Squeeze cuts the RESERVE after a rescue
@@ -150,11 +152,117 @@ type Stats struct {
 // Log appends records to the segments of one journal. Append, State, Stats, Wanted, Roll and SetSynced may be called
 // from any goroutine.
 type Log struct {
-	set     Settings
-	wanted  chan struct{}
-	waiters sync.Pool // *waiter
+	set      Settings
+	wanted   chan struct{} // for Tend; room for one
+	wake     chan struct{} // for the flusher; room for one
+	syncWake chan struct{} // for the syncer; room for one, closed when there will be no more
+	flushed  chan struct{} // closed when the flusher has ended, and the syncer
+	making   chan struct{} // holds a token while somebody allocates a segment
+	tending  chan struct{} // holds a token while somebody tends or cleans up
+	waiters  sync.Pool     // *waiter; a field, so that channels never cross test bubbles
 
+	f  flusher // the flusher's own
 	mu struct {
 		sync.Mutex
+		state   State
+		cause   error // what Append answers in all states but OK
+		closing bool
+		cleaned bool  // Close has tidied up
+		lost    error // what Close could not make durable
+
+		line    list    // records that wait for the flusher
+		lobby   list    // records that wait for room in the line
+		waiting int64   // bytes of frames in the line
+		next    *answer // of the group that is made next
+		idle    bool    // the flusher sleeps until it is woken
+		roll    bool    // the next group is to begin a new segment
+		synced  bool    // the mode asked for
+		retry   bool    // Tend asks for another rescue
+
+		id       uint64    // highest given out
+		blanks   []*blank  // prepared
+		wanting  bool      // one more is wanted
+		usable   bool      // there is an active segment that can be written
+		stranded bool      // published records wait for a rescue
+		retired  []*seg    // to be sealed
+		litter   []remains // names that could not be removed yet
+
+		jobs      []job
+		results   []result
+		syncSince time.Time // start of the running sync, zero = none
+		oldest    time.Time // unsynced write, zero = none
+		stats     Stats
+	}
+}
+
+// Open starts a Log. It writes nothing yet: the first Tend prepares a segment.
+func Open(set Settings) *Log {
+	if set.Now == nil {
+		set.Now = time.Now
+	}
+	set.SegmentBytes = max(set.SegmentBytes, segment.FileBytes(segment.BlockBytes))
+	set.SegmentBytes += -set.SegmentBytes & (segment.BlockBytes - 1)
+	l := &Log{
+		set: set, wanted: make(chan struct{}, 1), wake: make(chan struct{}, 1), syncWake: make(chan struct{}, 1),
+		flushed: make(chan struct{}), making: make(chan struct{}, 1), tending: make(chan struct{}, 1),
+	}
+	l.waiters.New = func() any { return new(waiter) }
+	l.mu.next = newAnswer()
+	l.mu.id, l.mu.synced, l.mu.wanting = set.At.ID, set.Synced, true
+	l.f = newFlusher(set.At)
+	l.want()
+	go l.flush()
+	return l
+}
+
+// Wanted receives when Tend has something to do.
+func (l *Log) Wanted() <-chan struct{} { return l.wanted }
+
+func (l *Log) want() {
+	select {
+	case l.wanted <- struct{}{}:
+	default:
+	}
+}
+
+// Roll makes the next group begin a new segment, if one can be had.
+func (l *Log) Roll() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.roll = true
+}
+
+// SetSynced changes the mode with the next segment, which the next group begins, if one can be had.
+func (l *Log) SetSynced(synced bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.synced = synced
+}
+
+// State is whether the Log takes records, and if not why: the error that Append returns.
+func (l *Log) State() (State, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mu.state, l.mu.cause
+}
+
+// Stats is a copy of the counters.
+func (l *Log) Stats() Stats {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.mu.stats
+	s.Waiting = l.mu.waiting
+	if !l.mu.oldest.IsZero() {
+		s.Unsynced = time.Since(l.mu.oldest)
+	}
+	if !l.mu.syncSince.IsZero() {
+		s.SyncAge = time.Since(l.mu.syncSince)
+	}
+	return s
+}
+
+func (l *Log) observe(step Step, since time.Time) {
+	if l.set.Observe != nil {
+		l.set.Observe(step, time.Since(since))
 	}
 }

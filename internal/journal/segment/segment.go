@@ -96,6 +96,9 @@ func FileBytes(frames int64) int64 {
 	return size
 }
 
+// FrameRoom is how many bytes of frames one group in a new segment of that size may have.
+func FrameRoom(bytes int64) int64 { return max(0, bytes-sealRoom(bytes)-BlockBytes) }
+
 // sealRoom is what a segment of that size keeps for its seal: 16 bytes of index for each 64 KiB, the rest of the seal,
 // the trailer, and the way to the next block.
 func sealRoom(size int64) int64 { return up(2*BlockBytes+size/4096, BlockBytes) }
