@@ -74,7 +74,7 @@ func (d Drop) with(o Drop) Drop {
 // Book counts a drop and adds it to the list. When the list is full, the two oldest neighbours of one reason become one
 // entry first: the counts stay exact, where and when get coarser with age. It does not resolve the numbers.
 func (s *Slot) Book(d Drop) {
-	d.Reason %= reasons
+	d.First, d.Last, d.Reason = min(d.First, MaxSeq), min(d.Last, MaxSeq), d.Reason%reasons // it can be written, always
 	s.Dropped[d.Reason].Add(d.Count)
 	if len(s.Drops) >= MaxDrops {
 		i, j := oldestNeighbours(s.Drops)
@@ -84,20 +84,16 @@ func (s *Slot) Book(d Drop) {
 	s.Drops = append(s.Drops, d)
 }
 
-// oldestNeighbours are the first two entries of one reason that follow each other; if the reasons alternate, the first
-// two of one reason with others between them. There are more entries than reasons.
+// oldestNeighbours are the first two entries of one reason; others may be between them. There are more entries than
+// reasons, so they are among the first few, and the newest stay as they were booked.
 func oldestNeighbours(drops []Drop) (i, j int) {
-	for j = 1; j < len(drops); j++ {
-		if drops[j-1].Reason == drops[j].Reason {
-			return j - 1, j
-		}
-	}
 	var seen [reasons]int // place + 1
 	for j = range drops {
-		if i := seen[drops[j].Reason]; i > 0 {
-			return i - 1, j
+		at := &seen[drops[j].Reason%reasons]
+		if *at > 0 {
+			return *at - 1, j
 		}
-		seen[drops[j].Reason] = j + 1
+		*at = j + 1
 	}
 	return 0, 1
 }

@@ -57,10 +57,13 @@ func Create(disk vfs.FS, name string, s *Slot) (*File, error) {
 	return f, nil
 }
 
-// Open opens the file and returns what it holds, which it syncs: the process that wrote it may have died before its own
-// sync. A file that can only be read, has not the right size, cannot be read in parts or cannot be synced is opened all
-// the same; Err says so, and the next Write replaces it. Errors: fs.ErrNotExist, *CorruptError, *NewerError, or the
-// disk refuses to open it.
+// Open opens the file and returns what it holds, after a sync of the file and of its name: the process that wrote it may
+// have died before its own. A file that can only be read, has not the right size, cannot be read in parts or cannot be
+// synced is opened all the same; Err says so, and the next Write replaces it. Errors: fs.ErrNotExist, *CorruptError,
+// *NewerError, or the disk refuses to open it.
+//
+// One thing no sync finds out: if one failed in the process before, and that was killed before it could write the state
+// elsewhere, the system shows what is not on the disk. So who deletes because of a slot writes it first, in this process.
 func Open(disk vfs.FS, name string) (*File, Slot, error) {
 	file, flaw := disk.OpenFile(name, vfs.Write, 0)
 	if flaw != nil {
@@ -81,6 +84,9 @@ func Open(disk vfs.FS, name string) (*File, Slot, error) {
 	}
 	if flaw == nil {
 		flaw = file.Datasync()
+	}
+	if flaw == nil {
+		flaw = disk.SyncDir(filepath.Dir(name))
 	}
 	f := &File{disk: disk, name: name, generation: s.Generation, file: file, inherited: true}
 	if flaw != nil {
@@ -223,8 +229,8 @@ func ignoreGone(err error) error {
 	return err
 }
 
-// Err says why what the file holds is not known to be durable, nil if it is: then the slot of Open or of the last Write
-// is. While it is not nil nothing may be deleted because of that slot.
+// Err says why the slot of the last Write, or of Open, is not known to be durable; nil if it is. While it is not nil
+// nothing may be deleted because of that slot.
 func (f *File) Err() error { return f.failed }
 
 // Condemned is how often a file of this cursor was given up since Open or Create, because a call on it failed or it was
