@@ -67,7 +67,7 @@ var importRules = []importRule{
 		reason: "an exporter sends and says the verdict; it does not know that it is second, nor who queues",
 	},
 	{
-		of: []string{"internal/queue/memory", "internal/journal/..."},
+		of: []string{"internal/queue/memory", "internal/queue/window", "internal/journal/..."},
 		never: []string{"internal/otlp", "internal/config", "internal/telemetry", "internal/exporter/...",
 			"internal/receiver/...", "net", "net/http", grpc},
 		reason: "a queue stores opaque bytes: no otlp, no config, no network",
@@ -79,7 +79,7 @@ var importRules = []importRule{
 		reason: "decisions are pure: no sockets, no files",
 	},
 	{
-		of: []string{"internal/journal/...", "internal/queue/memory", "internal/failover", "internal/pipeline",
+		of: []string{"internal/journal/...", "internal/queue/memory", "internal/queue/window", "internal/failover", "internal/pipeline",
 			"internal/receiver/otlpgrpc", "internal/receiver/otlphttp", "internal/exporter/otlphttp"},
 		never:  []string{"os", "io/ioutil"},
 		reason: "only vfs touches data files through os",

@@ -25,9 +25,9 @@ import (
 
 // Bounds of the queue contract (journal specification, section 2).
 const (
-	Records      = 1024     // how many candidates a Take looks at
-	MinBytes     = 8 << 20  // how many bytes of them: Want.MaxBytes within these bounds
-	MaxBytes     = 32 << 20 //
+	Records      = 1024 // how many candidates a Take looks at
+	MinBytes     = 8 << 20
+	MaxBytes     = 32 << 20 // and how many bytes of them: Want.MaxBytes, within these two
 	MaxHeld      = 16384    // leased and delayed records of one cursor; a Take waits there
 	MaxNackDelay = time.Hour
 

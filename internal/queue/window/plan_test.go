@@ -1,7 +1,7 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package memory_test
+package window_test
 
 import (
 	"bytes"
@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
-	"github.com/holdfast-telemetry/holdfast/internal/queue/memory"
 )
 
 // counting joins what has the same metadata and counts how often it was asked.
@@ -25,32 +24,29 @@ func (c *counting) joins(first, next *queue.Record) bool {
 	return bytes.Equal(first.Meta, next.Meta)
 }
 
-func addKinds(t testing.TB, q *memory.Queue, n, kinds int) {
-	t.Helper()
+// addKinds pushes n records of ten items and 100 bytes, of so many kinds in turn, as appends do: each one served.
+func (d *desk) addKinds(n, kinds int) {
 	for i := range n {
-		r := queue.Record{Items: 10, Size: 100, Meta: strconv.AppendInt(nil, int64(i%kinds), 10)}
-		if err := q.Append(context.Background(), r); err != nil {
-			t.Fatal(err)
-		}
+		d.add(queue.Record{Items: 10, Size: 100, Meta: strconv.AppendInt(nil, int64(i%kinds), 10)})
 	}
 }
 
 // What a Take does depends on the window, not on the backlog, and what one Take found out serves the next.
 func TestALongBacklogIsSortedOutOnce(t *testing.T) {
 	const records, window = 100_000, 1024
-	q := memory.New(memory.Settings{})
-	c := q.Attach("a")
-	addKinds(t, q, records, 1)
+	d := newDesk()
+	h := d.handle()
+	d.addKinds(records, 1)
 	var rule counting
 	w := queue.Want{Sizer: queue.Items, Min: 500, Max: 500, Linger: time.Hour, Joins: rule.joins}
-	got := take(t, c, w)
+	got := d.take(t, h, w)
 	if len(got) != 50 || rule.calls > window {
 		t.Errorf("took %d, asked %d times", len(got), rule.calls)
 	}
 	for left := records - len(got); left > 0; {
-		got := take(t, c, w)
+		got := d.take(t, h, w)
 		left -= len(got)
-		c.Resolve(queue.Outcome{Kind: queue.Ack}, seqs(got)...)
+		d.ack(h, seqs(got)...)
 	}
 	// Joins is asked once for a record, and once more for one that closes a batch.
 	if most := records * 51 / 50; rule.calls > most {
@@ -62,20 +58,20 @@ func TestALongBacklogIsSortedOutOnce(t *testing.T) {
 func TestThoseWhoWaitShareOnePlan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const records, waiting = 8200, 10
-		q := memory.New(memory.Settings{})
-		c := q.Attach("a")
+		d := newDesk()
+		h := d.handle()
 		var rule counting
 		w := queue.Want{Sizer: queue.Items, Min: 8200, Linger: time.Hour, Joins: rule.joins}
 		var wg sync.WaitGroup
 		for range waiting {
 			wg.Go(func() {
-				if got := take(t, c, w); len(got) != 820 {
+				if got := d.take(t, h, w); len(got) != 820 {
 					t.Errorf("%d records", len(got))
 				}
 			})
 		}
 		synctest.Wait()
-		addKinds(t, q, records, 1)
+		d.addKinds(records, 1)
 		wg.Wait()
 		if rule.calls > records {
 			t.Errorf("asked %d times for %d records", rule.calls, records)
@@ -89,37 +85,37 @@ func TestMoreKindsThanOpenBatchesAllTravel(t *testing.T) {
 		seed := rand.Uint64()
 		t.Logf("seed %d", seed)
 		rng := rand.New(rand.NewPCG(seed, 2))
-		q := memory.New(memory.Settings{})
-		c := q.Attach("a")
+		d := newDesk()
+		h := d.handle()
 		seen := make(map[queue.Seq]bool)
 		for round := range 200 {
-			addKinds(t, q, 1+rng.IntN(200), 1+rng.IntN(200))
+			d.addKinds(1+rng.IntN(200), 1+rng.IntN(200))
 			w := queue.Want{Sizer: queue.Items, Min: int64(rng.IntN(50)), Max: 50, Linger: time.Second, Joins: (&counting{}).joins}
 			for range rng.IntN(100) {
 				ctx, cancel := context.WithTimeout(context.Background(), time.Duration(rng.IntN(10))*time.Millisecond+1)
-				got, err := c.Take(ctx, w)
+				got, _, err := h.Take(ctx, w)
 				cancel()
 				if err != nil {
 					break
 				}
 				checkBatch(t, got, seen, rng.IntN(10) == 0)
 				if seen[got[0].Seq] {
-					c.Resolve(queue.Outcome{Kind: queue.Ack}, seqs(got)...)
+					d.ack(h, seqs(got)...)
 				} else {
-					c.Resolve(queue.Outcome{Kind: queue.Nack, Delay: time.Duration(rng.IntN(100)) * time.Millisecond}, seqs(got)...)
+					d.nack(h, time.Duration(rng.IntN(100))*time.Millisecond, seqs(got)...)
 				}
 			}
 			if t.Failed() {
 				t.Fatalf("round %d", round)
 			}
 		}
-		for c.Fill().Records > 0 {
-			got := take(t, c, queue.Want{Sizer: queue.Items, Min: 1 << 30, Linger: time.Second, Joins: (&counting{}).joins})
+		for len(d.gone) < int(d.last) {
+			got := d.take(t, h, queue.Want{Sizer: queue.Items, Min: 1 << 30, Linger: time.Second, Joins: (&counting{}).joins})
 			checkBatch(t, got, seen, false)
-			c.Resolve(queue.Outcome{Kind: queue.Ack}, seqs(got)...)
+			d.ack(h, seqs(got)...)
 		}
-		if counts, _ := q.Counts("a"); counts.Delivered != counts.Accepted || counts.Accepted != uint64(10*len(seen)) {
-			t.Errorf("%+v, %d seen", counts, len(seen))
+		if len(seen) != len(d.gone) {
+			t.Errorf("%d gone, %d seen", len(d.gone), len(seen))
 		}
 	})
 }
