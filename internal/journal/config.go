@@ -54,6 +54,12 @@ type Compaction struct {
 // DefaultDirectory is the Collector's.
 const DefaultDirectory = "/var/lib/otelcol/file_storage"
 
+// What happens at a byte limit.
+const (
+	overflowRefuse     = "refuse"
+	overflowDropOldest = "drop_oldest"
+)
+
 // Default returns the defaults. fsync is on, unlike the Collector's: an acknowledgement should outlive a power cut.
 func Default() any {
 	return &Config{
@@ -62,7 +68,7 @@ func Default() any {
 		DirectoryPermissions: "0750",
 		FSync:                true,
 		Timeout:              10 * time.Second,
-		Overflow:             "refuse",
+		Overflow:             overflowRefuse,
 		ParkedHold:           72 * time.Hour,
 		TailCacheMiB:         64,
 	}
@@ -85,7 +91,7 @@ func (c *Config) Validate() error {
 		errs = append(errs, errors.New(
 			"`max_file_size_mib`, `max_size`, `min_free_mib` and `tail_cache_mib` must not be negative"))
 	}
-	if c.Overflow != "refuse" && c.Overflow != "drop_oldest" {
+	if c.Overflow != overflowRefuse && c.Overflow != overflowDropOldest {
 		errs = append(errs, fmt.Errorf("`overflow` %q is none of refuse, drop_oldest", c.Overflow))
 	}
 	return errors.Join(errs...)

@@ -1,0 +1,368 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package journal_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/holdfast-telemetry/holdfast/internal/journal"
+	"github.com/holdfast-telemetry/holdfast/internal/queue"
+	"github.com/holdfast-telemetry/holdfast/internal/vfs"
+)
+
+// story is what a test did to a journal, for comparing it with what a crash left. A record is known by its number in
+// the story, which stands in its body.
+type story struct {
+	t  *testing.T
+	mu sync.Mutex
+	// The rest is guarded by mu.
+	chapter
+}
+
+// chapter is a story up to a moment.
+type chapter struct {
+	tried    int                     // records that were appended, answered or not
+	accepted map[int]bool            // answered with nil
+	refused  map[int]bool            // answered with an error
+	live     map[string]bool         // destinations attached
+	owed     map[string]map[int]bool // accepted while attached, not resolved for sure
+}
+
+func newStory(t *testing.T) *story {
+	return &story{t: t, chapter: chapter{
+		accepted: map[int]bool{}, refused: map[int]bool{}, live: map[string]bool{}, owed: map[string]map[int]bool{},
+	}}
+}
+
+// now is a copy of the story as it stands.
+func (s *story) now() chapter {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := chapter{tried: s.tried, accepted: maps.Clone(s.accepted), refused: maps.Clone(s.refused),
+		live: maps.Clone(s.live), owed: map[string]map[int]bool{}}
+	for name, owed := range s.owed {
+		c.owed[name] = maps.Clone(owed)
+	}
+	return c
+}
+
+// bodyOf is a record's bytes: its number, over and over.
+func bodyOf(n, size int) []byte {
+	return bytes.Repeat(binary.BigEndian.AppendUint64(nil, uint64(n)), max(1, size/8))
+}
+
+// numberOf reads it again; false: the bytes are not what was appended.
+func numberOf(b []byte) (int, bool) {
+	if len(b) < 8 || len(b)%8 != 0 {
+		return 0, false
+	}
+	n := int(binary.BigEndian.Uint64(b))
+	return n, bytes.Equal(b, bodyOf(n, len(b)))
+}
+
+// append appends one record of size bytes and n%5+1 items.
+func (s *story) append(j *journal.Journal, size int) error {
+	s.mu.Lock()
+	s.tried++
+	n := s.tried
+	to := slices.Collect(maps.Keys(s.live))
+	s.mu.Unlock()
+	body := bodyOf(n, size)
+	err := j.Append(context.Background(), queue.Record{
+		Tag: 1, Items: uint32(n%5 + 1), Size: uint32(len(body)), Meta: []byte("meta"), Body: body,
+	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		s.refused[n] = true
+		return err
+	}
+	s.accepted[n] = true
+	for _, name := range to {
+		s.owed[name][n] = true
+	}
+	return nil
+}
+
+func (s *story) attach(j *journal.Journal, name string) queue.Cursor {
+	c := j.Attach(name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.live[name] = true
+	if s.owed[name] == nil {
+		s.owed[name] = map[int]bool{}
+	}
+	return c
+}
+
+func (s *story) detach(j *journal.Journal, name string) {
+	s.mu.Lock()
+	delete(s.live, name)
+	s.mu.Unlock()
+	j.Detach(name)
+}
+
+// forget: nothing is owed any more, from before the call on.
+func (s *story) forget(j *journal.Journal, name string) {
+	s.mu.Lock()
+	delete(s.live, name)
+	delete(s.owed, name)
+	s.mu.Unlock()
+	j.Forget(name)
+}
+
+// take leases what is there, up to max records.
+func (s *story) take(c queue.Cursor, max int64) []queue.Delivered {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	got, err := c.Take(ctx, queue.Want{Sizer: queue.Bytes, MaxBytes: max, Joins: func(_, _ *queue.Record) bool { return true }})
+	if err != nil && !errors.Is(err, queue.ErrClosed) {
+		s.t.Errorf("take: %v", err)
+	}
+	return got
+}
+
+// resolve ends leases; final outcomes are noted before the call, since a crash may find them done or not.
+func (s *story) resolve(c queue.Cursor, name string, o queue.Outcome, got ...queue.Delivered) error {
+	seqs := make([]queue.Seq, len(got))
+	s.mu.Lock()
+	for i, d := range got {
+		seqs[i] = d.Seq
+		n, ok := numberOf(d.Body)
+		if !ok {
+			s.t.Errorf("%s got bytes nobody appended: %.16x…", name, d.Body)
+		}
+		if o.Kind == queue.Ack || o.Kind == queue.Dead || o.Kind == queue.Drop {
+			delete(s.owed[name], n)
+		}
+	}
+	s.mu.Unlock()
+	return c.Resolve(o, seqs...)
+}
+
+// survivors opens what a crash left and says what is wrong with it: for each destination of the chapter all that is
+// owed must come, nothing that was not appended may, and the books must balance. exact: nothing that was accepted may
+// be missing (a kill, or a synced journal).
+func survivors(disk vfs.FS, was chapter, change ...func(*journal.Options)) string {
+	s, err := journal.OpenStore(context.Background(), disk, options(change...))
+	if err != nil {
+		return fmt.Sprintf("open the store: %v", err)
+	}
+	defer s.Close(context.Background())
+	var wanted []queue.Destination
+	for _, name := range slices.Sorted(maps.Keys(was.live)) {
+		wanted = append(wanted, queue.Destination{Name: name, Exporters: []string{name}, Stored: true})
+	}
+	j, err := s.Head("traces", 1, wanted)
+	if err != nil {
+		return fmt.Sprintf("open the journal: %v", err)
+	}
+	defer j.Close(context.Background())
+	for _, name := range slices.Sorted(maps.Keys(was.owed)) {
+		c, err := cursorOf(j, name, was.live[name])
+		if err != nil {
+			if len(was.owed[name]) > 0 {
+				return fmt.Sprintf("%s has no cursor: %v", name, err)
+			}
+			continue
+		}
+		got, wrong := drain(c)
+		if wrong != "" {
+			return name + ": " + wrong
+		}
+		for n := range was.owed[name] {
+			if !got[n] {
+				return fmt.Sprintf("%s: record %d was acknowledged and does not come; %d others do\n%s", name, n, len(got), books(j))
+			}
+		}
+		for n := range got {
+			if n > was.tried {
+				return fmt.Sprintf("%s: record %d was never appended", name, n)
+			}
+		}
+	}
+	return unbalanced(j)
+}
+
+// cursorOf is the handle for a destination, by an heir if it is parked.
+func cursorOf(j *journal.Journal, name string, live bool) (queue.Cursor, error) {
+	if live {
+		return j.Attach(name), nil
+	}
+	return j.Inherit(name, "heir")
+}
+
+// drain takes and acks all there is. It returns the records that came.
+func drain(c queue.Cursor) (got map[int]bool, wrong string) {
+	got = map[int]bool{}
+	for c.Fill().Records > 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		batch, err := c.Take(ctx, queue.Want{Joins: func(_, _ *queue.Record) bool { return true }})
+		cancel()
+		if err != nil {
+			return got, fmt.Sprintf("take: %v, with %+v left", err, c.Fill())
+		}
+		for _, d := range batch {
+			n, ok := numberOf(d.Body)
+			if !ok {
+				return got, fmt.Sprintf("number %d holds bytes nobody appended: %.16x…", d.Seq, d.Body)
+			}
+			if got[n] {
+				return got, fmt.Sprintf("record %d came twice", n)
+			}
+			got[n] = true
+			if err := c.Resolve(queue.Outcome{Kind: queue.Ack}, d.Seq); err != nil {
+				return got, fmt.Sprintf("ack: %v", err)
+			}
+		}
+	}
+	return got, ""
+}
+
+// unbalanced says whose books do not add up.
+func unbalanced(j *journal.Journal) string {
+	for _, d := range j.Snapshot().Destinations {
+		c := d.Counts
+		sum := c.Delivered + c.Rejected + c.Queued + c.Parked
+		for _, n := range c.Dropped {
+			sum += n
+		}
+		if d.Imbalance != 0 || c.Accepted != sum {
+			return fmt.Sprintf("the books of %s do not balance by %d: %s", d.Name, d.Imbalance, books(j))
+		}
+	}
+	return ""
+}
+
+func books(j *journal.Journal) (text string) {
+	for _, d := range j.Snapshot().Destinations {
+		text += fmt.Sprintf("\t%s: state %d, %+v, %+v, imbalance %d\n", d.Name, d.State, d.Counts, d.Fill, d.Imbalance)
+	}
+	return text
+}
+
+// script is the fixed life of a journal that the crash tests cut short at every disk call: appends of all sizes, acks
+// out of order, nacks, dead letters, every call of the roster, rolls, deletions, close.
+func script(s *story, disk vfs.FS, change ...func(*journal.Options)) {
+	store, err := journal.OpenStore(context.Background(), disk, options(change...))
+	if err != nil {
+		return // the crash tests see what is there; the fault tests ask for no more
+	}
+	defer store.Close(context.Background())
+	j, err := store.Head("traces", 1, []queue.Destination{{Name: "a", Stored: true, Exporters: []string{"a"}}})
+	if err != nil {
+		return
+	}
+	defer j.Close(context.Background())
+	a := s.attach(j, "a")
+	for i := range 6 {
+		s.append(j, 200+i*900)
+	}
+	got := s.take(a, 0)
+	if len(got) > 3 {
+		s.resolve(a, "a", queue.Outcome{Kind: queue.Ack}, got[1], got[3])
+		s.resolve(a, "a", queue.Outcome{Kind: queue.Nack, Delay: time.Second}, got[0])
+		s.resolve(a, "a", queue.Outcome{Kind: queue.Dead, Reason: "no"}, got[2])
+	}
+	time.Sleep(300 * time.Millisecond)
+	if j.Prepare(queue.Destination{Name: "b", Exporters: []string{"b"}}) == nil {
+		b := s.attach(j, "b")
+		var wait sync.WaitGroup
+		for range 4 {
+			wait.Go(func() { s.append(j, 20<<10) })
+		}
+		wait.Wait()
+		s.resolve(b, "b", queue.Outcome{Kind: queue.Ack}, s.take(b, 30<<10)...)
+		s.detach(j, "b")
+	}
+	for range 4 {
+		s.append(j, 30<<10)
+		s.resolve(a, "a", queue.Outcome{Kind: queue.Ack}, s.take(a, 40<<10)...)
+	}
+	time.Sleep(1100 * time.Millisecond)
+	if j.Prepare(queue.Destination{Name: "c", Exporters: []string{"c"}}) == nil {
+		c := s.attach(j, "c")
+		s.append(j, 100)
+		s.take(c, 0) // leased when the crash comes
+		s.append(j, 100<<10)
+		s.forget(j, "c")
+	}
+	for range 3 {
+		s.append(j, 500)
+	}
+	s.resolve(a, "a", queue.Outcome{Kind: queue.Ack}, s.take(a, 0)...)
+	time.Sleep(300 * time.Millisecond)
+}
+
+func small(o *journal.Options)    { o.Segments = 64 << 10 }
+func unsynced(o *journal.Options) { o.FSync = false }
+
+// Fault: P1 D7
+func TestAcknowledgedRecordSurvivesACrashAtEveryStep(t *testing.T) {
+	for name, mode := range map[string][]func(*journal.Options){"synced": {small}, "unsynced": {small, unsynced}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { crashEverywhere(t, mode) })
+		})
+	}
+}
+
+func crashEverywhere(t *testing.T, mode []func(*journal.Options)) {
+	synced := len(mode) == 1
+	mem := vfs.NewMem(1 << 40)
+	disk := vfs.NewFaulty(mem)
+	s := newStory(t)
+	crashes, reported := 0, 0
+	check := func(left *vfs.Mem, was chapter, how string, c vfs.Call) {
+		crashes++
+		if wrong := survivors(left, was, mode...); wrong != "" && reported < 5 {
+			reported++
+			t.Errorf("%s call %d, %s: %s", how, c.N, c.Name, wrong)
+		}
+	}
+	type wreck struct {
+		disk *vfs.Mem
+		was  chapter
+		how  string
+		call vfs.Call
+	}
+	var mu sync.Mutex
+	var wrecks []wreck
+	cut := func(when string) func(vfs.Call) {
+		return func(c vfs.Call) {
+			was := s.now()
+			mu.Lock()
+			defer mu.Unlock()
+			wrecks = append(wrecks, wreck{mem.KillClone(), was, "kill " + when, c})
+			for seed := range uint64(crashSeeds) {
+				if synced {
+					how := fmt.Sprintf("power cut %d %s", seed, when)
+					wrecks = append(wrecks, wreck{mem.CrashClone(seed + uint64(c.N)<<8), was, how, c})
+				}
+			}
+		}
+	}
+	disk.Watch(vfs.Watch{Before: cut("before"), After: cut("after")})
+	script(s, disk, mode...)
+	disk.Watch(vfs.Watch{})
+	for _, w := range wrecks {
+		check(w.disk, w.was, w.how, w.call)
+	}
+	if len(s.refused) > 0 {
+		t.Errorf("%d appends were refused on a good disk", len(s.refused))
+	}
+	t.Logf("%d crashes at %d calls", crashes, len(disk.Calls("")))
+}
+
+// crashSeeds is how many ways of losing what was not synced are tried at each call.
+const crashSeeds = 3

@@ -1,0 +1,308 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package journal
+
+import (
+	"sync"
+	"time"
+
+	"github.com/holdfast-telemetry/holdfast/internal/journal/cursor"
+	"github.com/holdfast-telemetry/holdfast/internal/queue"
+	"github.com/holdfast-telemetry/holdfast/internal/queue/window"
+)
+
+// destination is one cursor at run time. The journal's lock guards all of it but file.
+//
+// Invariants: slot.Resolved holds every number that is not owed or is resolved; numbers below next that are owed and
+// unresolved are in order, and in the window; those from next on are in the cache or on disk only. records, items and
+// size sum what is owed and unresolved; accepted = delivered + rejected + dropped + items.
+type destination struct {
+	j     *Journal
+	limit queue.Limit
+	// stored says that its queue names a storage: it gives way last when the disk is full.
+	stored bool
+	win    *window.Window
+	heir   string // who serves it while parked
+
+	slot     cursor.Slot // what the next slot write says; Generation is the file's
+	accepted uint64      // items owed over its whole life
+	records  int64       // owed and unresolved
+	items    int64
+	size     int64 // uncompressed bytes; an estimate of what was there at opening
+	next     queue.Seq
+	resolved map[Resolution]Tally
+	again    uint64 // records handed out again
+	unsure   bool   // the items of a loss were estimated
+
+	filling bool      // somebody reads ahead for it
+	ahead   stream    // of whoever is filling
+	retryAt time.Time // not before: the disk would not give it
+	failed  queue.Seq // what it would not give
+	salvage bool      // it refused that twice: what it refuses now is damage
+
+	writing sync.Mutex   // held over disk calls; guards file and what is in it
+	file    *cursor.File // nil: there is none yet, or not any more
+	dirty   uint64       // changes so far
+	written uint64       // of them durable
+	liveAt  uint64       // the change that made it live: durable before the next group is answered
+	failing bool         // the last slot write failed
+}
+
+// guard is what a window knows of its cursor.
+type guard struct{ d *destination }
+
+var _ window.Owner = guard{}
+
+// Lock implements window.Owner.
+func (g guard) Lock() { g.d.j.Lock() }
+
+// Unlock implements window.Owner.
+func (g guard) Unlock() { g.d.j.Unlock() }
+
+// Now implements window.Owner.
+func (g guard) Now() time.Time { return g.d.j.now() }
+
+// Gone implements window.Owner.
+func (g guard) Gone(e *window.Entry) {
+	e.Refs--
+	g.d.j.mu.cache.settled(e, g.d.j.mu.durable, g.d.j.mu.fx)
+}
+
+// upTo is the last number it may be owed.
+func (d *destination) upTo() queue.Seq {
+	switch d.slot.State {
+	case queue.Live:
+		return d.j.mu.last
+	case queue.Parked:
+		return min(d.slot.Until, d.j.mu.last)
+	}
+	return 0
+}
+
+// inSizer measures in the limit's unit. In requests a record counts as the share of a batch that it will be: with batches
+// made behind the queue, queue_size counts batches.
+func (d *destination) inSizer(records, items, bytes int64) int64 {
+	switch l := d.limit; {
+	case l.Sizer == queue.Items:
+		return items
+	case l.Sizer == queue.Bytes:
+		return bytes
+	case l.BatchItems > 0:
+		b := int64(l.BatchItems)
+		return min(records, (items+b-1)/b)
+	}
+	return records
+}
+
+func (d *destination) sizer() int64 { return d.inSizer(d.records, d.items, d.size) }
+
+// full says whether it is at its queue_size, with what waits for the log.
+func (d *destination) full() bool {
+	if d.limit.Max <= 0 {
+		return false
+	}
+	p := &d.j.mu.pending
+	return d.inSizer(d.records+p.records, d.items+p.items, d.size+p.bytes) >= d.limit.Max
+}
+
+func (d *destination) fullError() *queue.FullError {
+	return &queue.FullError{Limit: limitQueueSize, Used: d.sizer(), Max: d.limit.Max}
+}
+
+// owe adds a record that was just committed.
+func (d *destination) owe(e *window.Entry) {
+	e.Refs++
+	d.records++
+	d.items += int64(e.Items)
+	d.size += int64(e.Size)
+	d.accepted += uint64(e.Items)
+	if d.next == e.Seq && d.win.Low() {
+		d.load(e)
+	}
+}
+
+// load puts the record at next into the window.
+func (d *destination) load(e *window.Entry) {
+	d.win.Push(e)
+	d.next = e.Seq + 1
+}
+
+// refill loads what is in memory and has what is not read ahead. The disk is asked when half of the window is used
+// up, so that it is asked for much at once.
+func (d *destination) refill() {
+	for end := d.upTo(); d.next <= end && d.win.Low(); {
+		if d.slot.Resolved.Has(d.next) {
+			d.next = d.slot.Resolved.Next(d.next)
+			continue
+		}
+		e := d.j.mu.cache.find(d.next)
+		if e == nil {
+			if records, bytes := d.win.Ready(); records < window.Records/2 && bytes < d.win.Depth()/2 {
+				d.readAhead()
+			}
+			return
+		}
+		d.load(e)
+	}
+}
+
+// resolve settles a place that the window has, and books it.
+func (d *destination) resolve(n *window.Node, as Resolution) {
+	e := n.Entry
+	d.settled(e.Seq, e.Items, e.Size, as)
+	d.win.Settle(n)
+}
+
+// skip resolves a number the window does not have.
+func (d *destination) skip(seq queue.Seq, items, size uint32, as Resolution) {
+	d.settled(seq, items, size, as)
+	if e := d.j.mu.cache.find(seq); e != nil {
+		e.Refs--
+		d.j.mu.cache.settled(e, d.j.mu.durable, d.j.mu.fx)
+	}
+}
+
+// settled books that seq is resolved.
+func (d *destination) settled(seq queue.Seq, items, size uint32, as Resolution) {
+	d.slot.Resolved.Add(seq, seq)
+	d.slot.High = max(d.slot.High, seq)
+	d.records--
+	d.items -= int64(items)
+	if d.size -= int64(size); d.records == 0 || d.size < 0 {
+		d.size = 0
+	}
+	d.count(as, 1, uint64(items))
+}
+
+// rebook moves items of a record that was just booked: of a delivered one some were refused by the backend, of one that
+// was set aside some were delivered.
+func (d *destination) rebook(items uint32, from, to string) {
+	n := uint64(items)
+	for _, m := range []struct {
+		outcome string
+		by      uint64
+	}{{from, -n}, {to, n}} {
+		t := d.resolved[Resolution{Outcome: m.outcome}]
+		t.Items += m.by
+		d.resolved[Resolution{Outcome: m.outcome}] = t
+		if m.outcome == outcomeDelivered {
+			d.slot.Delivered.Items += m.by
+		} else {
+			d.slot.Rejected.Items += m.by
+		}
+	}
+}
+
+// book writes a drop record. What it counts was resolved by resolve or skip; word is the reason as it was given.
+func (d *destination) book(drop cursor.Drop, word string) {
+	drop.At = d.j.now().UnixNano()
+	d.slot.Book(drop)
+	d.changed()
+	level := Warn
+	if drop.Reason == cursor.Corrupt || drop.Reason == cursor.Missing {
+		level = Alarm
+	}
+	d.j.eventLocked(Event{
+		Level: level, Kind: Dropped, Destination: d.slot.Name, Reason: word, Records: drop.Records, Items: drop.Items,
+		First: drop.First, Last: drop.Last, Text: "records were given up",
+	})
+}
+
+// unload leaves to the disk the bytes of a record that waits and is not in the cache.
+func (d *destination) unload(e *window.Entry, due time.Time) {
+	if !due.IsZero() && !e.Absent && e.Leases == 0 && d.j.mu.cache.find(e.Seq) == nil {
+		e.Body, e.Keep, e.Absent = nil, nil, true
+	}
+}
+
+// ceiling is the number above which nothing is handed out, while so many gaps are open that no new one may come.
+func (d *destination) ceiling() queue.Seq {
+	if d.slot.Resolved.Full() {
+		return d.slot.Resolved.High()
+	}
+	return 0
+}
+
+// count books what was resolved, in the totals of this process and in the slot.
+func (d *destination) count(as Resolution, records, items uint64) {
+	if as.Outcome == "" { // not owed any more, or booked by the caller
+		d.changed()
+		return
+	}
+	if d.resolved == nil {
+		d.resolved = make(map[Resolution]Tally)
+	}
+	t := d.resolved[as]
+	d.resolved[as] = Tally{t.Records + records, t.Items + items}
+	switch as.Outcome {
+	case outcomeDelivered:
+		d.slot.Delivered.Records += records
+		d.slot.Delivered.Items += items
+	case outcomeRejected:
+		d.slot.Rejected.Records += records
+		d.slot.Rejected.Items += items
+	}
+	d.changed()
+}
+
+// changed says that the slot on disk is behind.
+func (d *destination) changed() {
+	d.dirty++
+	if d.dirty == d.written+1 {
+		d.j.mu.fx.tend = true
+	}
+}
+
+// ended makes a parked cursor with nothing left a done one.
+func (d *destination) ended() {
+	if d.records == 0 && d.unsure && d.items != 0 { // what the balance lacks was lost with the rest
+		d.slot.Dropped[cursor.Corrupt].Items += uint64(d.items)
+		d.items = 0
+	}
+	if d.slot.State == queue.Parked && d.records == 0 {
+		d.slot.State = queue.Done
+		d.changed()
+	}
+}
+
+func (d *destination) counts() queue.Counts {
+	n := queue.Counts{
+		Accepted: d.accepted, Delivered: d.slot.Delivered.Items, Rejected: d.slot.Rejected.Items,
+	}
+	for r, c := range d.slot.Dropped {
+		if c.Items > 0 {
+			if n.Dropped == nil {
+				n.Dropped = make(map[string]uint64)
+			}
+			n.Dropped[cursor.Reason(r).String()] = c.Items
+		}
+	}
+	if d.slot.State == queue.Parked {
+		n.Parked = uint64(d.items)
+	} else {
+		n.Queued = uint64(d.items)
+	}
+	return n
+}
+
+// oldest is the age of the oldest record it is owed.
+func (d *destination) oldest(now time.Time) time.Duration {
+	if d.records == 0 {
+		return 0
+	}
+	if n := d.win.Oldest(); n != nil {
+		return max(0, now.Sub(n.Entry.Accepted))
+	}
+	if s := d.j.mu.catalog.from(d.next); s != nil && s.sum.Oldest > 0 {
+		return max(0, now.Sub(time.Unix(0, s.sum.Oldest)))
+	}
+	return 0
+}
+
+func (d *destination) fill(now time.Time) queue.Fill {
+	return queue.Fill{
+		Records: d.records, Items: d.items, Bytes: d.size, Size: d.sizer(), Capacity: d.limit.Max,
+		Oldest: d.oldest(now), Leased: int64(d.win.Leased()),
+	}
+}

@@ -1,0 +1,245 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package journal
+
+import (
+	"errors"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/holdfast-telemetry/holdfast/internal/journal/commit"
+	"github.com/holdfast-telemetry/holdfast/internal/journal/cursor"
+	"github.com/holdfast-telemetry/holdfast/internal/journal/layout"
+	"github.com/holdfast-telemetry/holdfast/internal/queue"
+	"github.com/holdfast-telemetry/holdfast/internal/vfs"
+)
+
+const (
+	// slotEvery is how often a cursor that moved is written, at most; a slow disk is asked less often.
+	slotEvery = 100 * time.Millisecond
+	slotShare = 20 // times what the last slots took
+	// probeEvery is how often what failed is tried again, and the latest a slot names how far the journal is durable.
+	probeEvery = time.Second
+)
+
+// keeper does what need not be done before an answer: slots, sealing and preparing segments, deleting, trying again.
+type keeper struct {
+	wake  chan struct{} // a cursor is dirty, a segment may go; room for one
+	stop  chan struct{}
+	done  chan struct{}
+	timer *time.Timer
+	next  time.Time // when slots may be written again
+}
+
+// tendSoon lets the keeper know that there is something to do.
+func (j *Journal) tendSoon() {
+	select {
+	case j.keeper.wake <- struct{}{}:
+	default: // it knows already
+	}
+}
+
+// keep is the keeper's goroutine.
+func (j *Journal) keep() {
+	k := &j.keeper
+	defer close(k.done)
+	probe := time.NewTicker(probeEvery)
+	defer probe.Stop()
+	k.timer = time.NewTimer(slotEvery)
+	defer k.timer.Stop()
+	var wanted, buried <-chan struct{}
+	if j.log != nil {
+		wanted = j.log.Wanted()
+	}
+	for {
+		buried = j.dead.wanted()
+		select {
+		case <-k.stop:
+			return
+		case <-wanted:
+			j.log.Tend()
+		case <-buried:
+			j.dead.tend()
+		case <-k.wake:
+			k.timer.Reset(max(0, time.Until(k.next)))
+		case <-k.timer.C:
+			j.round()
+		case <-probe.C:
+			j.probe()
+		}
+	}
+}
+
+// round writes slots and deletes what they allow.
+func (j *Journal) round() {
+	start := time.Now()
+	if err := j.writeSlots(); err == nil {
+		j.sweep()
+	}
+	_ = j.syncRemoved() // tried again by the next probe
+	took := time.Since(start)
+	j.keeper.next = start.Add(max(slotEvery, slotShare*took))
+}
+
+// probe tries again what failed, and tells on disk how far the journal is durable.
+func (j *Journal) probe() {
+	j.Lock()
+	var name *destination
+	late := j.mu.named < j.mu.durable
+	behind := false
+	for _, d := range j.mu.cursors {
+		behind = behind || d.written < d.dirty
+		if d.slot.State == queue.Live && (name == nil || d.file != nil) {
+			name = d
+		}
+		d.ended()
+		if !d.retryAt.IsZero() && !j.now().Before(d.retryAt) {
+			d.retryAt = time.Time{}
+			d.refill()
+			d.win.Serve(time.Time{})
+		}
+	}
+	if late && name != nil {
+		name.changed()
+		behind = true
+	}
+	names := j.mu.unsyncedNames
+	j.Unlock()
+	if behind || names {
+		j.round()
+	}
+	j.sweep()
+	j.removeDone()
+	if j.log != nil {
+		if s, _ := j.log.State(); failing(s) {
+			j.log.Tend()
+		}
+	}
+	j.dead.probe()
+}
+
+// writeSlots writes the slots that are behind.
+func (j *Journal) writeSlots() error {
+	j.Lock()
+	var behind []*destination
+	for _, d := range j.mu.cursors {
+		if d.written < d.dirty {
+			behind = append(behind, d)
+		}
+	}
+	j.Unlock()
+	var errs []error
+	for _, d := range behind {
+		errs = append(errs, j.writeSlot(d))
+	}
+	return errors.Join(errs...)
+}
+
+// writeSlot makes what is known of d durable. A crash before its end leaves the slot before it: then what was resolved
+// since is delivered again.
+func (j *Journal) writeSlot(d *destination) error {
+	d.writing.Lock() // held over disk calls: one writer per file
+	defer d.writing.Unlock()
+	j.Lock()
+	slot, seen := d.slot.Clone(), d.dirty
+	slot.DurableSeq, slot.DurableItems = j.mu.durable, j.mu.durableItems
+	j.Unlock()
+	err := j.putSlot(d, &slot)
+	if vfs.IsFull(err) && j.store.space.Squeeze() {
+		err = j.putSlot(d, &slot)
+	}
+	j.Lock()
+	defer j.Unlock()
+	if err != nil {
+		if !d.failing {
+			j.eventLocked(Event{Level: Alarm, Kind: Slow, Destination: d.slot.Name, Err: err,
+				Text: "the cursor cannot be written; what is resolved now would be delivered again after a crash"})
+		}
+		d.failing = true
+		return err
+	}
+	if d.failing {
+		j.eventLocked(Event{Level: Info, Kind: Slow, Destination: d.slot.Name, Text: "the cursor is written again"})
+	}
+	d.failing = false
+	d.written = max(d.written, seen)
+	j.mu.named = max(j.mu.named, slot.DurableSeq)
+	return nil
+}
+
+// putSlot writes the cursor's file, and makes it where there is none.
+func (j *Journal) putSlot(d *destination, slot *cursor.Slot) error {
+	if d.file != nil {
+		return d.file.Write(slot)
+	}
+	if err := j.share.Room(cursor.FileBytes); err != nil {
+		if !j.store.space.Squeeze() {
+			return err
+		}
+		if err := j.share.Room(cursor.FileBytes); err != nil {
+			return err
+		}
+	}
+	file, err := cursor.Create(j.disk, layout.Cursor(j.dir, slot.Name), slot)
+	if err != nil {
+		j.share.Gave(cursor.FileBytes)
+		return err
+	}
+	d.file = file
+	return nil
+}
+
+// removeDone removes the files of cursors that are done and that no segment lists any more. Until then the file tells
+// recovery that nothing is owed to the name.
+func (j *Journal) removeDone() {
+	j.Lock()
+	var gone []*destination
+next:
+	for _, d := range j.mu.cursors {
+		if d.slot.State != queue.Done || d.file == nil || d.written < d.dirty || j.mu.given > j.mu.last {
+			continue
+		}
+		h := cursor.Hash(d.slot.Name)
+		for _, s := range j.mu.catalog {
+			if slices.Contains(s.header.Cursors, h) {
+				continue next
+			}
+		}
+		gone = append(gone, d)
+	}
+	j.Unlock()
+	for _, d := range gone {
+		j.removeCursor(d)
+	}
+}
+
+// removeCursor takes a done cursor's file off the disk; its books stay until the process ends. Should the name be
+// attached meanwhile, a file is made again before the next group.
+func (j *Journal) removeCursor(d *destination) {
+	d.writing.Lock()
+	defer d.writing.Unlock()
+	j.Lock()
+	done := d.slot.State == queue.Done
+	j.Unlock()
+	if !done {
+		return
+	}
+	file := d.file
+	d.file = nil
+	err := errors.Join(file.Close(), j.disk.Remove(layout.Cursor(j.dir, d.slot.Name)))
+	if err == nil {
+		j.share.Gave(cursor.FileBytes)
+		return
+	}
+	if !isGone(err) {
+		j.event(Event{Level: Warn, Kind: Slow, Destination: d.slot.Name, Err: err,
+			Text: "the file of a cursor that is done cannot be removed"})
+	}
+}
+
+func isGone(err error) bool { return errors.Is(err, fs.ErrNotExist) }
+
+// failing says that the log is to be tried again.
+func failing(s commit.State) bool { return s == commit.Full || s == commit.Broken }

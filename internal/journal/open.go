@@ -1,0 +1,208 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package journal
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/holdfast-telemetry/holdfast/internal/journal/commit"
+	"github.com/holdfast-telemetry/holdfast/internal/journal/cursor"
+	"github.com/holdfast-telemetry/holdfast/internal/journal/layout"
+	"github.com/holdfast-telemetry/holdfast/internal/journal/recovery"
+	"github.com/holdfast-telemetry/holdfast/internal/journal/segment"
+	"github.com/holdfast-telemetry/holdfast/internal/queue"
+)
+
+// badShare is the part of the cap that quarantine may take, minBadBytes what it may take at least.
+const (
+	badShare    = 20
+	minBadBytes = 4 << 20
+)
+
+// open recovers a journal and starts it.
+func (s *Store) open(pipeline string, tag uint8, wanted []queue.Destination, head bool) (*Journal, error) {
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	for _, o := range s.journals() {
+		if o.pipeline == pipeline {
+			return nil, fmt.Errorf("it is open already")
+		}
+	}
+	start := time.Now()
+	j := &Journal{
+		store: s, pipeline: pipeline, dir: layout.Pipeline(s.dir, pipeline), disk: s.disk, now: s.opts.Now, tag: tag,
+		share: s.space.Share(pipeline, head), files: newFiles(s.disk),
+	}
+	if err := j.recover(wanted, head); err != nil {
+		j.share.Close()
+		return nil, err
+	}
+	j.recovery = time.Since(start)
+	s.mu.Lock()
+	s.mu.journals = append(s.mu.journals, j)
+	s.mu.Unlock()
+	go j.keep()
+	for _, d := range wanted {
+		if err := j.Prepare(d); err != nil {
+			return nil, errors.Join(err, j.Close(context.Background()))
+		}
+	}
+	return j, nil
+}
+
+// recover brings the directory in order and the journal to where it stood.
+func (j *Journal) recover(wanted []queue.Destination, head bool) error {
+	if err := makeDirs(j.disk, path.Dir(j.dir), path.Base(j.dir), layout.Segments); err != nil {
+		return err
+	}
+	if err := makeDirs(j.disk, j.dir, layout.Cursors); err != nil {
+		return err
+	}
+	names := make([]string, len(wanted))
+	for i := range wanted {
+		names[i] = wanted[i].Name
+	}
+	plan, err := recovery.Inspect(j.disk, j.dir, names)
+	if err != nil {
+		return err
+	}
+	if err := plan.Apply(j.disk, j.applySettings()); err != nil {
+		return err
+	}
+	if err := j.adopt(plan); err != nil {
+		return err
+	}
+	j.parkUnwanted(names)
+	if j.dead, err = j.openGraveyard(); err != nil {
+		return fmt.Errorf("dead letters: %w", err)
+	}
+	if head {
+		j.log = commit.Open(commit.Settings{
+			Disk: j.disk, Dir: path.Join(j.dir, layout.Segments), Journal: j.id, Tag: j.tag, Synced: j.store.opts.FSync,
+			SegmentBytes: j.store.space.SegmentBytes(), Now: j.now, At: position(plan), Host: host{j}, Observe: j.observeStep,
+		})
+		j.log.Tend()
+	}
+	return nil
+}
+
+func (j *Journal) applySettings() recovery.ApplySettings {
+	return recovery.ApplySettings{BadBytes: max(minBadBytes, j.store.space.Snapshot().Cap/badShare)}
+}
+
+func position(p *recovery.Plan) commit.Position {
+	return commit.Position{
+		Seq: p.Seq, Items: p.Items, ID: p.LastID, PrevID: p.PrevID, PrevLastSeq: p.PrevLastSeq, PrevDurable: p.PrevDurable,
+	}
+}
+
+// adopt takes over what recovery found. Nothing else knows the journal yet.
+func (j *Journal) adopt(p *recovery.Plan) error {
+	if j.id = p.Journal; j.id == [16]byte{} {
+		if _, err := rand.Read(j.id[:]); err != nil {
+			return err
+		}
+	}
+	j.effects.New = func() any { return new(effects) }
+	j.mu.fx = new(effects)
+	j.mu.heirs = make(map[string][]inheritance)
+	j.mu.cache.budget = &j.store.cache
+	j.mu.last, j.mu.given, j.mu.durable, j.recoveredSeq = p.Seq, p.Seq, p.Seq, p.Seq
+	j.mu.total, j.mu.durableItems = p.Items, p.Items
+	j.scannedBytes = p.ScannedBytes
+	for i := range p.Segments {
+		s := &p.Segments[i]
+		stage := leftOver
+		if s.Class == segment.Sealed {
+			stage = sealed
+		}
+		j.mu.catalog = append(j.mu.catalog, &seg{
+			id: s.Header.ID, path: s.Path, header: s.Header, sum: s.Sum, stage: stage, last: s.Last,
+		})
+	}
+	j.mu.changes++
+	for i := range p.Cursors {
+		if err := j.adoptCursor(&p.Cursors[i]); err != nil {
+			return err
+		}
+	}
+	j.mu.hashes = hashesOf(j.mu.live)
+	j.keeper.wake, j.keeper.stop, j.keeper.done = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
+	return nil
+}
+
+func (j *Journal) adoptCursor(c *recovery.Cursor) error {
+	d := &destination{j: j, slot: c.Slot, stored: true}
+	d.records, d.items, d.size = int64(c.Queued.Records), int64(c.Queued.Items), int64(c.Queued.Bytes)
+	d.next = d.slot.Resolved.Next(1)
+	d.slot.Journal = j.id
+	d.accepted = d.slot.Delivered.Items + d.slot.Rejected.Items + c.Queued.Items
+	for _, n := range d.slot.Dropped {
+		d.accepted += n.Items
+	}
+	file, onDisk, err := cursor.Open(j.disk, c.Path)
+	if err != nil { // Apply could not write it, or it was lost: it is written anew
+		file, d.dirty = nil, 1
+	} else if onDisk.Generation < c.Slot.Generation {
+		d.dirty = 1
+	}
+	d.file = file
+	d.open()
+	j.mu.cursors = append(j.mu.cursors, d)
+	if d.slot.State == queue.Live {
+		j.mu.live = append(j.mu.live, d)
+	}
+	return nil
+}
+
+// parkUnwanted detaches the live cursors whose destinations are not in the configuration.
+func (j *Journal) parkUnwanted(wanted []string) {
+	j.Lock()
+	defer j.Unlock()
+	for _, d := range j.mu.cursors {
+		if !slices.Contains(wanted, d.slot.Name) && (d.slot.State == queue.Live || d.slot.State == queue.Prepared) {
+			j.parkLocked(d)
+		}
+		d.ended()
+	}
+}
+
+// openGraveyard recovers the dead letters there are. Without any it touches nothing.
+func (j *Journal) openGraveyard() (*graveyard, error) {
+	g := newGraveyard(j, j.store.space.Snapshot().Cap)
+	if _, err := j.disk.Stat(g.dir); isGone(err) {
+		return g, nil
+	}
+	plan, err := recovery.Inspect(j.disk, path.Dir(g.dir), nil)
+	if err != nil {
+		return nil, err
+	}
+	set := j.applySettings()
+	set.KeepAll = true // nobody is owed dead letters, and they stay all the same
+	if err := plan.Apply(j.disk, set); err != nil {
+		return nil, err
+	}
+	if plan.Journal != ([16]byte{}) {
+		g.id = plan.Journal
+	}
+	g.at = position(plan)
+	for i := range plan.Segments {
+		s := &plan.Segments[i]
+		g.mu.catalog = append(g.mu.catalog, &seg{
+			id: s.Header.ID, path: s.Path, header: s.Header, sum: s.Sum, stage: sealed, last: s.Last,
+		})
+		info, err := j.disk.Stat(s.Path)
+		if err != nil {
+			return nil, err
+		}
+		g.mu.bytes += info.Allocated
+	}
+	return g, nil
+}

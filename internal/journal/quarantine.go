@@ -1,0 +1,17 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package journal
+
+import (
+	"github.com/holdfast-telemetry/holdfast/internal/journal/recovery"
+	"github.com/holdfast-telemetry/holdfast/internal/journal/segment"
+)
+
+// quarantine keeps the bytes of a gap in bad/, for people. It is no loss if that fails.
+func (j *Journal) quarantine(v view, gap segment.Gap) {
+	if err := recovery.Quarantine(j.disk, j.dir, v.path, gap, j.applySettings()); err != nil {
+		j.event(Event{Level: Warn, Kind: Damaged, First: gap.First, Last: gap.Last, Err: err,
+			Text: "damaged bytes of " + v.path + " could not be copied to bad/"})
+	}
+}

@@ -1,0 +1,210 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
+	"time"
+
+	"github.com/holdfast-telemetry/holdfast/internal/journal/cursor"
+	"github.com/holdfast-telemetry/holdfast/internal/journal/segment"
+	"github.com/holdfast-telemetry/holdfast/internal/queue"
+	"github.com/holdfast-telemetry/holdfast/internal/queue/window"
+)
+
+// readAhead starts a reader for d, one at most. The lock is held.
+func (d *destination) readAhead() {
+	j := d.j
+	if d.filling || j.mu.closed || j.now().Before(d.retryAt) {
+		return
+	}
+	d.filling = true
+	j.readers.Go(func() { j.read(d) })
+}
+
+// read fills d's window from disk until it is full, has met the cache, or the disk fails.
+func (j *Journal) read(d *destination) {
+	for {
+		j.Lock()
+		v, seq, more := d.wanted()
+		if !more {
+			d.filling = false
+			caughtUp := d.next > d.upTo() || j.mu.closed
+			d.win.Serve(time.Time{})
+			j.Unlock()
+			if caughtUp {
+				d.ahead.close()
+			}
+			return
+		}
+		d.ahead.skip = d.salvage && d.failed == seq
+		j.Unlock()
+		frames, err := d.ahead.read(v, seq)
+		j.Lock()
+		d.loadFrames(frames)
+		d.win.Serve(time.Time{})
+		next := d.next
+		j.Unlock()
+		if err != nil {
+			d.ahead.close()
+			j.unreadable(d, v, next, err)
+		}
+	}
+}
+
+// wanted loads what is in memory and says what is to be read next; false: nothing, now.
+func (d *destination) wanted() (v view, seq queue.Seq, more bool) {
+	j := d.j
+	if j.mu.closed || j.now().Before(d.retryAt) {
+		return v, 0, false
+	}
+	for end := d.upTo(); d.next <= end && d.win.Low(); {
+		if d.slot.Resolved.Has(d.next) {
+			d.next = d.slot.Resolved.Next(d.next)
+			continue
+		}
+		if e := j.mu.cache.find(d.next); e != nil {
+			d.load(e)
+			continue
+		}
+		s := j.mu.catalog.find(d.next)
+		if s == nil { // nothing has it, recovery and the log saw to that; should it be, it is not waited for
+			last := end
+			if s := j.mu.catalog.from(d.next); s != nil {
+				last = min(last, s.first()-1)
+			}
+			d.lose(d.next, last, 0, cursor.Missing)
+			continue
+		}
+		return s.view(), d.next, true
+	}
+	return v, 0, false
+}
+
+// loadFrames puts what was read into the window, but for what was resolved meanwhile. Records this program does not
+// understand stay owed and are passed over.
+func (d *destination) loadFrames(frames []segment.Frame) {
+	for i := range frames {
+		f := &frames[i]
+		if f.Seq < d.next {
+			continue
+		}
+		d.next = f.Seq + 1
+		if d.slot.Resolved.Has(f.Seq) {
+			continue
+		}
+		if !f.Known() {
+			d.j.eventLocked(Event{Level: Alarm, Kind: Damaged, Destination: d.slot.Name, First: f.Seq, Last: f.Seq,
+				Records: 1, Items: uint64(f.Items), Text: "a record was written by a newer version; it is kept, not delivered"})
+			continue
+		}
+		d.j.misses.Add(1)
+		d.load(&window.Entry{
+			Record: queue.Record{Tag: f.Tag, Items: f.Items, Size: f.Size, Meta: f.Meta, Body: f.Body, Keep: keep},
+			Seq:    f.Seq, Accepted: time.Unix(0, f.Accepted), Ripe: f.Seq <= d.j.recoveredSeq, Refs: 1,
+		})
+	}
+}
+
+// unreadable decides what becomes of seq, which v did not give: asked once more a second later, through a fresh
+// descriptor; then, if its file is there, it is damage (section 13).
+func (j *Journal) unreadable(d *destination, v view, seq queue.Seq, err error) {
+	if errors.Is(err, fs.ErrClosed) {
+		return
+	}
+	j.files.forget(v.id)
+	var damage *segment.CorruptError
+	if errors.As(err, &damage) && damage.Gap.First <= seq && damage.Gap.Last >= seq {
+		seq = damage.Gap.First
+	} else {
+		damage = nil
+	}
+	j.Lock()
+	again := d.failed == seq
+	d.failed = seq
+	if !again || damage == nil {
+		// A sector that fails twice is damage. All other refusals leave the record owed: it may be the disk that is
+		// gone, or a descriptor that is not to be had, not the bytes.
+		d.salvage = again && errors.Is(err, syscall.EIO)
+		d.retryAt = j.now().Add(readRetry)
+		j.mu.fx.tend = true
+		if !again {
+			j.eventLocked(Event{Level: Warn, Kind: Slow, Destination: d.slot.Name, First: seq, Last: seq, Err: err,
+				Text: fmt.Sprintf("record %d cannot be read; it is tried again", seq)})
+		}
+		j.Unlock()
+		return
+	}
+	first, last, items := damage.Gap.First, min(damage.Gap.Last, v.last), damage.Gap.Items
+	d.salvage = false
+	j.mu.damaged++
+	j.eventLocked(Event{Level: Alarm, Kind: Damaged, Records: uint64(last-first) + 1, Items: items, First: first, Last: last,
+		Err: err, Text: "bytes of " + v.path + " do not hold; their records are lost"})
+	for _, c := range j.mu.cursors {
+		c.lose(first, last, items, cursor.Corrupt)
+		c.win.Serve(time.Time{})
+	}
+	j.Unlock()
+	j.quarantine(v, damage.Gap)
+}
+
+// lose gives up what d is owed of a range that cannot be read; what of it is in memory is still delivered. items are
+// those of the whole range, 0 = unknown.
+func (d *destination) lose(first, last queue.Seq, items uint64, why cursor.Reason) {
+	last = min(last, d.upTo())
+	if last < first {
+		return
+	}
+	numbers := uint64(last-first) + 1
+	share := func(first, last queue.Seq) uint64 { return items * (uint64(last-first) + 1) / numbers }
+	d.j.mu.cache.each(first, last, func(e *window.Entry) { last = min(last, e.Seq-1) })
+	for n := d.win.Oldest(); n != nil && n.Entry.Seq <= last; {
+		next := n.Younger()
+		if seq := n.Entry.Seq; seq >= first && !n.Entry.Absent {
+			if seq > first {
+				d.loseRun(first, seq-1, share(first, seq-1), why)
+			}
+			first = seq + 1
+		}
+		n = next
+	}
+	if last >= first {
+		d.loseRun(first, last, share(first, last), why)
+	}
+	d.ended()
+	d.j.mu.changes++
+}
+
+// loseRun gives up a run of which nothing is in memory. Where items are not known number by number they are estimated;
+// what the balance then lacks is booked when nothing is left.
+func (d *destination) loseRun(first, last queue.Seq, items uint64, why cursor.Reason) {
+	drop := cursor.Drop{First: first, Last: last, Reason: why}
+	numbers := uint64(last-first) + 1
+	if drop.Records = numbers - d.slot.Resolved.Count(first, last); drop.Records == 0 {
+		return
+	}
+	var known cursor.Count
+	for n := d.win.Oldest(); n != nil && n.Entry.Seq <= last; {
+		next := n.Younger()
+		if n.Entry.Seq >= first {
+			known.Records++
+			known.Items += uint64(n.Entry.Items)
+			d.win.Settle(n)
+		}
+		n = next
+	}
+	if drop.Items = known.Items; known.Records < drop.Records {
+		drop.Items = max(known.Items, items*drop.Records/numbers)
+		d.unsure = true
+	}
+	drop.Items = min(drop.Items, uint64(max(0, d.items)))
+	d.slot.Resolved.Add(first, last)
+	d.records -= int64(drop.Records)
+	d.items -= int64(drop.Items)
+	d.count(Resolution{Outcome: outcomeDropped, Reason: why.String()}, drop.Records, drop.Items)
+	d.book(drop, why.String())
+}
