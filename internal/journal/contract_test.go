@@ -75,3 +75,6 @@ func head(t *testing.T, s *journal.Store, wanted ...queue.Destination) *journal.
 	}
 	return j
 }
+
+// pass lets virtual time go by.
+func pass(d time.Duration) { <-time.After(d) }

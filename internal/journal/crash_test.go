@@ -275,7 +275,7 @@ func script(s *story, disk vfs.FS, change ...func(*journal.Options)) {
 		s.resolve(a, "a", queue.Outcome{Kind: queue.Nack, Delay: time.Second}, got[0])
 		s.resolve(a, "a", queue.Outcome{Kind: queue.Dead, Reason: "no"}, got[2])
 	}
-	time.Sleep(300 * time.Millisecond)
+	pass(300 * time.Millisecond)
 	if j.Prepare(queue.Destination{Name: "b", Exporters: []string{"b"}}) == nil {
 		b := s.attach(j, "b")
 		var wait sync.WaitGroup
@@ -290,7 +290,7 @@ func script(s *story, disk vfs.FS, change ...func(*journal.Options)) {
 		s.append(j, 30<<10)
 		s.resolve(a, "a", queue.Outcome{Kind: queue.Ack}, s.take(a, 40<<10)...)
 	}
-	time.Sleep(1100 * time.Millisecond)
+	pass(1100 * time.Millisecond)
 	if j.Prepare(queue.Destination{Name: "c", Exporters: []string{"c"}}) == nil {
 		c := s.attach(j, "c")
 		s.append(j, 100)
@@ -302,7 +302,7 @@ func script(s *story, disk vfs.FS, change ...func(*journal.Options)) {
 		s.append(j, 500)
 	}
 	s.resolve(a, "a", queue.Outcome{Kind: queue.Ack}, s.take(a, 0)...)
-	time.Sleep(300 * time.Millisecond)
+	pass(300 * time.Millisecond)
 }
 
 func small(o *journal.Options)    { o.Segments = 64 << 10 }

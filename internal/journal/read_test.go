@@ -86,7 +86,7 @@ func TestWhatIsBehindTheCacheComesFromDisk(t *testing.T) {
 		if wrong := unbalanced(j); wrong != "" {
 			t.Error(wrong)
 		}
-		time.Sleep(3 * time.Second) // virtual: the keeper deletes what nobody needs
+		pass(3 * time.Second) // virtual: the keeper deletes what nobody needs
 		if n, _ := disk.Count("remove *.seg"); n == 0 {
 			t.Error("no segment was deleted")
 		}
@@ -121,9 +121,9 @@ func TestHealthyPathNeverReadsTheDisk(t *testing.T) {
 		if snap := j.Snapshot(); snap.CacheMisses != 0 || snap.CacheHits != 1000 {
 			t.Errorf("%d records from memory, %d from disk", snap.CacheHits, snap.CacheMisses)
 		}
-		time.Sleep(5 * time.Second)
+		pass(5 * time.Second)
 		idle := len(disk.Calls(""))
-		time.Sleep(9 * time.Second)
+		pass(9 * time.Second)
 		for _, c := range disk.Calls("")[idle:] {
 			t.Logf("%s", c.Name)
 			if c.Bytes > 0 {

@@ -100,7 +100,7 @@ func TestDirectoryStaysUnderItsCap(t *testing.T) {
 			for a.Fill().Records > 0 {
 				s.resolve(a, "a", queue.Outcome{Kind: queue.Ack}, s.take(a, 0)...)
 			}
-			time.Sleep(5 * time.Second) // space comes back by itself
+			pass(5 * time.Second) // space comes back by itself
 			if err := s.append(j, 20<<10); err != nil {
 				t.Fatalf("round %d: with an empty queue: %v", round, err)
 			}
@@ -141,9 +141,9 @@ func TestFullDiskRefusesAndGoesOnDelivering(t *testing.T) {
 		if got != accepted {
 			t.Errorf("%d of %d accepted records were delivered", got, accepted)
 		}
-		time.Sleep(5 * time.Second)
+		pass(5 * time.Second)
 		disk.SetCapacity(8 << 20)
-		time.Sleep(5 * time.Second)
+		pass(5 * time.Second)
 		if err := s.append(j, 20<<10); err != nil {
 			t.Errorf("with space again: %v", err)
 		}
@@ -232,7 +232,7 @@ func TestGivingUpFollowsTheOrder(t *testing.T) {
 					}
 				}
 				s.detach(j, wanted[2].Name)
-				time.Sleep(time.Hour)
+				pass(time.Hour)
 			}
 			for range 2000 {
 				if err := s.append(j, 20<<10); err != nil {
@@ -289,7 +289,7 @@ func TestRemovedDestinationKeepsItsBacklog(t *testing.T) {
 		if got, wrong := drain(a); wrong != "" || len(got) != 200 {
 			t.Errorf("a got %d records: %s", len(got), wrong)
 		}
-		time.Sleep(5 * time.Second)
+		pass(5 * time.Second)
 		if c, _ := j.Counts("b"); c.Parked == 0 || c.Queued != 0 {
 			t.Errorf("b is parked with %+v", c)
 		}
