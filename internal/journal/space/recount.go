@@ -22,15 +22,18 @@ import (
 //
 //	found > used at the start + granted during the walk          more than can be explained: booked at once
 //	found < used at the start - granted since the last recount   less than can be explained: taken off if the next
-//	        - given back during the walk                          recount misses it too
+//	        - given back during the walk                         recount misses it too and no Gave came between
 //
 // Less may be found because a grant is not on disk yet, or because a file is gone and Gave comes later: the first is
-// left out as long as it is younger than the last recount, the second is over by the next. Books that are too high for
-// so long deny early, which harms nobody; books that are too low would let the directory grow above its cap.
+// left out as long as it is younger than the last recount, the second is over by the next. So nothing is lost that is
+// on its way for less than a round; what takes longer is missed for a round and then found again. Books that are too
+// high for so long (or while a journal moves more than the drift in each round) deny early, which harms nobody; books
+// that are too low would let the directory grow above its cap.
 
 const (
-	// walkShare: recounts take at most one part in so many of the time.
+	// walkShare: recounts that are not quick take at most one part in so many of the time.
 	walkShare = 20
+	quickWalk = 500 * time.Millisecond
 )
 
 // Bytes are allocated bytes by kind.
@@ -91,7 +94,7 @@ func (s *Space) Warden() error {
 	if err == nil {
 		s.mu.volume = volume
 	}
-	due := now.Sub(s.mu.walked) >= walkShare*s.mu.took
+	due := s.mu.took <= quickWalk || now.Sub(s.mu.walked) >= walkShare*s.mu.took
 	s.mu.Unlock()
 	if err == nil && due {
 		err = s.recount()

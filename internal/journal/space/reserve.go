@@ -116,19 +116,30 @@ func (s *Space) resize(file vfs.File, want int64) error {
 	if err != nil {
 		return err
 	}
+	more := want - info.Allocated
 	s.mu.Lock()
 	s.mu.reserve = info.Allocated
-	if err = s.roomLocked(nil, want-info.Allocated, volume); err == nil {
+	if err = s.roomLocked(nil, more, volume); err == nil {
 		s.mu.reserve = want // booked
 	}
 	s.mu.Unlock()
 	if err != nil {
 		return err
 	}
+	if err = enlarge(file, want); err != nil {
+		s.mu.Lock()
+		s.mu.expected += more
+		s.mu.Unlock()
+	}
+	return err
+}
+
+// enlarge gives file blocks for want bytes.
+func enlarge(file vfs.File, want int64) error {
 	if err := file.Allocate(want); err != nil && !errors.Is(err, vfs.ErrUnsupported) {
 		return err
 	}
-	if info, err = file.Stat(); err != nil || info.Allocated >= want {
+	if info, err := file.Stat(); err != nil || info.Allocated >= want {
 		return err
 	}
 	return fill(file, want) // there are volumes that say yes and give nothing

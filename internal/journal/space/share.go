@@ -46,7 +46,7 @@ type books struct {
 	counted Bytes // what the last recount found
 
 	before  int64 // granted when the last recount began
-	missing int64 // what the last recount missed
+	missing int64 // what the last recount missed, less what was given back since
 
 	seg      vfs.Info // seg/ as first seen; Inode 0 = not seen yet
 	detached error
@@ -162,6 +162,7 @@ func (h *Share) Gave(n int64) {
 	n = max(n, 0)
 	h.books.used = max(0, h.books.used-n)
 	h.books.given += n
+	h.books.missing = max(0, h.books.missing-n) // the recount may have missed just these
 	s.mu.expected += n
 }
 
