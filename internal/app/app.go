@@ -23,11 +23,13 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 	"github.com/holdfast-telemetry/holdfast/internal/extension"
+	"github.com/holdfast-telemetry/holdfast/internal/journal"
 	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
 	"github.com/holdfast-telemetry/holdfast/internal/processor/memorylimiter"
 	"github.com/holdfast-telemetry/holdfast/internal/receiver"
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
+	"github.com/holdfast-telemetry/holdfast/internal/vfs"
 )
 
 // Options are what an App is made from.
@@ -52,6 +54,12 @@ type App struct {
 	gate     *admission.Gate
 	limiters map[string]*memorylimiter.Limiter
 
+	lines    *lines
+	events   *events
+	storages []*storage
+	memories map[string]func() journal.Snapshot // queues in memory, by pipeline
+
+	instances  map[string]exporter.Exporter
 	exporters  []named[exporter.Exporter]
 	pipelines  []*pipeline.Pipeline
 	receivers  []named[receiver.Receiver]
@@ -77,33 +85,32 @@ type host struct{}
 
 func (host) GetExtensions() map[component.ID]component.Component { return nil }
 
-// New builds everything and starts nothing. Errors name the component.
+// New builds what needs no queue: limiters, exporters, extensions. It starts nothing and touches no directory of a
+// storage. Errors name the component.
 func New(opts Options) (*App, error) {
 	a := &App{opts: opts, log: opts.Telemetry.Logger, hasten: make(chan struct{})}
 	a.setPhase(extension.Starting)
+	a.lines = newLines(a.log)
+	a.events = &events{lines: a.lines, metrics: opts.Telemetry.Metrics}
+	a.memories = map[string]func() journal.Snapshot{}
 	if missing := Missing(opts.Plan); len(missing) > 0 {
 		return nil, errors.New(strings.Join(missing, "\n"))
 	}
 	a.gate = admission.New(admissionLimit(opts.Config.Service.Admission.LimitMiB))
-	for _, build := range []func() error{a.buildLimiters, a.buildPipelines, a.buildReceivers, a.buildExtensions} {
+	for _, build := range []func() error{a.buildLimiters, a.buildExporters, a.buildExtensions} {
 		if err := build(); err != nil {
 			return nil, err
 		}
 	}
-	a.registerMetrics()
 	return a, nil
 }
 
 // Missing names what p asks for and this version cannot keep, one sentence each. Such a plan is refused at start:
-// promising durability or failover without keeping it would lose data.
+// promising failover without keeping it would lose data.
 func Missing(p *plan.Plan) []string {
 	var out []string
 	for i := range p.Pipelines {
 		pl := &p.Pipelines[i]
-		if pl.Storage != "" {
-			out = append(out, fmt.Sprintf("pipeline %s: the durable queue (storage: %s) is not in this version; "+
-				"remove `storage` to run with a queue in memory, which a crash loses", pl.ID, pl.Storage))
-		}
 		for j := range pl.Destinations {
 			if r := pl.Destinations[j].Route; r != nil {
 				out = append(out, fmt.Sprintf("pipeline %s: the failover connector (%s) is not in this version; "+
@@ -132,7 +139,18 @@ func (a *App) Start(ctx context.Context) error {
 	return nil
 }
 
+// start goes back to front: queues are open and recovered, and every series exists, before anything listens; deliveries
+// run before receivers do.
 func (a *App) start(ctx context.Context) error {
+	if err := a.openStorages(ctx, vfs.OS()); err != nil {
+		return err
+	}
+	for _, build := range []func() error{a.buildPipelines, a.buildReceivers, a.inherit} {
+		if err := build(); err != nil {
+			return err
+		}
+	}
+	a.registerMetrics()
 	var err error
 	if a.metrics, err = telemetry.NewServer(a.opts.Config.Service.Telemetry.Metrics, a.opts.Telemetry); err != nil {
 		return err
@@ -163,10 +181,10 @@ func (a *App) start(ctx context.Context) error {
 		a.began("exporter "+e.id, e.value.Stop)
 	}
 	for _, p := range a.pipelines {
-		a.began("queue", p.Close)
 		p.Start()
 		a.began("deliveries", func(ctx context.Context) error { p.Stop(ctx); return nil })
 	}
+	a.startWatch()
 	for _, r := range a.receivers {
 		if err := r.value.Start(ctx, a.host); err != nil {
 			return fmt.Errorf("receivers/%s: %w", r.id, err)

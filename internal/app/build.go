@@ -9,12 +9,12 @@ import (
 	"math/rand/v2"
 	"slices"
 
-	"go.uber.org/zap"
-
 	"github.com/holdfast-telemetry/holdfast/internal/compression"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
+	"github.com/holdfast-telemetry/holdfast/internal/exporter/file"
 	"github.com/holdfast-telemetry/holdfast/internal/extension"
+	"github.com/holdfast-telemetry/holdfast/internal/journal"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
 	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
@@ -53,27 +53,25 @@ func (a *App) buildLimiters() error {
 	return nil
 }
 
-func (a *App) buildPipelines() error {
-	instances := map[string]exporter.Exporter{}
+// buildExporters makes one exporter per ID, shared by the pipelines that lead to it.
+func (a *App) buildExporters() error {
+	a.instances = map[string]exporter.Exporter{}
 	for i := range a.opts.Plan.Pipelines {
 		p := &a.opts.Plan.Pipelines[i]
 		for j := range p.Destinations {
 			for _, level := range p.Destinations[j].Levels {
 				for _, id := range level.Exporters {
-					if err := a.buildExporter(instances, id, p.Signal); err != nil {
+					if err := a.buildExporter(id, p.Signal); err != nil {
 						return err
 					}
 				}
 			}
 		}
-		if err := a.buildPipeline(p, instances); err != nil {
-			return err
-		}
 	}
 	return nil
 }
 
-func (a *App) buildExporter(instances map[string]exporter.Exporter, id string, s otlp.Signal) error {
+func (a *App) buildExporter(id string, s otlp.Signal) error {
 	c, err := a.component(config.Exporters, id)
 	if err != nil {
 		return err
@@ -85,23 +83,44 @@ func (a *App) buildExporter(instances map[string]exporter.Exporter, id string, s
 	if len(f.Signals) > 0 && !slices.Contains(f.Signals, s) {
 		return fmt.Errorf("exporters/%s: type %q does not carry %s", id, c.Type, s)
 	}
-	if instances[id] != nil {
+	if a.instances[id] != nil {
 		return nil
 	}
 	e, err := f.New(exporter.Settings{
 		ID: id, Telemetry: a.opts.Telemetry.For("exporter", id), Version: a.opts.Version,
-	}, c.Config)
+	}, a.synced(c.Config))
 	if err != nil {
 		return fmt.Errorf("exporters/%s: %w", id, err)
 	}
-	instances[id] = e
+	a.instances[id] = e
 	a.exporters = append(a.exporters, named[exporter.Exporter]{id, e})
 	return nil
 }
 
-func (a *App) buildPipeline(p *plan.Pipeline, instances map[string]exporter.Exporter) error {
+// synced makes a file answer after its sync where a journal may hang on the answer: a record that is resolved is gone
+// from the journal. That is so for every file once there is a storage, since any of them may inherit a backlog.
+func (a *App) synced(cfg any) any {
+	c, ok := cfg.(*file.Config)
+	if !ok || len(a.opts.Plan.Storages) == 0 {
+		return cfg
+	}
+	out := *c
+	out.Synced = true
+	return &out
+}
+
+func (a *App) buildPipelines() error {
+	for i := range a.opts.Plan.Pipelines {
+		if err := a.buildPipeline(&a.opts.Plan.Pipelines[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *App) buildPipeline(p *plan.Pipeline) error {
 	set := pipeline.Settings{
-		Plan: *p, Telemetry: a.opts.Telemetry, Gate: a.gate, Exporters: instances,
+		Plan: *p, Telemetry: a.opts.Telemetry, Gate: a.gate, Exporters: a.instances,
 		Decode: decode, Jitter: rand.Float64,
 	}
 	if p.Batch != nil {
@@ -110,26 +129,38 @@ func (a *App) buildPipeline(p *plan.Pipeline, instances map[string]exporter.Expo
 	for _, id := range p.MemoryLimiters {
 		set.Limiters = append(set.Limiters, a.limiters[id])
 	}
-	if p.Queued() {
-		q, err := a.openQueue(p)
+	var inMemory *memory.Queue
+	drops := newDropLog(a.lines, p.ID, &a.dropped)
+	switch {
+	case p.Storage != "":
+		j := a.head(p)
+		if j == nil {
+			return fmt.Errorf("pipeline %s: storage %s is not open", p.ID, p.Storage)
+		}
+		set.Queue = j
+		set.Room = func() bool { return j.Snapshot().State == "ok" }
+	case p.Queued():
+		q, err := openMemory(p, drops)
 		if err != nil {
 			return err
 		}
-		set.Queue = q
+		set.Queue, inMemory = q, q
+		a.began("queue "+p.ID, q.Close)
 	}
 	built, err := pipeline.New(set)
 	if err != nil {
 		return err
 	}
 	a.pipelines = append(a.pipelines, built)
+	if inMemory != nil {
+		a.memories[p.ID] = func() journal.Snapshot { return memorySnapshot(built, inMemory, drops) }
+	}
 	return nil
 }
 
-// openQueue makes the pipeline's queue in memory. A cursor that is full while others are not gives up its oldest
-// records, and says so.
-func (a *App) openQueue(p *plan.Pipeline) (pipeline.Queue, error) {
-	log := a.log.With(zap.String("otelcol.pipeline.id", p.ID), zap.String("otelcol.signal", p.Signal.String()))
-	drops := newDropLog(log, &a.dropped)
+// openMemory makes a queue in memory. A cursor that is full while others are not gives up its oldest records, and says
+// so.
+func openMemory(p *plan.Pipeline, drops *dropLog) (*memory.Queue, error) {
 	q := memory.New(memory.Settings{OnDrop: drops.note})
 	for i := range p.Destinations {
 		if d := &p.Destinations[i]; !d.Wait {

@@ -78,7 +78,9 @@ func (a *App) Stop(ctx context.Context) Report {
 	}{
 		{"receiver", frontDoorTimeout},
 		{"deliveries", max(a.opts.ShutdownTimeout-lastSteps-frontDoorTimeout, time.Second)},
+		{"watch", backDoorTimeout},
 		{"queue", queueTimeout},
+		{"store", queueTimeout},
 		{"exporter", backDoorTimeout},
 		{"processor", backDoorTimeout},
 		{"extension", backDoorTimeout},
@@ -168,6 +170,7 @@ func (a *App) stopRoom(ctx context.Context, room string, timeout time.Duration) 
 
 // lastLine sums the books up: the promise, once more, in numbers.
 func (a *App) lastLine() {
+	a.lines.flush(time.Now(), true)
 	sums := map[string]float64{}
 	for _, s := range a.opts.Telemetry.Metrics.Snapshot() {
 		if word, ok := strings.CutPrefix(s.Name, "holdfast_ledger_"); ok {

@@ -98,6 +98,7 @@ func explain(b *strings.Builder, c *check) {
 	for i := range c.plan.Pipelines {
 		explainPipeline(p, &c.plan.Pipelines[i])
 	}
+	explainStorages(p, c.cfg, c.plan)
 	explainListeners(p, c.plan)
 	explainDirectories(p, c.cfg)
 	explainMemory(p, c.cfg, c.plan)

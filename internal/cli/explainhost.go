@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/holdfast-telemetry/holdfast/internal/app"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
 )
@@ -123,6 +124,47 @@ func explainDirectories(p page, cfg *config.Config) {
 	}
 }
 
+// explainStorages says of each directory of journals who writes there, what bounds it and what happens at its bounds.
+func explainStorages(p page, cfg *config.Config, pl *plan.Plan) {
+	for i := range pl.Storages {
+		s := &pl.Storages[i]
+		d := app.DescribeStorage(cfg, pl, s)
+		p.title("Storage %s", s.Directory)
+		p.line(1, "named by", "%s", strings.Join(s.IDs, ", "))
+		switch len(s.Heads) {
+		case 0:
+			p.line(1, "journals", "none is written here; what is found is delivered")
+		default:
+			p.line(1, "journals", "%s; one copy of the data each, whatever the number of destinations", strings.Join(s.Heads, ", "))
+		}
+		p.line(1, "bounds", "%s", storageBounds(s, &d))
+		if s.Synced {
+			p.line(1, "answers", "after the sync")
+		} else {
+			p.line(1, "answers", "after the write; synced within 200ms")
+		}
+		p.line(1, "at its bounds", "given up first, and listed: %s; then new data is refused", strings.Join(d.GivesWay, ", then "))
+		p.line(1, "what is left", "a destination that leaves the configuration keeps its backlog: it follows its exporters, or waits")
+	}
+}
+
+func storageBounds(s *plan.Storage, d *app.StorageDescription) string {
+	text := "80 % of the volume for everything below it"
+	if s.MaxBytes > 0 {
+		text = byteText(s.MaxBytes) + " for everything below it"
+	}
+	if n := len(s.Heads); n > 1 {
+		text += fmt.Sprintf(", half of it kept in %d equal shares", n)
+	}
+	if d.JournalBytes > 0 {
+		text += fmt.Sprintf("; %s for one journal", byteText(d.JournalBytes))
+	}
+	if d.MinFreeBytes > 0 {
+		return text + fmt.Sprintf("; %s of the volume stay free", byteText(d.MinFreeBytes))
+	}
+	return text + "; 5 % of the volume stay free, within 16 and 1024 MiB"
+}
+
 // bound is a limit on memory.
 type bound struct {
 	Component string `json:"component"`
@@ -147,6 +189,16 @@ func boundsOf(cfg *config.Config, pl *plan.Plan) []bound {
 				out = append(out, bound{"processors/" + id, b.Bounds()})
 			}
 		}
+	}
+	for i := range pl.Storages {
+		s := &pl.Storages[i]
+		d := app.DescribeStorage(cfg, pl, s)
+		if len(s.Heads) == 0 {
+			continue
+		}
+		out = append(out, bound{"extensions/" + s.IDs[0], fmt.Sprintf(
+			"at most %s of what waits for the disk or for a delivery, %s of what was just written; then new data waits, and is refused after 5s",
+			byteText(d.JournalMemoryBytes), byteText(d.CacheBytes))})
 	}
 	return out
 }

@@ -14,6 +14,7 @@ type explanation struct {
 	Hash        string             `json:"hash"`
 	Sources     []config.Source    `json:"sources"`
 	Pipelines   []pipelineDocument `json:"pipelines"`
+	Storages    []storageDocument  `json:"storages"`
 	Listeners   []listenerDocument `json:"listeners"`
 	Directories []directory        `json:"directories"`
 	Memory      []bound            `json:"memory"`
@@ -32,6 +33,20 @@ type pipelineDocument struct {
 	Synced       bool                  `json:"synced"`
 	Promise      plan.Promise          `json:"promise"`
 	Destinations []destinationDocument `json:"destinations"`
+}
+
+type storageDocument struct {
+	Directory    string   `json:"directory"`
+	Extensions   []string `json:"extensions"`
+	Pipelines    []string `json:"pipelines"`
+	MaxBytes     int64    `json:"max_bytes"`     // 0 = 80 % of the volume
+	JournalBytes int64    `json:"journal_bytes"` // 0 = no bound of its own
+	MinFreeBytes int64    `json:"min_free_bytes"`
+	Synced       bool     `json:"synced"`
+	Overflow     string   `json:"overflow"`
+	ParkedHold   string   `json:"parked_hold"`
+	GivesWay     []string `json:"gives_way"`
+	MemoryBytes  int64    `json:"memory_bytes"`
 }
 
 type destinationDocument struct {
@@ -104,6 +119,7 @@ func explanationOf(c *check) explanation {
 	for i := range c.plan.Pipelines {
 		doc.Pipelines = append(doc.Pipelines, pipelineOf(&c.plan.Pipelines[i]))
 	}
+	doc.Storages = storagesOf(c)
 	for _, l := range c.plan.Listeners {
 		doc.Listeners = append(doc.Listeners, listenerDocument{
 			Address: l.Address, Network: l.Network, Component: l.Component, Purpose: l.Purpose, TLS: l.TLS,
@@ -111,6 +127,21 @@ func explanationOf(c *check) explanation {
 		})
 	}
 	return doc
+}
+
+func storagesOf(c *check) []storageDocument {
+	out := []storageDocument{}
+	for i := range c.plan.Storages {
+		s := &c.plan.Storages[i]
+		d := app.DescribeStorage(c.cfg, c.plan, s)
+		out = append(out, storageDocument{
+			Directory: s.Directory, Extensions: s.IDs, Pipelines: append([]string{}, s.Heads...), MaxBytes: s.MaxBytes,
+			JournalBytes: d.JournalBytes, MinFreeBytes: d.MinFreeBytes, Synced: s.Synced, Overflow: d.Overflow,
+			ParkedHold: d.ParkedHold.String(), GivesWay: append([]string{}, d.GivesWay...),
+			MemoryBytes: d.JournalMemoryBytes + d.CacheBytes,
+		})
+	}
+	return out
 }
 
 func pipelineOf(p *plan.Pipeline) pipelineDocument {

@@ -73,6 +73,7 @@ func inspect(ctx context.Context, opts config.Options) (*check, error) {
 	}
 	if opts.Here {
 		c.bindAll()
+		c.lookAround()
 	}
 	config.Sort(c.findings)
 	return c, nil
@@ -98,6 +99,27 @@ func (c *check) bindAll() {
 		}
 		c.valid = c.valid && f.Severity != config.Error
 		c.findings = append(c.findings, f)
+	}
+}
+
+// lookAround warns of directories of storages that lie where data does not last, or that others may write to.
+func (c *check) lookAround() {
+	for i := range c.plan.Storages {
+		s := &c.plan.Storages[i]
+		id := s.IDs[0]
+		warn := func(text string) {
+			c.findings = append(c.findings, config.Finding{
+				Severity: config.Warning, Component: "extensions/" + id, Text: text,
+				Position: c.cfg.Where("extensions::" + id + "::directory"),
+			})
+		}
+		found, err := app.Surroundings(s.Directory)
+		if err != nil {
+			warn(err.Error())
+		}
+		for _, text := range found {
+			warn(text)
+		}
 	}
 }
 

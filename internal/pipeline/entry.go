@@ -142,9 +142,6 @@ func (e *Entry) append(ctx context.Context, p *otlp.Payload) error {
 		e.appended.items.Add(uint64(r.Items))
 		return nil
 	}
-	if errors.Is(err, queue.ErrTooLarge) {
-		return &receiver.Refusal{Code: receiver.TooLarge, Reason: receiver.ReasonTooLarge, Text: err.Error()}
-	}
 	var full *queue.FullError
 	isFull := errors.As(err, &full)
 	if !isFull && ctx.Err() != nil {
@@ -157,6 +154,9 @@ func (e *Entry) append(ctx context.Context, p *otlp.Payload) error {
 		}
 	}
 	e.refusals.note(w, p.Items)
+	if w.reason == receiver.ReasonTooLarge {
+		return &receiver.Refusal{Code: receiver.TooLarge, Reason: w.reason, Text: w.text}
+	}
 	return e.refuse(w.reason, w.hint, w.text)
 }
 

@@ -55,8 +55,6 @@ type Settings struct {
 	Queue Queue
 	// Room reports whether the queue could store more, queue_size aside; nil = it always could. It never blocks.
 	Room func() bool
-	// Reasons are the words under which the queue may drop records; each has a series before it counts.
-	Reasons []string
 	// Exporters holds every exporter the plan names, by ID as written. The caller starts and stops them.
 	Exporters map[string]exporter.Exporter
 	// Decode returns the identity form of a compressed body of size bytes; needed to split what a backend finds
@@ -108,7 +106,6 @@ func New(set Settings) (*Pipeline, error) {
 	}
 	p.levels = make([]level, len(p.deliveries))
 	p.entry = newEntry(&set, waits, p.room)
-	p.registerGauges(waits)
 	return p, nil
 }
 

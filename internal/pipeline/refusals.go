@@ -18,7 +18,7 @@ import (
 
 // words is what to say of an append that the queue did not take.
 type words struct {
-	limit  string // of the series: a limit of the queue, or disk, busy, closed
+	limit  string // of the series: a limit of the queue, or disk, busy, closed, too_large
 	reason string // of the door's series
 	text   string // to the client: which limit, how far, nothing about payload
 	hint   time.Duration
@@ -26,16 +26,20 @@ type words struct {
 
 const limitQueueSize = "queue_size"
 
-// wordsOf turns a queue's refusal into an answer. All of them are retryable; what is final is answered before.
+// wordsOf turns a queue's refusal into an answer. All of them but too_large are retryable.
 func wordsOf(err error) words {
 	var full *queue.FullError
 	switch {
 	case errors.As(err, &full) && full.Limit == limitQueueSize:
 		return words{full.Limit, receiver.ReasonQueueFull,
 			fmt.Sprintf("sending queue is full: queue_size %d of %d", full.Used, full.Max), queueHint}
+	case errors.As(err, &full) && full.Max > 0: // bytes
+		return words{full.Limit, receiver.ReasonDisk, fmt.Sprintf("storage is full: %s, %d of %d MiB used", full.Limit,
+			(full.Used+1<<20-1)>>20, full.Max>>20), queueHint}
 	case errors.As(err, &full):
-		return words{full.Limit, receiver.ReasonDisk,
-			fmt.Sprintf("storage is full: %s %d of %d", full.Limit, full.Used, full.Max), queueHint}
+		return words{full.Limit, receiver.ReasonDisk, "storage is full: no space left on the device", queueHint}
+	case errors.Is(err, queue.ErrTooLarge):
+		return words{"too_large", receiver.ReasonTooLarge, err.Error(), 0}
 	case errors.Is(err, queue.ErrClosed):
 		return words{"closed", receiver.ReasonStopping, "shutting down", stoppingHint}
 	case errors.Is(err, queue.ErrBusy):
@@ -70,8 +74,8 @@ func (r *refusals) note(w words, items uint32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.mu.items[w.limit] += uint64(items)
-	if w.limit == "closed" {
-		return // the end of the process has lines of its own
+	if w.limit == "closed" || w.limit == "too_large" {
+		return // the end of the process has lines of its own; what is too large says nothing of the queue
 	}
 	r.mu.last = now
 	r.mu.requests++

@@ -61,14 +61,16 @@ func TestARefusalNamesItsLimitAndComesWithAHint(t *testing.T) {
 		}{
 			{&queue.FullError{Limit: "queue_size", Used: 10, Max: 10}, receiver.Unavailable, receiver.ReasonQueueFull,
 				"sending queue is full: queue_size 10 of 10", "queue_size"},
-			{&queue.FullError{Limit: "max_file_size_mib", Used: 4096, Max: 4096}, receiver.Unavailable, receiver.ReasonDisk,
-				"storage is full: max_file_size_mib 4096 of 4096", "max_file_size_mib"},
+			{&queue.FullError{Limit: "max_file_size_mib", Used: 4095<<20 + 1, Max: 4096 << 20}, receiver.Unavailable, receiver.ReasonDisk,
+				"storage is full: max_file_size_mib, 4096 of 4096 MiB used", "max_file_size_mib"},
+			{&queue.FullError{Limit: "disk"}, receiver.Unavailable, receiver.ReasonDisk,
+				"storage is full: no space left on the device", "disk"},
 			{fmt.Errorf("append: %w", queue.ErrDisk), receiver.Unavailable, receiver.ReasonDisk,
 				"append: queue storage unavailable", "disk"},
 			{queue.ErrBusy, receiver.Unavailable, receiver.ReasonQueueFull, "queue busy", "busy"},
 			{errors.New("odd"), receiver.Unavailable, receiver.ReasonDisk, "append: odd", "disk"},
 			{queue.ErrClosed, receiver.Unavailable, receiver.ReasonStopping, "shutting down", "closed"},
-			{queue.ErrTooLarge, receiver.TooLarge, receiver.ReasonTooLarge, "record too large for the queue", ""},
+			{queue.ErrTooLarge, receiver.TooLarge, receiver.ReasonTooLarge, "record too large for the queue", "too_large"},
 		} {
 			before := h.Stats().RefusedItems[c.limit]
 			r.with(c.err)
@@ -84,7 +86,7 @@ func TestARefusalNamesItsLimitAndComesWithAHint(t *testing.T) {
 			if c.code == receiver.TooLarge && refusal.After != 0 {
 				t.Errorf("%v is final and has a hint", c.err)
 			}
-			if got := h.Stats().RefusedItems[c.limit] - before; c.limit != "" && got != 3 {
+			if got := h.Stats().RefusedItems[c.limit] - before; got != 3 {
 				t.Errorf("%v: %d items counted under %s, want 3", c.err, got, c.limit)
 			}
 		}

@@ -290,6 +290,7 @@ func TestPromisesFollowTheQueue(t *testing.T) {
 		nothing = "nothing that was acknowledged"
 		refused = "new data is refused, with a hint when to come back"
 		node    = "what is queued, unless the volume comes back elsewhere"
+		again   = "after a crash, what was in flight and what was delivered in the last 100ms"
 	)
 	check("otlp", "  otlp: {endpoint: \"b:1\"}\n", plan.Promise{
 		Acknowledged: "once it is in the memory queue",
@@ -299,14 +300,21 @@ func TestPromisesFollowTheQueue(t *testing.T) {
 	const storage = "extensions: {file_storage: {directory: ./q, fsync: %v}}\n"
 	check("otlp", "  otlp: {endpoint: \"b:1\", sending_queue: {storage: file_storage}}\n"+fmt.Sprintf(storage, true),
 		plan.Promise{Acknowledged: "after it is synced to q (file_storage)", Kill: nothing, PowerCut: nothing, NodeLost: node,
-			WhenFull: refused})
+			WhenFull: "the queue or the directory: " + refused, Duplicates: again})
 	check("otlp, debug", "  debug: {sending_queue: {enabled: false}}\n"+
 		"  otlp: {endpoint: \"b:1\", sending_queue: {storage: file_storage, block_on_overflow: true}}\n"+
 		fmt.Sprintf(storage, false), plan.Promise{
 		Acknowledged: "after it is written to q (file_storage), synced within 200ms, and debug took it", Kill: nothing,
 		PowerCut: "the last 200ms of what was acknowledged", NodeLost: node,
-		WhenFull:   "senders wait until there is room or their deadline ends",
-		Duplicates: "what a waiting destination refuses is sent again to all",
+		WhenFull:   "the queue or the directory: senders wait until there is room or their deadline ends",
+		Duplicates: again + "; what a waiting destination refuses is sent again to all",
+	})
+	check("otlp, file", "  file: {path: ./x}\n  otlp: {endpoint: \"b:1\", sending_queue: {storage: file_storage}}\n"+
+		fmt.Sprintf(storage, true), plan.Promise{
+		Acknowledged: "after it is synced to q (file_storage)", Kill: nothing, PowerCut: nothing, NodeLost: node,
+		WhenFull: "one destination: it grows on up to the limits of the directory; all of them, or the directory: " + refused +
+			"; before that the oldest of file are dropped and listed",
+		Duplicates: again,
 	})
 	check("debug", "  debug: {}\n", plan.Promise{
 		Acknowledged: "after debug took it; there is no queue", Kill: nothing,

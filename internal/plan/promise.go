@@ -5,6 +5,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -46,7 +47,7 @@ func (p *Pipeline) Promise() Promise {
 		}
 	case len(waits) > 0:
 		out.Acknowledged += ", and " + strings.Join(waits, " and ") + " took it"
-		out.Duplicates = "what a waiting destination refuses is sent again to all"
+		out.Duplicates = join("; ", out.Duplicates, "what a waiting destination refuses is sent again to all")
 	}
 	if queued > 0 {
 		out.WhenFull = p.whenFull(queued)
@@ -66,15 +67,23 @@ func (p *Pipeline) queuePromise() Promise {
 	case p.Synced:
 		return Promise{
 			Acknowledged: fmt.Sprintf("after it is synced to %s (%s)", p.Directory, p.Storage),
-			Kill:         nothing, PowerCut: nothing,
+			Kill:         nothing, PowerCut: nothing, Duplicates: afterCrash,
 			NodeLost: "what is queued, unless the volume comes back elsewhere",
 		}
 	}
 	return Promise{
 		Acknowledged: fmt.Sprintf("after it is written to %s (%s), synced within 200ms", p.Directory, p.Storage),
-		Kill:         nothing, PowerCut: "the last 200ms of what was acknowledged",
+		Kill:         nothing, PowerCut: "the last 200ms of what was acknowledged", Duplicates: afterCrash,
 		NodeLost: "what is queued, unless the volume comes back elsewhere",
 	}
+}
+
+// afterCrash is what a journal repeats (journal, G9): it knows what was delivered as of its last cursor write.
+const afterCrash = "after a crash, what was in flight and what was delivered in the last 100ms"
+
+// join puts the parts that are not empty together.
+func join(sep string, parts ...string) string {
+	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), sep)
 }
 
 // bound says how much a memory queue may hold.
@@ -99,10 +108,28 @@ func (p *Pipeline) whenFull(queued int) string {
 		}
 	}
 	switch {
-	case queued == 1:
+	case p.Storage == "" && queued == 1:
 		return answer
 	case p.Storage == "":
 		return "one destination: its oldest are dropped and listed; all of them: " + answer
+	case queued == 1:
+		return "the queue or the directory: " + answer
 	}
-	return "one destination: it grows on up to the limits of the directory; all of them: " + answer
+	text := "one destination: it grows on up to the limits of the directory; all of them, or the directory: " + answer
+	if first := p.GivesWay(); len(first) > 0 {
+		text += "; before that the oldest of " + strings.Join(first, " and ") + " are dropped and listed"
+	}
+	return text
+}
+
+// GivesWay lists the destinations of a durable pipeline that name no storage: their data goes first when the directory is
+// full (journal, section 10).
+func (p *Pipeline) GivesWay() []string {
+	var labels []string
+	for i := range p.Destinations {
+		if d := &p.Destinations[i]; p.Storage != "" && !d.Wait && !d.Stored {
+			labels = append(labels, d.Label)
+		}
+	}
+	return labels
 }

@@ -21,7 +21,7 @@ func TestEverySampleLoadsAndBuilds(t *testing.T) {
 	}
 	for _, sample := range samples {
 		t.Run(filepath.Base(sample), func(t *testing.T) {
-			cfg, err := config.Load(t.Context(), config.Options{URIs: []string{sample}, Registry: app.Registry()})
+			cfg, err := config.Load(t.Context(), config.Options{URIs: []string{sample}, Registry: app.Registry(), Portable: true})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -189,14 +189,8 @@ func TestCertificateThatCannotBeUsedIsNamedAtStart(t *testing.T) {
 }
 
 // What this version cannot keep it does not pretend to keep.
-func TestStorageAndFailoverAreRefusedByName(t *testing.T) {
-	host := ownHost(t)
-	exporter := `exporters.otlp_http={endpoint: "http://127.0.0.1:1", sending_queue: {storage: file_storage/queue}}`
-	o := runOnce(t, "", nil, "--config", plainAt(t, host), "--set", exporter,
-		"--set", `extensions.file_storage/queue={directory: "`+t.TempDir()+`"}`,
-		"--set", "service.pipelines.traces.exporters=[otlp_http]")
-	refused(t, o, `^Error: pipeline traces: .*file_storage/queue.* not in this version`)
-	o = runOnce(t, "", nil, "--config", plainAt(t, host), "--set", "exporters.nop/b={}",
+func TestFailoverIsRefusedByName(t *testing.T) {
+	o := runOnce(t, "", nil, "--config", plainAt(t, ownHost(t)), "--set", "exporters.nop/b={}",
 		"--set", "connectors.failover/x={priority_levels: [[nop], [nop/b]]}",
 		"--set", "service.pipelines.traces.exporters=[failover/x]")
 	refused(t, o, `^Error: pipeline traces: .*failover/x.* not in this version`)

@@ -1,0 +1,115 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"github.com/holdfast-telemetry/holdfast/internal/extension"
+	"github.com/holdfast-telemetry/holdfast/internal/queue"
+	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
+)
+
+// registerMetrics shows what only the whole process knows: queues and their books, sums over pipelines, the budget,
+// what is ready. Every series exists before anything listens.
+func (a *App) registerMetrics() {
+	m := a.opts.Telemetry.Metrics
+	telemetry.RegisterProcess(m)
+	telemetry.RegisterBuild(m, a.opts.Version, a.opts.Commit, a.opts.Collector)
+	a.registerQueues()
+	a.registerBacklogs()
+	m.GaugeFunc("holdfast_door_admission_bytes", "Bytes of requests being read, decoded or committed.",
+		func() float64 { return float64(a.gate.Used()) })
+	m.GaugeFunc("holdfast_door_admission_limit_bytes", "Budget of holdfast_door_admission_bytes.",
+		func() float64 { return float64(a.gate.Limit()) })
+	extension.RegisterHealth(m, a.health)
+}
+
+// registerQueues shows every queue and every cursor in it, those of destinations that left included.
+func (a *App) registerQueues() {
+	m := a.opts.Telemetry.Metrics
+	written := map[string]map[string]string{} // pipeline → canonical name → label
+	for i, p := range a.pipelines {
+		pl := &a.opts.Plan.Pipelines[i]
+		written[pl.ID] = map[string]string{}
+		for j := range pl.Destinations {
+			written[pl.ID][pl.Destinations[j].Name] = pl.Destinations[j].Label
+		}
+		reasons := memoryReasons
+		if pl.Storage != "" {
+			reasons = journalReasons
+		}
+		for _, b := range p.Books() {
+			registerBooks(m, pl.ID, b.Label, pl.Signal.String(), reasons, b.Read)
+		}
+		if q := a.memories[pl.ID]; q != nil {
+			shot := glanceAt(q)
+			a.registerQueue(&shown{pipeline: pl.ID, head: true, limits: memoryLimits, reasons: memoryReasons,
+				labels: written[pl.ID], get: shot.get})
+		}
+	}
+	for _, s := range a.storages {
+		a.registerStorage(s)
+		a.events.register("@" + s.ids[0])
+		for _, j := range s.journals {
+			a.registerJournal(j, written[j.pipeline])
+		}
+	}
+}
+
+func (a *App) registerJournal(j *shelf, written map[string]string) {
+	if !j.head {
+		written = nil // those are of another journal
+	}
+	shot := glanceAt(j.Snapshot)
+	a.registerQueue(&shown{pipeline: j.label, head: j.head, durable: true, limits: journalLimits,
+		reasons: journalReasons, labels: written, get: shot.get})
+	a.events.register(j.label)
+	for _, info := range j.List() {
+		if j.head && written[info.Name] != "" {
+			continue // a destination of the pipeline, shown with it
+		}
+		name := info.Name
+		registerBooks(a.opts.Telemetry.Metrics, j.label, name, j.signal, journalReasons, func() queue.Counts {
+			c, _ := j.Counts(name)
+			return c
+		})
+	}
+}
+
+// registerBacklogs shows the Collector's series of queues, one per exporter and signal.
+func (a *App) registerBacklogs() {
+	m := a.opts.Telemetry.Metrics
+	type key struct{ exporter, signal string }
+	seen := map[key]bool{}
+	for i, p := range a.pipelines {
+		signal := a.opts.Plan.Pipelines[i].Signal.String()
+		for _, b := range p.Backlogs() {
+			k := key{b.Exporter, signal}
+			if seen[k] {
+				continue
+			}
+			seen[k] = true
+			labels := []string{"exporter", k.exporter, "data_type", k.signal}
+			m.GaugeFunc("otelcol_exporter_queue_size", "Size of the queue in front of the exporter, in its sizer.",
+				func() float64 { size, _ := a.backlog(k.exporter, k.signal); return size }, labels...)
+			m.GaugeFunc("otelcol_exporter_queue_capacity", "Capacity of the queue in front of the exporter.",
+				func() float64 { _, capacity := a.backlog(k.exporter, k.signal); return capacity }, labels...)
+		}
+	}
+}
+
+// backlog sums one exporter's queues over the pipelines of a signal.
+func (a *App) backlog(exporter, signal string) (size, capacity float64) {
+	for i, p := range a.pipelines {
+		if a.opts.Plan.Pipelines[i].Signal.String() != signal {
+			continue
+		}
+		for _, b := range p.Backlogs() {
+			if b.Exporter == exporter {
+				size += float64(b.Fill.Size)
+				capacity += float64(b.Fill.Capacity)
+			}
+		}
+	}
+	return size, capacity
+}

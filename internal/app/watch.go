@@ -1,0 +1,114 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/holdfast-telemetry/holdfast/internal/journal"
+	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
+)
+
+const watchEvery = time.Second
+
+// A directory is worth a word at 80 percent of its cap, and worth another after it has been below 70.
+const (
+	highShare = 0.8
+	lowShare  = 0.7
+)
+
+// watcher looks at the queues once a second and says what changed. It never holds up the data path, and nothing
+// depends on it.
+type watcher struct {
+	app    *App
+	stop   chan struct{}
+	done   chan struct{}
+	high   map[*storage]bool
+	states map[*shelf]string
+}
+
+func (a *App) startWatch() {
+	w := &watcher{
+		app: a, stop: make(chan struct{}), done: make(chan struct{}), high: map[*storage]bool{}, states: map[*shelf]string{},
+	}
+	go w.run()
+	a.began("watch", func(context.Context) error {
+		close(w.stop)
+		<-w.done
+		return nil
+	})
+}
+
+func (w *watcher) run() {
+	defer close(w.done)
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-w.stop:
+			return
+		case now := <-tick.C:
+			w.look(now)
+		}
+	}
+}
+
+func (w *watcher) look(now time.Time) {
+	for _, p := range w.app.pipelines {
+		p.Watch(now)
+	}
+	for _, s := range w.app.storages {
+		w.room(s)
+		for _, j := range s.journals {
+			w.state(j)
+		}
+	}
+	w.app.lines.flush(now, false)
+}
+
+// room says when a directory fills.
+func (w *watcher) room(s *storage) {
+	shot := s.store.Snapshot()
+	used := int64(0)
+	for _, n := range shot.DiskBytes {
+		used += n
+	}
+	if shot.Limit <= 0 {
+		return
+	}
+	switch share := float64(used) / float64(shot.Limit); {
+	case share < lowShare:
+		w.high[s] = false
+	case share >= highShare && !w.high[s]:
+		w.high[s] = true
+		fields := []zap.Field{zap.String("storage", s.ids[0]), zap.Int64("bytes", used), zap.Int64("capacity", shot.Limit)}
+		if shot.UntilFull > 0 {
+			fields = append(fields, zap.Duration("full_in", shot.UntilFull.Round(time.Second)))
+		}
+		w.app.log.Warn("Queue: 80 percent full", fields...)
+	}
+}
+
+// state says when a journal cannot write, and when it can again. Being full is said with the first refusal.
+func (w *watcher) state(j *shelf) {
+	shot := j.Snapshot()
+	was := w.states[j]
+	w.states[j] = shot.State
+	bad := func(state string) bool { return state == "broken" || state == "detached" }
+	fields := []zap.Field{zap.String("otelcol.pipeline.id", j.label), zap.String("state", shot.State)}
+	switch {
+	case shot.State == was:
+	case bad(shot.State):
+		if shot.Err != nil {
+			fields = append(fields, telemetry.Foreign("error", shot.Err.Error()))
+		}
+		w.app.events.alarms(j.label, journal.Changed).Inc()
+		w.app.log.Error("Queue: disk error", fields...)
+	case bad(was):
+		w.app.log.Info("Queue: disk is back", fields...)
+	}
+}
