@@ -31,6 +31,7 @@ type keeper struct {
 	done  chan struct{}
 	timer *time.Timer
 	next  time.Time // when slots may be written again
+	told  string    // the state people know of
 }
 
 // tendSoon lets the keeper know that there is something to do.
@@ -118,6 +119,28 @@ func (j *Journal) probe() {
 		}
 	}
 	j.dead.probe()
+	j.tellState()
+}
+
+// tellState says once when the journal's state has changed.
+func (j *Journal) tellState() {
+	state, cause := j.state()
+	if state == j.keeper.told || j.keeper.told == "" && state == stateOK {
+		return
+	}
+	j.keeper.told = state
+	e := Event{Level: Alarm, Kind: Changed, Reason: state, Err: cause}
+	switch state {
+	case stateOK:
+		e.Level, e.Text = Info, "ok: it accepts again"
+	case commit.Full.String():
+		e.Level, e.Text = Warn, "full: new data is refused, what is stored is delivered"
+	case commit.Broken.String():
+		e.Text = "broken: writing fails; new data is refused, what is stored is delivered"
+	default:
+		return // detached says so itself
+	}
+	j.event(e)
 }
 
 // writeSlots writes the slots that are behind.

@@ -41,6 +41,12 @@ func (j *Journal) observeStep(step commit.Step, took time.Duration) {
 	}
 }
 
+// Words of Snapshot.State that a log does not have, or that a tail has too.
+const (
+	stateOK       = "ok"
+	stateDetached = "detached"
+)
+
 // state is the journal's state for people, and why.
 func (j *Journal) state() (string, error) {
 	j.Lock()
@@ -48,11 +54,11 @@ func (j *Journal) state() (string, error) {
 	j.Unlock()
 	switch {
 	case closed:
-		return "closed", nil
+		return commit.Closed.String(), nil
 	case denied != nil:
-		return "detached", denied
+		return stateDetached, denied
 	case j.log == nil:
-		return "ok", nil
+		return stateOK, nil
 	}
 	s, err := j.log.State()
 	return s.String(), err

@@ -54,7 +54,21 @@ func (s *Store) open(pipeline string, tag uint8, wanted []queue.Destination, hea
 			return nil, errors.Join(err, j.Close(context.Background()))
 		}
 	}
+	j.tellOpened()
 	return j, nil
+}
+
+// tellOpened says what was found.
+func (j *Journal) tellOpened() {
+	e := Event{Level: Info, Kind: Opened}
+	j.Lock()
+	for _, d := range j.mu.cursors {
+		e.Records, e.Items = max(e.Records, uint64(d.records)), max(e.Items, uint64(d.items))
+	}
+	segments := len(j.mu.catalog)
+	j.Unlock()
+	e.Text = fmt.Sprintf("recovered %d segments in %s", segments, j.recovery.Round(time.Millisecond))
+	j.event(e)
 }
 
 // recover brings the directory in order and the journal to where it stood.

@@ -125,6 +125,7 @@ func TestFullDiskRefusesAndGoesOnDelivering(t *testing.T) {
 		if err := fillUp(t, s, j); !errors.As(err, &full) {
 			t.Fatalf("refused with %v", err)
 		}
+		pass(2 * time.Second)
 		accepted := len(s.accepted)
 		disk.SetCapacity(4 << 20) // somebody else takes the rest
 		if err := s.append(j, 20<<10); err == nil {
@@ -146,6 +147,14 @@ func TestFullDiskRefusesAndGoesOnDelivering(t *testing.T) {
 		pass(5 * time.Second)
 		if err := s.append(j, 20<<10); err != nil {
 			t.Errorf("with space again: %v", err)
+		}
+		pass(2 * time.Second)
+		var states []string
+		for _, e := range events.of(journal.Changed) {
+			states = append(states, e.Reason)
+		}
+		if got := strings.Join(states, " "); got != "full ok" {
+			t.Errorf("people were told of the states %q", got)
 		}
 		if wrong := unbalanced(j); wrong != "" {
 			t.Error(wrong)
