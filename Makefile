@@ -84,6 +84,12 @@ compare: build bench/bin/reference ## the same faults, reference collector and h
 	$(GO) -C bench build -o bin/compare ./compare
 	cd bench && exec bin/compare -holdfast ../bin/holdfast $(COMPARE)
 
+.PHONY: accept
+accept: ## the journal against its disk: the acceptance table; ACCEPT='-backlog-mib 4096' for a release
+	$(GO) -C bench build -o bin/stock ./stock
+	$(GO) build -o bench/bin/acceptance ./test/acceptance
+	exec bench/bin/acceptance -dir bench/bin -stock bench/bin/stock $(ACCEPT)
+
 .PHONY: leaves
 leaves: ## vet and test the modules beside the product (bench, test clients)
 	@for leaf in $(LEAVES); do echo "vet $$leaf"; $(GO) -C $$leaf vet ./...; $(GO) -C $$leaf test ./...; done

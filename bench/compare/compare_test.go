@@ -67,7 +67,7 @@ func TestOnlyHoldfastLosingAndRunsThatProveNothingAreErrors(t *testing.T) {
 		{"not started", played(0), outcome{err: errors.New("no\nlog")}, "holdfast: could not be played: no"},
 		{"skipped", outcome{skipped: "no root"}, outcome{skipped: "no root"}, ""},
 	} {
-		table := &table{systems: []system{{name: "reference"}, {name: "holdfast"}}}
+		table := &table{systems: pair()}
 		table.add(scenario{name: "a fault"}, []outcome{c.reference, c.holdfast})
 		err := table.verdict()
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
@@ -85,7 +85,7 @@ func TestTheTableShowsLossesAndWhatWasNotPlayed(t *testing.T) {
 	lost.verdict.Places = append(lost.verdict.Places, struct {
 		Items uint64 `json:"items"`
 	}{1230067})
-	table := &table{systems: []system{{name: "reference"}, {name: "holdfast"}}}
+	table := &table{systems: pair()}
 	table.add(scenario{name: "a fault", told: "it breaks"}, []outcome{lost, {skipped: "needs root"}})
 	text := table.String()
 	for _, want := range []string{
@@ -128,4 +128,8 @@ func TestAChildThatDoesNotListenToSIGTERMIsKilled(t *testing.T) {
 	if !c.ended() {
 		t.Error("it goes on")
 	}
+}
+
+func pair() []system {
+	return []system{{name: "reference", limit: referenceLimit}, {name: "holdfast", limit: guideLimit}}
 }

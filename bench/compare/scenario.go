@@ -70,7 +70,7 @@ var scenarios = []scenario{
 		name: "SIGTERM, retry off, backend does not answer",
 		told: "`retry_on_failure.enabled: false`; the backend takes requests and does not answer, 3 s of load, SIGTERM before " +
 			"any attempt has timed out (5 s), backend well again, new start",
-		changes: []change{{old: "      enabled: true\n      initial_interval", new: "      enabled: false\n      initial_interval"}},
+		changes: []change{{old: "enabled: true\n      initial_interval", new: "enabled: false\n      initial_interval"}},
 		expect:  []string{"restarts=1", "backend.hits>0"},
 		script: func(ctx context.Context, r *run) error {
 			return steps(ctx, r.fault(hang), r.begin(steady(3*time.Second)), r.sent, r.stop, r.heal, r.start)

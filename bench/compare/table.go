@@ -119,10 +119,36 @@ func (t *table) String() string {
 	}
 	b.WriteString("\n")
 	for _, r := range t.rows {
-		fmt.Fprintf(&b, "- **%s**: %s.\n", r.scenario.name, r.scenario.told)
+		fmt.Fprintf(&b, "- **%s**: %s.%s\n", r.scenario.name, r.scenario.told, changed(" In the file: ", r.scenario.changes))
+	}
+	b.WriteString("\nThe guide's file is played by all, with addresses and paths of this machine, no TLS, a port for own metrics, and:\n\n")
+	fmt.Fprintf(&b, "- all: %s\n", changed("", shortened))
+	for _, s := range t.systems {
+		var own []change
+		if c := s.limit(guideLimitMiB); c.old != c.new {
+			own = append(own, c)
+		}
+		if own = append(own, s.hardened...); len(own) > 0 {
+			fmt.Fprintf(&b, "- %s: %s\n", s.name, changed("", own))
+		}
 	}
 	return b.String()
 }
+
+// changed lists changes of the guide's file.
+func changed(head string, all []change) string {
+	var out []string
+	for _, c := range all {
+		out = append(out, fmt.Sprintf("`%s` → `%s`", oneLine(c.old), oneLine(c.new)))
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	return head + strings.Join(out, "; ")
+}
+
+// oneLine writes a piece of YAML in one line.
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 func line(title, name string, o outcome) string {
 	if !o.judged {
