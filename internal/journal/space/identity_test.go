@@ -5,6 +5,7 @@ package space_test
 
 import (
 	"errors"
+	"syscall"
 	"testing"
 
 	"github.com/holdfast-telemetry/holdfast/internal/journal/space"
@@ -83,6 +84,22 @@ func TestADirectoryThatWasReplacedStaysSoUntilTheNextStart(t *testing.T) {
 	}
 	must(t, s.Close())
 	must(t, open(t, settings(disk, "/s")).Share("traces", true).Room(1))
+}
+
+func TestADirectoryThatIsNotThereHasNoIdentity(t *testing.T) {
+	disk := vfs.NewFaulty(vfs.NewMem(0))
+	if id, err := space.Identify(disk, "/s"); err == nil || id != (space.Identity{}) {
+		t.Errorf("it is %v, %v", id, err)
+	}
+	for _, call := range []string{"resolve *", "stat *", "usage *"} {
+		disk.Plan(vfs.Rule{Call: call, Err: syscall.EIO})
+		if _, err := space.Identify(disk, "/"); !errors.Is(err, syscall.EIO) {
+			t.Errorf("%s fails: %v", call, err)
+		}
+		if _, err := space.Surroundings(disk, "/"); !errors.Is(err, syscall.EIO) {
+			t.Errorf("surroundings, %s fails: %v", call, err)
+		}
+	}
 }
 
 func TestAJournalWhoseSegmentsWereReplacedIsDetachedAlone(t *testing.T) {

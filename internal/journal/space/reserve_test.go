@@ -15,36 +15,34 @@ import (
 )
 
 func TestTheReserveIsThereWhenTheVolumeIsFull(t *testing.T) {
-	synctest.Test(t, theReserveIsThereWhenTheVolumeIsFull)
-}
-
-func theReserveIsThereWhenTheVolumeIsFull(t *testing.T) {
-	disk := vfs.NewMem(mib)
-	s := open(t, settings(disk, "/s"))
-	put(t, disk, "/others", mib-small-ballast)
-	f, err := disk.OpenFile("/slot", vfs.Create, 0o600)
-	must(t, err)
-	if err := f.Allocate(ballast); !vfs.IsFull(err) {
-		t.Fatalf("the volume is not full: %v", err)
-	}
-	equal(t, "squeezed", s.Squeeze(), true)
-	must(t, f.Allocate(ballast))
-	equal(t, "RESERVE in the books", s.Snapshot().Reserve, 0)
-	equal(t, "squeezed again", s.Squeeze(), false)
-	equal(t, "restored on a full volume", s.Restore(), false)
-	contains(t, strings.Join(s.Warnings(), "\n"), "/s/RESERVE has not its 65536 bytes yet", "min_free_mib")
-	must(t, disk.Remove("/slot"))
-	must(t, f.Close())
-	put(t, disk, "/more", small)
-	equal(t, "restored where a part is free", s.Restore(), false)
-	equal(t, "what is left of the attempt", s.Snapshot().Reserve, 0)
-	must(t, disk.Remove("/others"))
-	must(t, s.Warden())
-	time.Sleep(time.Second) // virtual: what was promised for the attempt shows by now
-	equal(t, "restored where there is room", s.Restore(), true)
-	equal(t, "RESERVE in the books", s.Snapshot().Reserve, ballast)
-	equal(t, "warnings", len(s.Warnings()), 0)
-	equal(t, "all", s.Snapshot().Total(), allocated(t, disk, "/s"))
+	synctest.Test(t, func(t *testing.T) {
+		disk := vfs.NewMem(mib)
+		s := open(t, settings(disk, "/s"))
+		put(t, disk, "/others", mib-small-ballast)
+		f, err := disk.OpenFile("/slot", vfs.Create, 0o600)
+		must(t, err)
+		if err := f.Allocate(ballast); !vfs.IsFull(err) {
+			t.Fatalf("the volume is not full: %v", err)
+		}
+		equal(t, "squeezed", s.Squeeze(), true)
+		must(t, f.Allocate(ballast))
+		equal(t, "RESERVE in the books", s.Snapshot().Reserve, 0)
+		equal(t, "squeezed again", s.Squeeze(), false)
+		equal(t, "restored on a full volume", s.Restore(), false)
+		contains(t, strings.Join(s.Warnings(), "\n"), "/s/RESERVE has not its 65536 bytes yet", "min_free_mib")
+		must(t, disk.Remove("/slot"))
+		must(t, f.Close())
+		put(t, disk, "/more", small)
+		equal(t, "restored where a part is free", s.Restore(), false)
+		equal(t, "what is left of the attempt", s.Snapshot().Reserve, 0)
+		must(t, disk.Remove("/others"))
+		must(t, s.Warden())
+		time.Sleep(time.Second) // virtual: what was promised for the attempt shows by now
+		equal(t, "restored where there is room", s.Restore(), true)
+		equal(t, "RESERVE in the books", s.Snapshot().Reserve, ballast)
+		equal(t, "warnings", len(s.Warnings()), 0)
+		equal(t, "all", s.Snapshot().Total(), allocated(t, disk, "/s"))
+	})
 }
 
 func TestTheReserveStaysUnderTheCap(t *testing.T) {
