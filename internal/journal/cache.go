@@ -5,12 +5,17 @@ package journal
 
 import (
 	"bytes"
+	"math"
 	"sort"
 	"sync/atomic"
 
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
 	"github.com/holdfast-telemetry/holdfast/internal/queue/window"
 )
+
+// unfollowedBytes is how much of the tail stays in memory while nobody reads there: enough for a reader to find its way
+// from the disk to the cache.
+const unfollowedBytes = 4 << 20
 
 // entryOverhead is what a record in memory costs besides its bytes.
 const entryOverhead = 256
@@ -42,7 +47,7 @@ type place struct {
 
 // add takes e in, the youngest. Its bytes are the queue's from now on.
 func (c *cache) add(e *window.Entry) {
-	e.Cost = int32(len(e.Meta) + len(e.Body) + entryOverhead) // at most 128 MiB and a little
+	e.Cost = int32(min(cap(e.Meta)+cap(e.Body)+entryOverhead, math.MaxInt32))
 	if c.head > 64 && c.head > len(c.places)/2 {
 		n := copy(c.places, c.places[c.head:])
 		clear(c.places[n:])
@@ -122,9 +127,21 @@ func (c *cache) moved(from, durable queue.Seq, fx *effects) {
 	}
 }
 
-// trim lets the oldest go while the store is over its budget.
-func (c *cache) trim(durable queue.Seq, fx *effects) {
-	for i := c.head; i < len(c.places) && c.places[i].seq <= durable && c.budget.over(); i++ {
+// first is the lowest number that is here, 0 without one.
+func (c *cache) first() queue.Seq {
+	if c.head < len(c.places) {
+		return c.places[c.head].seq
+	}
+	return 0
+}
+
+// trim lets the oldest go while the store is over its budget. When nobody follows, all read from disk what is long
+// gone from here, and what comes in now will be gone before they are there: then little is kept.
+func (c *cache) trim(durable queue.Seq, followed bool, fx *effects) {
+	for i := c.head; i < len(c.places) && c.places[i].seq <= durable; i++ {
+		if !c.budget.over() && (followed || c.bytes <= unfollowedBytes) {
+			return
+		}
 		if e := c.places[i].entry; e != nil && e.Leases == 0 {
 			c.free(i, fx)
 		}

@@ -64,7 +64,7 @@ func (h host) Publish(head *segment.Header, path string, sum segment.Summary, en
 	j.mu.total = items
 	if n := len(entries); n > 0 {
 		j.store.observeGroup(j.pipeline, n)
-		j.mu.cache.trim(j.mu.durable, j.mu.fx)
+		j.trimLocked()
 	}
 	for _, d := range j.mu.live {
 		d.win.Serve(now)
@@ -98,6 +98,15 @@ func (j *Journal) publishLocked(e *window.Entry) {
 	j.mu.cache.settled(e, j.mu.durable, j.mu.fx)
 }
 
+// trimLocked keeps the cache within its budget.
+func (j *Journal) trimLocked() {
+	first, followed := j.mu.cache.first(), false
+	for _, d := range j.mu.live {
+		followed = followed || d.next >= first
+	}
+	j.mu.cache.trim(j.mu.durable, followed, j.mu.fx)
+}
+
 // Durable implements commit.Host.
 func (h host) Durable(seq queue.Seq, items uint64) {
 	j := h.j
@@ -109,7 +118,7 @@ func (h host) Durable(seq queue.Seq, items uint64) {
 	from := j.mu.durable
 	j.mu.durable, j.mu.durableItems = seq, items
 	j.mu.cache.moved(from, seq, j.mu.fx)
-	j.mu.cache.trim(seq, j.mu.fx)
+	j.trimLocked()
 }
 
 // Sealed implements commit.Host.

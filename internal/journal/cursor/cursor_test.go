@@ -120,6 +120,17 @@ func same(a, b *cursor.Slot) bool {
 	return reflect.DeepEqual(x, y)
 }
 
+// encoded is the bytes of a slot in generation 0: what was read of a slot that was written is compared by them.
+func encoded(s *cursor.Slot) []byte {
+	c := *s
+	c.Generation = 0
+	p, err := c.Append(nil)
+	if err != nil {
+		panic(err)
+	}
+	return p
+}
+
 // create makes a file with these slots written one after the other, and closes it.
 func create(t testing.TB, disk vfs.FS, slots ...*cursor.Slot) {
 	t.Helper()
