@@ -91,7 +91,7 @@ func New(opts Options) (*App, error) {
 	a := &App{opts: opts, log: opts.Telemetry.Logger, hasten: make(chan struct{})}
 	a.setPhase(extension.Starting)
 	a.lines = newLines(a.log)
-	a.events = &events{lines: a.lines, metrics: opts.Telemetry.Metrics}
+	a.events = newEvents(a.lines, opts.Telemetry.Metrics)
 	a.memories = map[string]func() journal.Snapshot{}
 	if missing := Missing(opts.Plan); len(missing) > 0 {
 		return nil, errors.New(strings.Join(missing, "\n"))

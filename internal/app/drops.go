@@ -39,7 +39,7 @@ func (l *dropLog) note(d memory.Drop) {
 	t.Records, t.Items = t.Records+d.Records, t.Items+d.Items
 	l.mu.totals[[2]string{d.Destination, d.Reason}] = t
 	l.mu.Unlock()
-	l.lines.note(subject{"Queue: records dropped", l.pipeline, d.Destination, d.Reason}, gathered{
+	l.lines.note(subject{wordsDropped, l.pipeline, d.Destination, d.Reason}, gathered{
 		level: zapcore.ErrorLevel, records: d.Records, items: d.Items, first: d.First, last: d.Last,
 	})
 }

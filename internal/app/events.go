@@ -137,23 +137,30 @@ var eventKinds = []journal.Kind{
 	journal.Parked, journal.Slow, journal.Noted,
 }
 
-// eventWords are the beginnings of the lines (compat, section 7). Opened and Inherited are said by whoever opened and
-// chose the heir; a record that is set aside is said by who sent it, with the backend's words.
-var eventWords = map[journal.Kind]string{
-	journal.Changed:   "Queue: disk error",
-	journal.Dropped:   "Queue: records dropped",
-	journal.Evicted:   "Queue: records dropped",
-	journal.Damaged:   "Queue: damage found",
-	journal.Condemned: "Queue: disk error",
-	journal.Parked:    "Queue parked",
-	journal.Slow:      "Queue: disk error",
-	journal.Noted:     "Queue: note",
-}
+// The fixed words of lines (compat, section 7).
+const (
+	wordsError   = "Queue: disk error"
+	wordsBack    = "Queue: disk is back"
+	wordsDropped = "Queue: records dropped"
+	wordsDamage  = "Queue: damage found"
+	wordsParked  = "Queue parked"
+	wordsNote    = "Queue: note"
+)
 
 // events turns what journals tell into lines, and counts the alarms.
 type events struct {
 	lines   *lines
 	metrics *telemetry.Registry
+	mu      struct {
+		sync.Mutex
+		broken map[string]bool // by pipeline: it was said that it cannot write
+	}
+}
+
+func newEvents(to *lines, metrics *telemetry.Registry) *events {
+	e := &events{lines: to, metrics: metrics}
+	e.mu.broken = map[string]bool{}
+	return e
 }
 
 // alarms is the series of one kind of alarm.
@@ -170,37 +177,68 @@ func (e *events) register(pipeline string) {
 	}
 }
 
-// of is the function a storage's journals call, from any goroutine.
-func (e *events) of(storage string) func(journal.Event) {
+// of is the function a storage's journals call, from any goroutine. label is what a pipeline's journal there is called.
+func (e *events) of(storage string, label func(pipeline string) string) func(journal.Event) {
 	return func(ev journal.Event) {
-		pipeline := ev.Pipeline
-		if pipeline == "" {
-			pipeline = "@" + storage // the directory's own trouble
+		pipeline := "@" + storage // the directory's own trouble
+		if ev.Pipeline != "" {
+			pipeline = label(ev.Pipeline)
 		}
 		if ev.Level == journal.Alarm && slices.Contains(eventKinds, ev.Kind) {
 			e.alarms(pipeline, ev.Kind).Inc()
 		}
-		words := eventWords[ev.Kind]
+		words, level := e.wordsOf(pipeline, &ev)
 		if words == "" {
 			return
 		}
-		one := gathered{
-			level: levelOf(ev.Level), text: ev.Text, err: ev.Err, records: ev.Records, items: ev.Items,
-			first: ev.First, last: ev.Last,
-		}
 		reason := ev.Reason
-		switch ev.Kind {
-		case journal.Changed, journal.Slow:
-			if ev.Level == journal.Info {
-				words = "Queue: disk is back"
-			}
-		case journal.Evicted:
+		if ev.Kind == journal.Evicted {
 			reason = "dead_evicted"
-		case journal.Dropped:
-			one.level = zapcore.ErrorLevel
 		}
-		e.lines.note(subject{words, pipeline, ev.Destination, reason}, one)
+		e.lines.note(subject{words, pipeline, ev.Destination, reason}, gathered{
+			level: level, text: ev.Text, err: ev.Err, records: ev.Records, items: ev.Items, first: ev.First, last: ev.Last,
+		})
 	}
+}
+
+// wordsOf are the words for an event, none where others say it: who opens a journal says that it is open, who chooses
+// an heir says whom, who sends a record says what the backend answered, and who is refused says that it is full.
+func (e *events) wordsOf(pipeline string, ev *journal.Event) (string, zapcore.Level) {
+	switch ev.Kind {
+	case journal.Changed:
+		return e.changed(pipeline, ev.Level)
+	case journal.Slow:
+		if ev.Level == journal.Info {
+			return wordsBack, zapcore.InfoLevel
+		}
+		return wordsError, zapcore.ErrorLevel
+	case journal.Condemned:
+		return wordsError, zapcore.ErrorLevel
+	case journal.Dropped, journal.Evicted:
+		return wordsDropped, zapcore.ErrorLevel
+	case journal.Damaged:
+		return wordsDamage, zapcore.ErrorLevel
+	case journal.Parked:
+		return wordsParked, zapcore.WarnLevel
+	case journal.Noted:
+		return wordsNote, levelOf(ev.Level)
+	}
+	return "", 0
+}
+
+// changed tells of a journal's state: broken or detached, and ok after that. Full is another matter.
+func (e *events) changed(pipeline string, l journal.Level) (string, zapcore.Level) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	was := e.mu.broken[pipeline]
+	e.mu.broken[pipeline] = l == journal.Alarm
+	switch {
+	case l == journal.Alarm:
+		return wordsError, zapcore.ErrorLevel
+	case was:
+		return wordsBack, zapcore.InfoLevel
+	}
+	return "", 0
 }
 
 func levelOf(l journal.Level) zapcore.Level {

@@ -46,7 +46,7 @@ func (a *App) openStorages(ctx context.Context, disk vfs.FS) error {
 		heads := a.headsOf(s)
 		store, err := journal.OpenStore(ctx, disk, journal.Options{
 			Config: s.cfg, Heads: len(heads), Owner: "holdfast " + a.opts.Version,
-			OnEvent: a.events.of(s.ids[0]), Observe: a.observer(),
+			OnEvent: a.events.of(s.ids[0], func(p string) string { return a.label(s, p) }), Observe: a.observer(),
 		})
 		if err != nil {
 			return fmt.Errorf("extensions/%s: %w", s.ids[0], err)
@@ -127,12 +127,19 @@ func (a *App) openJournals(s *storage, heads []*plan.Pipeline) error {
 	return nil
 }
 
+// label is how a pipeline's journal in s is called: by the pipeline, unless the pipeline appends elsewhere.
+func (a *App) label(s *storage, pipeline string) string {
+	for i := range a.opts.Plan.Pipelines {
+		if p := &a.opts.Plan.Pipelines[i]; p.ID == pipeline && !slices.Contains(s.ids, p.Storage) {
+			return pipeline + "@" + s.ids[0]
+		}
+	}
+	return pipeline
+}
+
 func (a *App) shelve(s *storage, j *shelf) {
 	j.signal, _, _ = strings.Cut(j.pipeline, "/")
-	j.label = j.pipeline
-	if !j.head && slices.ContainsFunc(a.opts.Plan.Pipelines, func(p plan.Pipeline) bool { return p.ID == j.pipeline }) {
-		j.label += "@" + s.ids[0]
-	}
+	j.label = a.label(s, j.pipeline)
 	s.journals = append(s.journals, j)
 	a.began("queue "+j.label, j.Close)
 	sum := queue.Fill{}

@@ -8,9 +8,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-
-	"github.com/holdfast-telemetry/holdfast/internal/journal"
-	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
 )
 
 const watchEvery = time.Second
@@ -24,17 +21,14 @@ const (
 // watcher looks at the queues once a second and says what changed. It never holds up the data path, and nothing
 // depends on it.
 type watcher struct {
-	app    *App
-	stop   chan struct{}
-	done   chan struct{}
-	high   map[*storage]bool
-	states map[*shelf]string
+	app  *App
+	stop chan struct{}
+	done chan struct{}
+	high map[*storage]bool
 }
 
 func (a *App) startWatch() {
-	w := &watcher{
-		app: a, stop: make(chan struct{}), done: make(chan struct{}), high: map[*storage]bool{}, states: map[*shelf]string{},
-	}
+	w := &watcher{app: a, stop: make(chan struct{}), done: make(chan struct{}), high: map[*storage]bool{}}
 	go w.run()
 	a.began("watch", func(context.Context) error {
 		close(w.stop)
@@ -63,9 +57,6 @@ func (w *watcher) look(now time.Time) {
 	}
 	for _, s := range w.app.storages {
 		w.room(s)
-		for _, j := range s.journals {
-			w.state(j)
-		}
 	}
 	w.app.lines.flush(now, false)
 }
@@ -90,25 +81,5 @@ func (w *watcher) room(s *storage) {
 			fields = append(fields, zap.Duration("full_in", shot.UntilFull.Round(time.Second)))
 		}
 		w.app.log.Warn("Queue: 80 percent full", fields...)
-	}
-}
-
-// state says when a journal cannot write, and when it can again. Being full is said with the first refusal.
-func (w *watcher) state(j *shelf) {
-	shot := j.Snapshot()
-	was := w.states[j]
-	w.states[j] = shot.State
-	bad := func(state string) bool { return state == "broken" || state == "detached" }
-	fields := []zap.Field{zap.String("otelcol.pipeline.id", j.label), zap.String("state", shot.State)}
-	switch {
-	case shot.State == was:
-	case bad(shot.State):
-		if shot.Err != nil {
-			fields = append(fields, telemetry.Foreign("error", shot.Err.Error()))
-		}
-		w.app.events.alarms(j.label, journal.Changed).Inc()
-		w.app.log.Error("Queue: disk error", fields...)
-	case bad(was):
-		w.app.log.Info("Queue: disk is back", fields...)
 	}
 }
