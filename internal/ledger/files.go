@@ -66,6 +66,36 @@ func (n *Notes) AddRecords(p PlaceIndex, path string) error {
 	}
 }
 
+// Requests puts requests into a place, one by one, as they are read from the product's queues.
+type Requests struct {
+	notes   *Notes
+	place   PlaceIndex
+	checker *item.Checker
+	ranges  []item.Range
+}
+
+// Requests begins to put requests into a place.
+func (n *Notes) Requests(p PlaceIndex) *Requests {
+	r := &Requests{notes: n, place: p, checker: item.NewChecker()}
+	r.checker.Know(n.Run.Name, n.Run.BaseMicro)
+	return r
+}
+
+// Add puts the items of one protobuf request into the place; s is its signal. What cannot be read is a doubt, named by
+// where.
+func (r *Requests) Add(s item.Signal, body []byte, where string) {
+	content, err := r.checker.Read(s, false, body, r.ranges)
+	if err != nil {
+		r.Doubt("%s: %v", where, err)
+		return
+	}
+	r.ranges = content.Ranges
+	r.notes.addContent(r.place, s, content)
+}
+
+// Doubt notes why the place may hold more than was read of it.
+func (r *Requests) Doubt(format string, args ...any) { r.notes.doubt(format, args...) }
+
 func (n *Notes) addContent(p PlaceIndex, s item.Signal, c item.Content) {
 	n.Places[p].Foreign += uint64(c.Foreign)
 	n.Places[p].Damaged += uint64(c.Damaged)
