@@ -127,14 +127,6 @@ func (c *cache) moved(from, durable queue.Seq, fx *effects) {
 	}
 }
 
-// first is the lowest number that is here, 0 without one.
-func (c *cache) first() queue.Seq {
-	if c.head < len(c.places) {
-		return c.places[c.head].seq
-	}
-	return 0
-}
-
 // trim lets the oldest go while the store is over its budget. When nobody follows, all read from disk what is long
 // gone from here, and what comes in now will be gone before they are there: then little is kept.
 func (c *cache) trim(durable queue.Seq, followed bool, fx *effects) {

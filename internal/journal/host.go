@@ -100,9 +100,9 @@ func (j *Journal) publishLocked(e *window.Entry) {
 
 // trimLocked keeps the cache within its budget.
 func (j *Journal) trimLocked() {
-	first, followed := j.mu.cache.first(), false
+	followed := false
 	for _, d := range j.mu.live {
-		followed = followed || d.next >= first
+		followed = followed || d.next > j.mu.last || j.mu.cache.find(d.next) != nil
 	}
 	j.mu.cache.trim(j.mu.durable, followed, j.mu.fx)
 }

@@ -86,15 +86,15 @@ func (l *Log) sealOne(s *seg) {
 	start := time.Now()
 	err := s.w.Seal()
 	l.observe(Sealed, start)
+	if info, err := s.file.Stat(); err == nil && info.Allocated < s.bytes { // it may be cut although the seal failed
+		l.set.Host.Gave(s.bytes - info.Allocated)
+	}
 	if err != nil {
 		l.mu.Lock()
 		l.mu.stats.Condemned++
 		l.mu.Unlock()
 		l.set.Host.Condemned(s.id, err)
 		return
-	}
-	if info, err := s.file.Stat(); err == nil && info.Allocated < s.bytes {
-		l.set.Host.Gave(s.bytes - info.Allocated)
 	}
 	l.set.Host.Sealed(s.id, s.w.Summary())
 }

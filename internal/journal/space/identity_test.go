@@ -86,6 +86,19 @@ func TestADirectoryThatWasReplacedStaysSoUntilTheNextStart(t *testing.T) {
 	must(t, open(t, settings(disk, "/s")).Share("traces", true).Room(1))
 }
 
+func TestTheWardenNoticesReplacedSegments(t *testing.T) {
+	disk := vfs.NewMem(0)
+	s := open(t, settings(disk, "/s"))
+	j := journal(t, disk, "/s", "traces")
+	h := s.Share("traces", true)
+	must(t, disk.Rename(j+"/seg", j+"/old"))
+	must(t, s.Warden())
+	must(t, disk.Rename(j+"/old", j+"/seg"))
+	if err := h.Room(1); !errors.Is(err, space.ErrDetached) {
+		t.Errorf("room says %v", err)
+	}
+}
+
 func TestADirectoryThatIsNotThereHasNoIdentity(t *testing.T) {
 	disk := vfs.NewFaulty(vfs.NewMem(0))
 	if id, err := space.Identify(disk, "/s"); err == nil || id != (space.Identity{}) {
@@ -122,6 +135,10 @@ func TestAJournalWhoseSegmentsWereReplacedIsDetachedAlone(t *testing.T) {
 		}
 	}
 	must(t, metrics.Room(1))
+	must(t, disk.Rename(j+"/old", j+"/seg")) // back, with who knows what written meanwhile
+	if err := early.Room(1); !errors.Is(err, space.ErrDetached) {
+		t.Errorf("it is trusted again: %v", err)
+	}
 	late.Close()
 	must(t, s.Share("logs", true).Room(1)) // opened again, recovered from what is there
 }

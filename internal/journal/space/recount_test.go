@@ -209,6 +209,29 @@ func TestWhatHappensDuringARecountIsBookedOnce(t *testing.T) {
 		equal(t, "gone, not given back yet", h.Used(), 64*kib)
 		h.Gave(64 * kib)
 		rounds(0)
+
+		// What one recount missed has nothing to do with what the next one misses.
+		must(t, h.Room(4*64*kib))
+		for i := range 4 {
+			put(t, mem, fmt.Sprint(j, "/seg/", i), 64*kib)
+		}
+		rounds(4 * 64 * kib)
+		act(func() {
+			must(t, mem.Remove(j+"/seg/0"))
+			h.Gave(64 * kib)
+		})
+		act(func() { must(t, mem.Remove(j+"/seg/1")) })
+		equal(t, "gone, not given back yet", h.Used(), 3*64*kib)
+		h.Gave(64 * kib)
+		rounds(2 * 64 * kib)
+		must(t, mem.Remove(j+"/seg/2")) // by hand
+		must(t, s.Warden())
+		must(t, s.Warden())
+		must(t, mem.Remove(j+"/seg/3"))
+		must(t, s.Warden())
+		equal(t, "gone, not given back yet", h.Used(), 64*kib)
+		h.Gave(64 * kib)
+		rounds(0)
 	}
 }
 
@@ -337,6 +360,33 @@ func TestWhatCannotBeReadIsToldAndStopsNothing(t *testing.T) {
 	disk.Plan(vfs.Rule{Call: "readdir /s", Err: syscall.EIO})
 	if err := s.Warden(); err == nil || len(s.Warnings()) != 2 {
 		t.Errorf("the warden says %v, the warnings %q", err, s.Warnings())
+	}
+}
+
+// mounted is a disk with another one mounted at one place.
+type mounted struct {
+	*vfs.Mem
+	at string
+}
+
+func (m mounted) Stat(name string) (vfs.Info, error) {
+	info, err := m.Mem.Stat(name)
+	if name == m.at || strings.HasPrefix(name, m.at+"/") {
+		info.Device += 1 << 40
+	}
+	return info, err
+}
+
+func TestWhatIsMountedBelowDoesNotCount(t *testing.T) {
+	mem := vfs.NewMem(0)
+	must(t, mem.Mkdir("/s", 0o750))
+	must(t, mem.Mkdir("/s/backup", 0o750))
+	put(t, mem, "/s/backup/file", mib)
+	put(t, mem, "/s/own", small)
+	faulty := vfs.NewFaulty(mounted{mem, "/s/backup"})
+	equal(t, "foreign", open(t, settings(faulty, "/s")).Snapshot().Foreign, small)
+	if n, _ := faulty.Count("readdir /s/backup"); n > 0 {
+		t.Error("another volume was walked")
 	}
 }
 

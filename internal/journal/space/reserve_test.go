@@ -116,6 +116,20 @@ func TestTheReserveHasBlocksWhereTheVolumeCannotAllocate(t *testing.T) {
 	}
 }
 
+func TestHalfAReserveIsNotKept(t *testing.T) {
+	mem := vfs.NewMem(0)
+	disk := vfs.NewFaulty(mem, vfs.Rule{Call: "allocate */RESERVE", Err: vfs.ErrUnsupported},
+		vfs.Rule{Call: "write */RESERVE", Err: syscall.ENOSPC, Room: 2 * mib})
+	set := settings(disk, "/s")
+	set.SegmentBytes, set.CapBytes = 4*mib, 64*mib
+	s := open(t, set)
+	info, err := mem.Stat("/s/RESERVE")
+	if err != nil || info.Allocated != 0 || disk.Hits() != 2 {
+		t.Errorf("%d bytes are kept, %v, %d faults", info.Allocated, err, disk.Hits())
+	}
+	equal(t, "RESERVE in the books", s.Snapshot().Reserve, 0)
+}
+
 func TestAFaultAtTheReserveIsTriedAgain(t *testing.T) {
 	for _, call := range []string{"create */RESERVE", "allocate */RESERVE", "fstat */RESERVE", "usage /s", "stat /s/LOCK"} {
 		mem := vfs.NewMem(0)

@@ -61,6 +61,13 @@ func TestSharesKeepHealthyPipelinesOpen(t *testing.T) {
 	}
 	logs.Gave(small)
 	must(t, logs.Room(small))
+	idle := s.Share("idle", true)
+	if err := logs.Room(small); err == nil {
+		t.Error("the dead one takes what is kept for an idle one")
+	}
+	idle.Close() // nothing is kept for it any more
+	logs.Gave(small)
+	must(t, logs.Room(small))
 	logs.Close() // it was removed by a reload: nothing is kept for it, what it has counts
 	must(t, traces.Room(share))
 	if err := traces.Room(small); err == nil {
@@ -139,6 +146,32 @@ func TestFreeSpaceOnTheVolumeIsKept(t *testing.T) {
 		put(t, disk, "/others", mib) // in one go, into what is to be kept
 		time.Sleep(time.Second)
 		full(t, h.Room(1), "min_free_mib", ballast+9*small+mib, mib)
+	})
+}
+
+func TestWhatWasFreedJustNowMayBeTakenAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // no time passes
+		mem := vfs.NewMem(mib)
+		disk := vfs.NewFaulty(mem)
+		s := open(t, settings(disk, "/s"))
+		h := s.Share("traces", true)
+		must(t, h.Room(mib-small-ballast-1))
+		put(t, mem, "/segments", mib-small-ballast)
+		if err := h.Room(small); err == nil {
+			t.Fatal("a full volume has room")
+		}
+		equal(t, "squeezed", s.Squeeze(), true)
+		must(t, h.Room(ballast-1)) // for what could not be written
+		h.Gave(ballast - 1)
+		disk.Plan(vfs.Rule{Call: "allocate */RESERVE", Err: syscall.ENOSPC})
+		put(t, mem, "/small", 2*small)
+		must(t, mem.Remove("/small"))
+		must(t, mem.Remove("/segments"))
+		h.Gave(mib - small - ballast - 1)
+		must(t, h.Room(mib-small-ballast-1))
+		equal(t, "restored", s.Restore(), false)
+		equal(t, "faults", disk.Hits(), 1)
+		must(t, h.Room(ballast)) // nothing is set aside for what failed
 	})
 }
 

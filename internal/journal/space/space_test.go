@@ -151,6 +151,30 @@ func TestADirectoryMadeByOneWhoDiedIsMadeDurableByTheNext(t *testing.T) {
 	}
 }
 
+func TestParentsThatMayNotBeOpenedAreOnlySkippedIfTheyAreOld(t *testing.T) {
+	mem := vfs.NewMem(0)
+	must(t, mem.Mkdir("/var", 0o711))
+	disk := vfs.NewFaulty(mem, vfs.Rule{Call: "syncdir /var", Err: syscall.EACCES})
+	_, err := space.Open(t.Context(), settings(disk, dir))
+	if err == nil || disk.Hits() != 1 {
+		t.Fatalf("opened a directory whose name may go: %v, %d faults", err, disk.Hits())
+	}
+	contains(t, err.Error(), "/var is drwx--x--x")
+	must(t, open(t, settings(disk, dir)).Close()) // whoever made it
+	equal(t, "faults", disk.Hits(), 2)
+}
+
+func TestDirectoriesThatAnotherMakesMeanwhileAreTaken(t *testing.T) {
+	mem := vfs.NewMem(0)
+	disk := vfs.NewFaulty(mem)
+	disk.Watch(vfs.Watch{Before: func(c vfs.Call) {
+		if name, ok := strings.CutPrefix(c.Name, "mkdir "); ok {
+			must(t, mem.Mkdir(name, 0o700))
+		}
+	}})
+	open(t, settings(disk, dir))
+}
+
 func TestOpenDoesNotCreateUnlessAsked(t *testing.T) {
 	disk := vfs.NewMem(0)
 	set := settings(disk, dir)
