@@ -382,11 +382,21 @@ func TestWhatIsMountedBelowDoesNotCount(t *testing.T) {
 	must(t, mem.Mkdir("/s", 0o750))
 	must(t, mem.Mkdir("/s/backup", 0o750))
 	put(t, mem, "/s/backup/file", mib)
+	put(t, mem, "/s/secret", mib)
 	put(t, mem, "/s/own", small)
-	faulty := vfs.NewFaulty(mounted{mem, "/s/backup"})
-	equal(t, "foreign", open(t, settings(faulty, "/s")).Snapshot().Foreign, small)
-	if n, _ := faulty.Count("readdir /s/backup"); n > 0 {
-		t.Error("another volume was walked")
+	for _, at := range []string{"/s/backup", "/s/secret"} {
+		faulty := vfs.NewFaulty(mounted{mem, at})
+		s := open(t, settings(faulty, "/s"))
+		equal(t, "foreign with a volume at "+at, s.Snapshot().Foreign, mib+small)
+		if n, _ := faulty.Count("readdir " + at); n > 0 {
+			t.Error("another volume was walked")
+		}
+		must(t, s.Close())
+	}
+	faulty := vfs.NewFaulty(mounted{mem, "/s"})
+	open(t, settings(faulty, "/s"))
+	if n, _ := faulty.Count("syncdir /"); n > 0 {
+		t.Error("another volume was synced")
 	}
 }
 

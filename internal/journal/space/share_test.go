@@ -164,11 +164,9 @@ func TestWhatWasFreedJustNowMayBeTakenAtOnce(t *testing.T) {
 		must(t, h.Room(ballast-1)) // for what could not be written
 		h.Gave(ballast - 1)
 		disk.Plan(vfs.Rule{Call: "allocate */RESERVE", Err: syscall.ENOSPC})
-		put(t, mem, "/small", 2*small)
-		must(t, mem.Remove("/small"))
 		must(t, mem.Remove("/segments"))
 		h.Gave(mib - small - ballast - 1)
-		must(t, h.Room(mib-small-ballast-1))
+		must(t, h.Room(mib-small-ballast-2))
 		equal(t, "restored", s.Restore(), false)
 		equal(t, "faults", disk.Hits(), 1)
 		must(t, h.Room(ballast)) // nothing is set aside for what failed
