@@ -187,6 +187,14 @@ func (e *Entry) accepting() (bool, time.Time) {
 	return false, time.Unix(0, ns)
 }
 
+// look notes that nothing could be accepted now, although nobody tried: who asks whether the pipeline is ready should
+// not learn it from the first request that is refused.
+func (e *Entry) look(now time.Time) {
+	if !e.stopped.Load() && !e.couldAccept() {
+		e.refusedSince.CompareAndSwap(0, now.UnixNano())
+	}
+}
+
 func (e *Entry) couldAccept() bool {
 	for _, l := range e.set.Limiters {
 		if l.Refusing() {

@@ -158,6 +158,12 @@ func TestAPipelineWhoseStorageIsFullIsNotAcceptingUntilThereIsRoom(t *testing.T)
 		if ok, _ := h.Accepting(); !ok {
 			t.Error("not accepting although there is room")
 		}
+		room.Store(false)
+		h.Watch(time.Now())
+		if ok, since := h.Accepting(); ok || since.IsZero() {
+			t.Error("accepting although there is no room, because nobody has tried")
+		}
+		room.Store(true)
 		h.stop(time.Second)
 	})
 }

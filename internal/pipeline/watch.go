@@ -68,6 +68,7 @@ func (p *Pipeline) Watch(now time.Time) {
 			d.sender.log.Warn("Queue: 80 percent full", fullFields(d.dest.Limit.Sizer, f, untilFull)...)
 		}
 	}
+	p.entry.look(now)
 	accepting, _ := p.entry.accepting()
 	p.entry.refusals.quiet(now, accepting)
 }
