@@ -33,8 +33,8 @@ func (e *LockedError) Error() string {
 		owner = e.Owner
 	}
 	text := fmt.Sprintf("directory %q is in use by %s", e.Directory, owner)
-	if e.Held > 0 {
-		text += fmt.Sprintf(", for %s", e.Held.Round(time.Second))
+	if held := e.Held.Round(time.Second); held > 0 {
+		text += fmt.Sprintf(", for %s", held)
 	}
 	return text
 }
