@@ -228,6 +228,36 @@ func TestComponentsListsTypesAsTheCollectorDoes(t *testing.T) {
 	}
 }
 
+// Where data does not last, or others may delete it, is said where this host is the target, and only there.
+func TestValidateHereWarnsOfDirectoriesWhereDataDoesNotLast(t *testing.T) {
+	open := filepath.Join(t.TempDir(), "open")
+	if err := os.Mkdir(open, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(open, 0o777); err != nil { //nolint:gosec // that is what is warned of
+		t.Fatal(err)
+	}
+	doc := fmt.Sprintf(`receivers: {otlp: {protocols: {grpc: {endpoint: "127.0.0.1:0"}}}}
+exporters: {otlp: {endpoint: "127.0.0.1:1", sending_queue: {storage: file_storage}}}
+extensions: {file_storage: {directory: %q}}
+service: {extensions: [file_storage], telemetry: {metrics: {level: none}}, pipelines: {traces: {receivers: [otlp], exporters: [otlp]}}}
+`, open)
+	if code, _, stderr := holdfast(t, doc, "validate", "--config=-"); code != 0 || strings.Contains(stderr, "everybody") {
+		t.Errorf("without --here: exit %d, %s", code, stderr)
+	}
+	code, _, stderr := holdfast(t, doc, "validate", "--here", "--config=-")
+	if want := fmt.Sprintf("stdin:3: warning: extensions/file_storage: %q may be written by everybody", open); code != 0 ||
+		!strings.Contains(stderr, want) {
+		t.Errorf("exit %d, stderr %q, want %q", code, stderr, want)
+	}
+	if err := os.Chmod(open, 0o750); err != nil { //nolint:gosec // the default
+		t.Fatal(err)
+	}
+	if _, _, stderr := holdfast(t, doc, "validate", "--here", "--config=-"); strings.Contains(stderr, "everybody") {
+		t.Errorf("said of a directory of one's own: %s", stderr)
+	}
+}
+
 func TestValidateHereTriesThePorts(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

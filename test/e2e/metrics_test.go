@@ -111,6 +111,14 @@ func TestRefusedBackendIsSeenByTheAlertAndTheProbe(t *testing.T) {
 	if v := value(t, m, "holdfast_ledger_queued_items", "destination", exporter); v != 40 {
 		t.Errorf("holdfast_ledger_queued_items is %v, want 40", v)
 	}
+	for name, want := range map[string]float64{ // a queue in memory has the journal's series where they mean something
+		"appended_items_total": 40, "appended_records_total": 4, "queued_items": 40, "queued_records": 4, "parked_items": 0,
+		"imbalance_items": 0, "refused_items_total": 0, "resolved_items_total": 0,
+	} {
+		if v := value(t, m, "holdfast_journal_"+name, "pipeline", "traces"); v != want {
+			t.Errorf("holdfast_journal_%s is %v, want %v", name, v, want)
+		}
+	}
 	if attempts := value(t, m, "otelcol_exporter_send_failed_spans", "exporter", exporter) / 10; attempts < 5 {
 		t.Errorf("/health failed after %v attempts, want 5 or more", attempts)
 	}
@@ -125,6 +133,12 @@ func TestRefusedBackendIsSeenByTheAlertAndTheProbe(t *testing.T) {
 		m = scrapeBalanced(t, metrics)
 		return value(t, m, "otelcol_exporter_sent_spans", "exporter", exporter) == 40 &&
 			value(t, m, "otelcol_exporter_queue_size", "exporter", exporter) == 0
+	})
+	eventually(t, "the queue's series say the same", func() bool {
+		m = scrapeBalanced(t, metrics)
+		return value(t, m, "holdfast_journal_resolved_items_total", "outcome", "delivered", "destination", exporter) == 40 &&
+			value(t, m, "holdfast_journal_resolved_records_total", "outcome", "delivered") == 4 &&
+			value(t, m, "holdfast_journal_queued_records") == 0 && value(t, m, "holdfast_journal_state", "state", "ok") == 1
 	})
 	if code := p.stop(); code != 0 {
 		t.Errorf("exit code %d", code)

@@ -1,0 +1,28 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"testing"
+
+	"github.com/holdfast-telemetry/holdfast/internal/exporter/file"
+	"github.com/holdfast-telemetry/holdfast/internal/plan"
+)
+
+// A record that a journal resolves is gone from it, so a file must have it for good before it says so. Without a storage
+// an answer after the write is all that a queue in memory asks for.
+func TestAFileAnswersAfterItsSyncOnceThereIsAStorage(t *testing.T) {
+	written := file.Default()
+	a := &App{opts: Options{Plan: &plan.Plan{Storages: []plan.Storage{{Directory: "q"}}}}}
+	if got := a.synced(written).(*file.Config); !got.Synced || written.Synced {
+		t.Errorf("synced %v; the configuration itself was changed: %v", got.Synced, written.Synced)
+	}
+	a.opts.Plan = &plan.Plan{}
+	if got := a.synced(written).(*file.Config); got.Synced {
+		t.Error("synced without a storage")
+	}
+	if other := new(int); a.synced(other) != any(other) {
+		t.Error("another exporter's configuration was changed")
+	}
+}
