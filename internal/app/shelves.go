@@ -15,7 +15,7 @@ import (
 
 // glanceAge is how old a shown snapshot may be: one scrape asks for dozens of series of one queue, and they should tell
 // of one moment.
-const glanceAge = 100 * time.Millisecond
+const glanceAge = 10 * time.Millisecond
 
 // glance keeps a snapshot for a moment.
 type glance[T any] struct {
