@@ -106,8 +106,12 @@ func (d *delivery) recover() {
 	}
 }
 
-// awaitThrottle waits until the backend wants to hear from us again; false when the batch is to be left.
+// awaitThrottle waits until the backend wants to hear from us again; false when the batch is to be left. While the process
+// stops nothing more is sent of what stays in a journal.
 func (d *delivery) awaitThrottle(from *source) bool {
+	if from.stored && d.draining.Load() {
+		return false
+	}
 	for {
 		d.mu.Lock()
 		wait := time.Until(d.mu.notBefore)
