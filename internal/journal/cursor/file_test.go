@@ -336,6 +336,47 @@ func (d readOnly) Remove(name string) error {
 	return &fs.PathError{Op: "remove", Path: name, Err: syscall.EROFS}
 }
 
+// TestAFailedCallLeavesNothingBehind fails each call of Create, and of a Write that replaces a file.
+func TestAFailedCallLeavesNothingBehind(t *testing.T) {
+	for n := 1; ; n++ {
+		mem := newDisk(t)
+		disk := vfs.NewFaulty(mem, vfs.Rule{N: n, Err: syscall.EIO})
+		_, err := cursor.Create(disk, name, small(1))
+		if disk.Hits() == 0 {
+			if n < 8 {
+				t.Errorf("only %d calls", n-1)
+			}
+			break
+		}
+		entries, _ := mem.ReadDir(dir)
+		if !errors.Is(err, syscall.EIO) || len(entries) > 0 {
+			t.Errorf("call %d of Create failed: %v, left %v", n, err, entries)
+		}
+		create(t, disk, small(2))
+		holds(t, mem.CrashClone(0), small(2))
+	}
+	for n := 1; ; n++ {
+		mem := newDisk(t)
+		disk := vfs.NewFaulty(mem)
+		f, err := cursor.Create(disk, name, small(1))
+		ok(t, err)
+		disk.Plan(vfs.Rule{Call: "write *", Err: syscall.EIO, Times: 1}, vfs.Rule{N: len(disk.Calls("")) + 1 + n, Err: syscall.EIO})
+		err = f.Write(small(2))
+		if disk.Hits() == 1 {
+			if n < 8 {
+				t.Errorf("only %d calls", n-1)
+			}
+			break
+		}
+		if (err == nil) != (f.Err() == nil) {
+			t.Errorf("call %d of Write failed: %v, %v", n, err, f.Err())
+		}
+		noTemp(t, mem)
+		ok(t, f.Write(small(3)))
+		holds(t, mem.CrashClone(0), small(3))
+	}
+}
+
 func TestALeftoverIsReplaced(t *testing.T) {
 	disk := newDisk(t)
 	leave := func() {

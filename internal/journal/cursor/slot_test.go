@@ -176,13 +176,66 @@ func TestFieldsThatContradictEachOtherAreNoSlot(t *testing.T) {
 	}
 	refuse("varint longer than needed", func(p []byte) {
 		le.PutUint32(p[404:], 1)
-		copy(p[ranges:], []byte{100, 100 | 0x80, 0, 0})
+		copy(p[ranges:], []byte{100 | 0x80, 0, 100 | 0x80, 0})
 	})
 	refuse("varint without an end", func(p []byte) { copy(p[ranges:], []byte{0xff, 0xff, 0xff, 0xff}) })
 	refuse("overflow", func(p []byte) {
 		le.PutUint64(p[48:], 1<<62-1)
 		le.PutUint64(p[56:], 1<<62)
 	})
+}
+
+// TestRangesThatOverflowAreNoSlot: sums of numbers that wrap around would come out in order, or small.
+func TestRangesThatOverflowAreNoSlot(t *testing.T) {
+	tail := func(ranges byte, varints ...uint64) []byte {
+		p := append([]byte{5, ranges, 0}, "\x03\x00own"...)
+		for _, v := range varints {
+			p = binary.AppendUvarint(p, v)
+		}
+		return forged(p, 3)
+	}
+	const top = 1<<62 - 101 // from the floor
+	for what, p := range map[string][]byte{
+		"a gap above all numbers":     tail(1, top+1, 0),
+		"a gap that wraps around":     tail(2, 50, 5, ^uint64(0)-20, 5),
+		"a length above all numbers":  tail(1, 50, top-49),
+		"a length that wraps around":  tail(1, 50, ^uint64(0)-20),
+		"a length that wraps to last": tail(2, 50, ^uint64(0), 60, 0),
+	} {
+		if got, err := cursor.ParseSlot(p); err == nil {
+			t.Errorf("%s: %v", what, pairs(&got.Resolved))
+		}
+	}
+	got, err := cursor.ParseSlot(tail(2, 50, top-50-3, 2, 1))
+	if err != nil || got.Resolved.High() != cursor.MaxSeq || got.Resolved.Floor() != 101 {
+		t.Errorf("up to the last number: %v, %v", pairs(&got.Resolved), err)
+	}
+}
+
+// TestMoreThanASlotTakesIsNoSlot: lengths that add up and are above their bounds.
+func TestMoreThanASlotTakesIsNoSlot(t *testing.T) {
+	s := many(0)
+	s.Exporters = []string{strings.Repeat("x", cursor.MaxNamesBytes-len(s.Name)-4)}
+	whole, err := s.Append(nil)
+	ok(t, err)
+	le := binary.LittleEndian
+	grown := func(at, by, field int) []byte {
+		p := slices.Insert(slices.Clone(whole), at, make([]byte, by)...)
+		le.PutUint32(p[12:], uint32(len(p)))
+		if field > 0 {
+			le.PutUint32(p[field:], le.Uint32(p[field:])+uint32(max(1, by%48)))
+		}
+		return signed(p)
+	}
+	for what, p := range map[string][]byte{
+		"names":  grown(416+cursor.MaxNamesBytes, 2, 400),
+		"drops":  grown(len(whole), 48, 412),
+		"behind": grown(len(whole), 1, 0),
+	} {
+		if got, err := cursor.ParseSlot(p); err == nil {
+			t.Errorf("%s: %d drops, %d names are read", what, len(got.Drops), len(got.Exporters))
+		}
+	}
 }
 
 func TestNewerSlotsAreNamed(t *testing.T) {
