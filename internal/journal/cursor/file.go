@@ -37,24 +37,39 @@ type File struct {
 	condemned int
 }
 
-// Create makes the file of a new cursor with s in it, and returns when it is durable under its name. fs.ErrExist if
-// there is one: it is left as it is. After any other error there is none, as far as the disk allows.
+// Create makes the file of a cursor with s in it, and returns when it is durable under its name. A file of the same
+// journal and name that is there is replaced: an earlier Create could not make it durable nor remove it, or it could not
+// be opened. Any other is left as it is: fs.ErrExist, or *NewerError. After any other error there is no new file, as far
+// as the disk allows.
 //
-// The file is made under another name, filled, synced and renamed. A crash before the rename leaves nothing or
-// "<name>.tmp", which the next Create or recovery removes; one between the rename and the sync of the directory leaves
-// that or the whole file; there is never half a file of that name.
+// The file is made under another name, filled, synced and renamed. A crash before the rename leaves what was there, and
+// perhaps "<name>.tmp", which the next Create or recovery removes; one between the rename and the sync of the directory
+// leaves that or the whole file; there is never half a file of that name.
 func Create(disk vfs.FS, name string, s *Slot) (*File, error) {
-	if _, err := disk.Stat(name); !errors.Is(err, fs.ErrNotExist) {
-		if err == nil {
-			err = &fs.PathError{Op: "create", Path: name, Err: fs.ErrExist}
-		}
-		return nil, fmt.Errorf("create cursor %q: %w", s.Name, err)
-	}
 	f := &File{disk: disk, name: name, generation: s.Generation}
+	old, err := Read(disk, name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil && !isCorrupt(err):
+		return nil, fmt.Errorf("create cursor %q: %w", s.Name, err)
+	case err != nil || old.Journal != s.Journal || old.Name != s.Name:
+		return nil, fmt.Errorf("create cursor %q: %w", s.Name, &fs.PathError{Op: "create", Path: name, Err: fs.ErrExist})
+	default:
+		f.generation = max(f.generation, old.Generation)
+	}
+	fresh := err != nil
 	if err := f.Write(s); err != nil {
-		return nil, errors.Join(err, ignoreGone(disk.Remove(name)))
+		if fresh {
+			err = errors.Join(err, ignoreGone(disk.Remove(name)))
+		}
+		return nil, err
 	}
 	return f, nil
+}
+
+func isCorrupt(err error) bool {
+	var corrupt *CorruptError
+	return errors.As(err, &corrupt)
 }
 
 // Open opens the file and returns what it holds, after a sync of the file and of its name: the process that wrote it may

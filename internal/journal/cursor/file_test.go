@@ -46,9 +46,6 @@ func TestACursorOnARealDisk(t *testing.T) {
 	if err != nil || info.Size != cursor.FileBytes || info.Mode != 0o600 || info.Allocated < cursor.FileBytes {
 		t.Errorf("%+v, %v", info, err)
 	}
-	if _, err := cursor.Create(vfs.OS(), at, small(1)); !errors.Is(err, fs.ErrExist) {
-		t.Errorf("made again: %v", err)
-	}
 	f, got, err := cursor.Open(vfs.OS(), at)
 	if err != nil || !same(&got, small(8)) {
 		t.Fatalf("%+v, %v", got, err)
@@ -130,14 +127,47 @@ func TestASlotThatDoesNotFitIsNotWritten(t *testing.T) {
 }
 
 func TestAFileIsNeverMadeOverAnother(t *testing.T) {
-	disk := newDisk(t)
-	write(t, disk, []byte("not ours"))
-	if _, err := cursor.Create(disk, name, small(1)); !errors.Is(err, fs.ErrExist) {
+	stranger, neighbour, newer := small(1), small(1), encoded(small(1))
+	stranger.Journal[0], neighbour.Name = 9, "failover/logs"
+	newer[16] = 2
+	for what, p := range map[string][]byte{
+		"garbage": []byte("not ours"), "empty": nil, "another journal's": encoded(stranger), "another name's": encoded(neighbour),
+		"newer": signed(newer),
+	} {
+		disk := newDisk(t)
+		write(t, disk, p)
+		var tooNew *cursor.NewerError
+		if _, err := cursor.Create(disk, name, small(2)); !errors.Is(err, fs.ErrExist) && (what != "newer" || !errors.As(err, &tooNew)) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if string(bytesOf(t, disk)) != string(p) {
+			t.Errorf("%s: it was changed", what)
+		}
+	}
+}
+
+// TestAFileThatCouldNotBeFinishedIsMadeAgain: Create fails after the rename and cannot remove the file. The next Create
+// replaces it; if that fails, the file that is there stays.
+func TestAFileThatCouldNotBeFinishedIsMadeAgain(t *testing.T) {
+	mem := newDisk(t)
+	disk := vfs.NewFaulty(mem, vfs.Rule{Call: "syncdir *", Err: syscall.EIO}, vfs.Rule{Call: "remove *", Err: syscall.EIO})
+	for k := 1; k < 4; k++ {
+		if _, err := cursor.Create(disk, name, small(k)); !errors.Is(err, syscall.EIO) {
+			t.Error(err)
+		}
+		holds(t, mem, small(k))
+	}
+	disk.Plan(vfs.Rule{Call: "syncdir *", Err: syscall.EIO})
+	if _, err := cursor.Create(disk, name, small(4)); !errors.Is(err, syscall.EIO) {
 		t.Error(err)
 	}
-	if string(bytesOf(t, disk)) != "not ours" {
-		t.Error("it was changed")
+	holds(t, mem, small(4))
+	disk.Plan()
+	create(t, disk, small(5), small(6))
+	for seed := range uint64(20) {
+		holds(t, mem.CrashClone(seed), small(6))
 	}
+	noTemp(t, mem)
 }
 
 func TestAMissingCursorIsNotDamaged(t *testing.T) {
