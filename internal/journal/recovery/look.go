@@ -1,0 +1,308 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package recovery
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/holdfast-telemetry/holdfast/internal/journal/layout"
+	"github.com/holdfast-telemetry/holdfast/internal/journal/segment"
+	"github.com/holdfast-telemetry/holdfast/internal/queue"
+	"github.com/holdfast-telemetry/holdfast/internal/vfs"
+)
+
+// look is what is seen of a directory.
+type look struct {
+	disk   meter
+	dir    string
+	wanted []string
+
+	files   map[uint64]*found // of seg/, by the id of the name
+	journal [16]byte
+	order   []*found // those of this journal, by (base_seq, id)
+	lastID  uint64   // highest one seen
+
+	cursors []*Cursor
+	bad     []badCursor
+	durable struct { // what the slots know
+		seq   queue.Seq
+		items uint64
+	}
+	high queue.Seq // highest resolved number in any slot
+
+	litter   []string
+	outdated []string
+	notes    notes
+}
+
+// found is one file under a segment's name.
+type found struct {
+	id        uint64
+	path      string
+	in        segment.Inspection
+	allocated int64
+	lost      error // why nothing can be read of it: the disk refuses
+
+	scan      *segment.Scan // nil: sealed, and trusted
+	sum       segment.Summary
+	runs      []run          // of good frames, ascending
+	condemned bool           // a rescue took over from it
+	vouched   segment.Offset // later headers say that the bytes below it were durable
+	unsynced  bool
+	limit     queue.Seq          // numbers above it are void
+	torn      map[queue.Seq]bool // what is missing before these was never acknowledged
+	// What counts here; last is below first if nothing does.
+	first, last queue.Seq
+}
+
+// run is numbers in a row that can be read, the items accepted before and after them, and their place in the file.
+type run struct {
+	first, last   queue.Seq
+	before, after uint64
+	off, end      segment.Offset
+}
+
+func newLook(disk vfs.FS, dir string, wanted []string) *look {
+	return &look{
+		disk: meter{FS: disk, bytes: new(int64)}, dir: dir, wanted: wanted, files: map[uint64]*found{},
+	}
+}
+
+// segments looks at the files in seg/, again at those that may have grown since the last time, and scans those of this
+// journal that were not sealed. A file that went meanwhile is kept as it was seen: everybody had resolved it.
+func (l *look) segments() error {
+	dir := path.Join(l.dir, layout.Segments)
+	entries, err := l.disk.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("list segments: %w", err)
+	}
+	l.litter = slices.DeleteFunc(l.litter, func(name string) bool { return path.Dir(name) == dir })
+	for _, e := range entries {
+		name := path.Join(dir, e.Name)
+		if !e.Type.IsRegular() {
+			continue // not ours: no call of ours makes one
+		}
+		if strings.HasSuffix(e.Name, layout.TempSuffix) {
+			l.litter = append(l.litter, name)
+			continue
+		}
+		id, ok := layout.SegmentID(e.Name)
+		if !ok || id > maxID {
+			continue
+		}
+		l.lastID = max(l.lastID, id)
+		if f := l.files[id]; f != nil && f.in.Class == segment.Sealed {
+			continue
+		}
+		if err := l.inspect(id, name); err != nil {
+			return err
+		}
+	}
+	l.choose()
+	for _, f := range l.order {
+		if f.in.Class != segment.Sealed {
+			if err := l.scan(f); err != nil {
+				return err
+			}
+		} else if f.scan == nil {
+			f.sum = *f.in.Seal
+		}
+	}
+	return nil
+}
+
+// inspect looks at one file, not at its records.
+func (l *look) inspect(id uint64, name string) error {
+	f := &found{id: id, path: name}
+	file, err := l.disk.OpenFile(name, vfs.Read, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		f.in, err = segment.Inspect(file, name)
+		if info, statErr := file.Stat(); statErr == nil {
+			f.allocated = info.Allocated
+		}
+		err = errors.Join(err, file.Close())
+	}
+	switch {
+	case errors.Is(err, syscall.EIO):
+		f.lost = err
+	case err != nil:
+		return fmt.Errorf("look at segment: %w", err)
+	case f.in.Class == segment.Newer:
+		return fmt.Errorf("%s: %w", name, f.in.Newer)
+	}
+	l.files[id] = f
+	return nil
+}
+
+// hasHeader says whether the header of the file holds and names the file.
+func (f *found) hasHeader() bool {
+	return f.lost == nil && (f.in.Class == segment.Sealed || f.in.Class == segment.Unsealed) && f.in.Header.ID == f.id
+}
+
+// choose finds out which journal this is: that of most segments, and of the newest of them if there are as many of
+// another one. It orders the files that belong to it.
+func (l *look) choose() {
+	type votes struct {
+		files  int
+		newest uint64
+	}
+	all := map[[16]byte]votes{}
+	best := votes{}
+	for _, f := range l.files {
+		if !f.hasHeader() {
+			continue
+		}
+		v := all[f.in.Header.Journal]
+		all[f.in.Header.Journal] = votes{v.files + 1, max(v.newest, f.id)}
+	}
+	for id, v := range all {
+		if v.files > best.files || v.files == best.files && v.newest > best.newest {
+			best, l.journal = v, id
+		}
+	}
+	l.order = l.order[:0]
+	for _, f := range l.files {
+		if f.hasHeader() && f.in.Header.Journal == l.journal || f.lost == nil && f.in.Class == segment.Headless {
+			l.order = append(l.order, f)
+		}
+	}
+	slices.SortFunc(l.order, func(a, b *found) int {
+		switch x, y := a.in.Header.BaseSeq, b.in.Header.BaseSeq; {
+		case x < y || x == y && a.id < b.id:
+			return -1
+		default:
+			return 1
+		}
+	})
+}
+
+// scan reads a whole segment. In one that somebody is writing to, what is seen of a group that is on its way may have a
+// gap; so what looks damaged is read again, and the second reading counts.
+func (l *look) scan(f *found) error {
+	file, err := l.disk.OpenFile(f.path, vfs.Read, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		if f.scan == nil {
+			f.scan, f.sum, f.runs = &segment.Scan{}, segment.Summary{First: f.in.Header.BaseSeq, Last: f.in.Header.BaseSeq - 1}, nil
+		}
+		return nil
+	}
+	if err != nil {
+		if errors.Is(err, syscall.EIO) {
+			f.lost = err
+			l.order = slices.DeleteFunc(slices.Clone(l.order), func(o *found) bool { return o == f })
+			return nil
+		}
+		return fmt.Errorf("scan segment: %w", err)
+	}
+	for range 2 {
+		var s segment.Scan
+		var runs []run
+		s, err = f.in.Scan(file, func(f *segment.Frame) { runs = addFrame(runs, f) })
+		f.scan, f.sum, f.runs = &s, s.Summary, runs
+		if err != nil || len(s.Gaps) == 0 {
+			break
+		}
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		return fmt.Errorf("scan segment: %w", err)
+	}
+	return nil
+}
+
+// addFrame makes a frame part of the last run, or begins one.
+func addFrame(runs []run, f *segment.Frame) []run {
+	after := f.ItemsBefore + uint64(f.Items)
+	if n := len(runs); n > 0 && runs[n-1].last+1 == f.Seq {
+		r := &runs[n-1]
+		r.last, r.after, r.end = f.Seq, after, f.End
+		return runs
+	}
+	return append(runs, run{first: f.Seq, last: f.Seq, before: f.ItemsBefore, after: after, off: f.Off, end: f.End})
+}
+
+// arrange says which numbers count where (section 5): frames above what the next header says was acknowledged are void,
+// and of a number found twice the later segment's counts.
+func (l *look) arrange() {
+	rescued, vouched := map[uint64]bool{}, map[uint64]segment.Offset{}
+	for _, f := range l.order {
+		if h := &f.in.Header; f.hasHeader() {
+			rescued[h.PrevID] = rescued[h.PrevID] || h.Flags&segment.FlagRescue != 0
+			vouched[h.PrevID] = max(vouched[h.PrevID], h.PrevDurable)
+		}
+	}
+	for i, f := range l.order {
+		f.limit = segment.MaxSeq
+		for _, next := range l.order[i+1:] {
+			if next.hasHeader() {
+				f.limit = next.in.Header.PrevLastSeq
+				break
+			}
+		}
+		f.first, f.last = f.sum.First, min(f.sum.Last, f.limit)
+		f.unsynced, f.condemned, f.vouched = l.modeOf(i), rescued[f.id], vouched[f.id]
+	}
+	for i, f := range l.order {
+		for _, later := range l.order[i+1:] {
+			if f.last < f.first || later.in.Header.BaseSeq > f.last {
+				break
+			}
+			switch {
+			case later.last < later.first:
+			case later.last >= f.last:
+				f.last = min(f.last, later.first-1)
+			case later.first <= f.last: // all of it is here too, and more
+				later.last = later.first - 1
+			}
+		}
+	}
+}
+
+// modeOf says whether segment i was written in unsynced mode. A headless one was in that of its neighbour.
+func (l *look) modeOf(i int) bool {
+	for ; i >= 0; i-- {
+		if l.order[i].hasHeader() {
+			return l.order[i].in.Header.Flags&segment.FlagUnsynced != 0
+		}
+	}
+	for _, f := range l.order {
+		if f.hasHeader() {
+			return f.in.Header.Flags&segment.FlagUnsynced != 0
+		}
+	}
+	return true // nobody knows: what is lost is listed
+}
+
+// meter counts the bytes that are read.
+type meter struct {
+	vfs.FS
+	bytes *int64
+}
+
+func (m meter) OpenFile(name string, how vfs.Access, perm fs.FileMode) (vfs.File, error) {
+	file, err := m.FS.OpenFile(name, how, perm)
+	if err != nil {
+		return nil, err
+	}
+	return meteredFile{file, m.bytes}, nil
+}
+
+type meteredFile struct {
+	vfs.File
+	bytes *int64
+}
+
+func (f meteredFile) ReadAt(p []byte, off int64) (int, error) {
+	n, err := f.File.ReadAt(p, off)
+	*f.bytes += int64(n)
+	return n, err
+}
