@@ -87,6 +87,7 @@ Without a command it runs the configuration, as "holdfast run" does.`,
 		newSinkCommand(),
 		newLoadCommand(),
 		newLedgerCommand(),
+		newQueueCommand(),
 	)
 	return root
 }

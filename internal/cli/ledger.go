@@ -62,7 +62,8 @@ to stdout, and into verdict.json, verdict.txt and junit.xml of DIR.
 
 A run that could not prove its claim is inconclusive: notes without their end line, faults without hits or without a
 control run, nothing acknowledged, arrivals until the end, items that may still be queued because neither --metrics nor
---queue was given. --queue none says that no queue stands between load and sinks; --control-run none that there is none.
+--queue was given. --queue takes a storage directory, best of an instance that was stopped: what is in it is queued,
+parked or set aside. --queue none says that no queue stands between load and sinks; --control-run none that there is none.
 
 --file takes a glob of files as the file exporter or "holdfast queue export" writes them. KIND[:DESTINATION]=GLOB says
 what they are: file (default, emergency file), queued, parked, dead, bad.`,
@@ -160,8 +161,9 @@ func (f *verifyFlags) options(cmd *cobra.Command, n *ledger.Notes) (ledger.Optio
 	}
 	for _, q := range f.queues {
 		if q != none {
-			return o, fmt.Errorf("queue %q: queues cannot be read here yet: export them (holdfast queue export) and give the files "+
-				"with --file queued:DESTINATION=GLOB, dead:DESTINATION=GLOB", q)
+			if err := addQueues(n, q); err != nil {
+				return o, fmt.Errorf("queue %q: %w", q, err)
+			}
 		}
 		o.AllPlaces = true
 	}
