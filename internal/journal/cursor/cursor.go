@@ -20,7 +20,7 @@
 //	              ranges above floor: varint(first - previous last), varint(last - first) each
 //	              drops: {first u64, last u64, records u64, items u64, at i64, reason u8, reserved [7]} each
 //
-// All integers are little-endian, the crc is CRC-32C. A slot is written in whole blocks of 4,096 bytes, zeros behind it.
+// All integers are little-endian, the crc is CRC-32C. A slot is written in whole blocks of 4,096, zeros behind it.
 //
 // It promises that no bytes in a file make it panic, hang or allocate more than a fixed amount; that it never returns a
 // slot whose checksum does not hold; that a Write which returned nil survives every crash, and that one which did not

@@ -38,9 +38,9 @@ type File struct {
 }
 
 // Create makes the file of a cursor with s in it, and returns when it is durable under its name. A file of the same
-// journal and name that is there is replaced: an earlier Create could not make it durable nor remove it, or it could not
-// be opened. Any other is left as it is: fs.ErrExist, or *NewerError. After any other error there is no new file, as far
-// as the disk allows.
+// journal and name that is there is replaced: an earlier Create could not make it durable nor remove it, or it could
+// not be opened. Any other is left as it is: fs.ErrExist, or *NewerError. After any other error there is no new file, as
+// far as the disk allows.
 //
 // The file is made under another name, filled, synced and renamed. A crash before the rename leaves what was there, and
 // perhaps "<name>.tmp", which the next Create or recovery removes; one between the rename and the sync of the directory
@@ -72,13 +72,14 @@ func isCorrupt(err error) bool {
 	return errors.As(err, &corrupt)
 }
 
-// Open opens the file and returns what it holds, after a sync of the file and of its name: the process that wrote it may
+// Open opens the file and returns what it holds, after a sync of the file and its name: the process that wrote it may
 // have died before its own. A file that can only be read, has not the right size, cannot be read in parts or cannot be
 // synced is opened all the same; Err says so, and the next Write replaces it. Errors: fs.ErrNotExist, *CorruptError,
 // *NewerError, or the disk refuses to open it.
 //
 // One thing no sync finds out: if one failed in the process before, and that was killed before it could write the state
-// elsewhere, the system shows what is not on the disk. So who deletes because of a slot writes it first, in this process.
+// elsewhere, the system shows what is not on the disk. So who deletes because of a slot writes it first, in this
+// process.
 func Open(disk vfs.FS, name string) (*File, Slot, error) {
 	file, flaw := disk.OpenFile(name, vfs.Write, 0)
 	if flaw != nil {
@@ -179,7 +180,7 @@ func (f *File) condemn(cause error) error {
 	return errors.Join(cause, file.Close())
 }
 
-// replace makes a new file with the slot in buf, gives it the name and makes that durable. Whatever is condemned is gone
+// replace makes a new file with the slot in buf, gives it the name and makes that durable. What is condemned is gone
 // then. A crash before the rename leaves the old file, and perhaps "<name>.tmp", which means nothing; one before the
 // sync of the directory leaves the old or the new file, whole. On error there is no ".tmp", as far as the disk allows;
 // if it came as far as the rename, nobody can tell which file has the name, and the old one is condemned too.
