@@ -6,6 +6,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -45,7 +46,7 @@ func (a *App) openStorages(ctx context.Context, disk vfs.FS) error {
 	for _, s := range a.storages {
 		heads := a.headsOf(s)
 		store, err := journal.OpenStore(ctx, disk, journal.Options{
-			Config: s.cfg, Heads: len(heads), Owner: "holdfast " + a.opts.Version,
+			Config: s.cfg, Heads: len(heads), Owner: owner(a.opts.Version),
 			OnEvent: a.events.of(s.ids[0], func(p string) string { return a.label(s, p) }), Observe: a.observer(),
 		})
 		if err != nil {
@@ -61,6 +62,15 @@ func (a *App) openStorages(ctx context.Context, disk vfs.FS) error {
 		}
 	}
 	return nil
+}
+
+// owner is what another process is told of this one when it wants the same directory.
+func owner(version string) string {
+	text := fmt.Sprintf("holdfast %s, process %d", version, os.Getpid())
+	if host, err := os.Hostname(); err == nil {
+		text += " on " + host
+	}
+	return text
 }
 
 // findStorages merges the enabled extensions that lead to one directory, symbolic links resolved.

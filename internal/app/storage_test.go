@@ -238,3 +238,14 @@ service:
 		t.Errorf("%d journals opened, want 2", n)
 	}
 }
+
+// After a start that fails, and after a stop, the directory is nobody's.
+func TestADirectoryIsFreeAfterAStopAndAfterAStartThatFails(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "queue")
+	start(t, house(dir)).stop(t)
+	broken := build(t, strings.Replace(house(dir), "127.0.0.1:0", "203.0.113.1:1", 1))
+	if err := broken.Start(t.Context()); err == nil {
+		t.Fatal("started on an address of another host")
+	}
+	start(t, house(dir)).stop(t)
+}
