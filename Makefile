@@ -17,6 +17,7 @@ STATIC   := $(GO) tool -modfile=tools/go.mod staticcheck -tags $(TAGS)
 # The race detector needs a C compiler; where there is none the tests run without it, and say so.
 RACE     := $(shell command -v $$($(GO) env CC) >/dev/null 2>&1 && echo -race)
 FUZZTIME ?= 20s
+KILLS    ?= 1000
 
 .PHONY: help
 help: ## list the targets
@@ -70,6 +71,10 @@ fuzz: ## every fuzz target for FUZZTIME (20s) each
 .PHONY: e2e
 e2e: build ## real processes, judged by the ledger
 	$(GO) test -count=1 -tags $(TAGS) -timeout 10m ./test/e2e/...
+
+.PHONY: crash
+crash: build ## kill the seeds' durable collector KILLS (1000) times under load, judged by the ledger
+	HOLDFAST_KILLS=$(KILLS) $(GO) test -count=1 -tags $(TAGS) -timeout 4h -v -run TestKilledUnderLoad ./test/e2e
 
 .PHONY: bench
 bench: build ## side by side with the reference collector; BENCH=-quick for a first look (docs/benchmarks.md)
