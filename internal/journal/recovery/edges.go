@@ -4,6 +4,8 @@
 package recovery
 
 import (
+	"errors"
+
 	"github.com/holdfast-telemetry/holdfast/internal/journal/segment"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
 	"github.com/holdfast-telemetry/holdfast/internal/vfs"
@@ -41,9 +43,16 @@ func (e *edges) at(f *found, seq queue.Seq) edge {
 		return at
 	}
 	frame, err := e.reader.Seek(f.sum.Index, seq)
-	if err == nil {
+	for err != nil || frame.Seq < seq {
+		var damage *segment.CorruptError
+		if frame, err = e.reader.Next(); err != nil && !errors.As(err, &damage) {
+			break
+		}
+	}
+	switch {
+	case err == nil && frame.Seq == seq:
 		at = edge{frame.ItemsBefore, frame.ItemsBefore + uint64(frame.Items), true}
-	} else if frame, err = e.reader.Next(); err == nil && frame.Seq > seq {
+	case err == nil:
 		at = edge{frame.ItemsBefore, frame.ItemsBefore, true}
 	}
 	e.known[seq] = at
