@@ -90,6 +90,9 @@ func (j *Journal) recover(wanted []queue.Destination, head bool) error {
 	if err := plan.Apply(j.disk, j.applySettings()); err != nil {
 		return err
 	}
+	if err := j.share.Recount(); err != nil { // recovery freed and took what nobody booked
+		return err
+	}
 	if err := j.adopt(plan); err != nil {
 		return err
 	}
@@ -108,7 +111,7 @@ func (j *Journal) recover(wanted []queue.Destination, head bool) error {
 }
 
 func (j *Journal) applySettings() recovery.ApplySettings {
-	return recovery.ApplySettings{BadBytes: max(minBadBytes, j.store.space.Snapshot().Cap/badShare)}
+	return recovery.ApplySettings{BadBytes: max(minBadBytes, j.store.space.Snapshot().Cap/badShare), Now: j.now}
 }
 
 func position(p *recovery.Plan) commit.Position {
@@ -134,8 +137,11 @@ func (j *Journal) adopt(p *recovery.Plan) error {
 	for i := range p.Segments {
 		s := &p.Segments[i]
 		stage := leftOver
-		if s.Class == segment.Sealed {
+		switch {
+		case s.Class == segment.Sealed:
 			stage = sealed
+		case s.Condemned:
+			stage = condemned
 		}
 		j.mu.catalog = append(j.mu.catalog, &seg{
 			id: s.Header.ID, path: s.Path, header: s.Header, sum: s.Sum, stage: stage, last: s.Last,
@@ -148,8 +154,25 @@ func (j *Journal) adopt(p *recovery.Plan) error {
 		}
 	}
 	j.mu.hashes = hashesOf(j.mu.live)
+	j.tellFound(p)
 	j.keeper.wake, j.keeper.stop, j.keeper.done = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
 	return nil
+}
+
+// tellFound says what recovery found and did.
+func (j *Journal) tellFound(p *recovery.Plan) {
+	for _, n := range p.Notes {
+		kind := Noted
+		if n.Level == recovery.Alarm {
+			kind = Damaged
+			j.mu.damaged++
+		}
+		j.event(Event{Level: Level(n.Level), Kind: kind, Text: n.Path + ": " + n.Text})
+	}
+	for _, l := range p.Losses {
+		j.event(Event{Level: Alarm, Kind: Dropped, Destination: l.Cursor, Reason: l.Reason.String(), Records: l.Records,
+			Items: l.Items, First: l.First, Last: l.Last, Text: "records are lost"})
+	}
 }
 
 func (j *Journal) adoptCursor(c *recovery.Cursor) error {
@@ -161,11 +184,11 @@ func (j *Journal) adoptCursor(c *recovery.Cursor) error {
 	for _, n := range d.slot.Dropped {
 		d.accepted += n.Items
 	}
-	file, onDisk, err := cursor.Open(j.disk, c.Path)
-	if err != nil { // Apply could not write it, or it was lost: it is written anew
-		file, d.dirty = nil, 1
-	} else if onDisk.Generation < c.Slot.Generation {
-		d.dirty = 1
+	// The slot is written before anything is deleted because of it: what was read may be in the system's memory only.
+	d.dirty = 1
+	file, _, err := cursor.Open(j.disk, c.Path)
+	if err != nil { // it was lost, or Apply could not write it: it is made anew
+		file = nil
 	}
 	d.file = file
 	d.open()

@@ -178,6 +178,7 @@ func (s *Store) watch() {
 }
 
 func (s *Store) inspect() {
+	s.space.Restore() // the ballast, if it was needed
 	err := s.space.Warden()
 	if !errors.Is(err, space.ErrDetached) {
 		return
@@ -262,16 +263,16 @@ func (s *Store) tell(e Event) {
 	}
 }
 
-// makeDirs makes directories below base, one in the other, and makes their names durable.
+// makeDirs makes directories below base, one in the other. Names are made durable also where they are: whoever made them
+// may have died before that, and a power cut would take them with all that is in them.
 func makeDirs(disk vfs.FS, base string, names ...string) error {
 	for _, name := range names {
 		dir := path.Join(base, name)
-		if _, err := disk.Stat(dir); err == nil {
-			base = dir
-			continue
-		}
-		if err := disk.Mkdir(dir, dirPerm); err != nil && !errors.Is(err, fs.ErrExist) {
-			return err
+		if _, err := disk.Stat(dir); isGone(err) {
+			err = disk.Mkdir(dir, dirPerm)
+			if err != nil && !errors.Is(err, fs.ErrExist) {
+				return err
+			}
 		}
 		if err := disk.SyncDir(base); err != nil {
 			return err
