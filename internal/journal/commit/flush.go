@@ -4,6 +4,7 @@
 package commit
 
 import (
+	"runtime"
 	"time"
 
 	"github.com/holdfast-telemetry/holdfast/internal/journal/segment"
@@ -256,6 +257,7 @@ func (l *Log) answerGroup(g *group) {
 	clear(g.entries)
 	l.f.entries = g.entries
 	g.answer.give(nil)
+	runtime.Gosched() // those who were answered and go on at once share the next sync
 }
 
 // drop forgets a group that met an error: its buffers are not reused, its entries are their owners' again.

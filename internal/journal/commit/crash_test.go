@@ -1,0 +1,182 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package commit_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/holdfast-telemetry/holdfast/internal/vfs"
+)
+
+const crashSeeds = 5
+
+// crashes watches every call: the disks a kill or a power cut before and after it leaves hold what was answered by then.
+func (r *rig) crashes() *atomic.Int64 {
+	var count atomic.Int64
+	look := func(c vfs.Call, when string) {
+		if r.log == nil || r.Failed() {
+			return
+		}
+		what := fmt.Sprintf("%s call %d, %s", when, c.N, c.Name)
+		r.holds(r.mem.KillClone(), what+", killed", every)
+		for seed := range uint64(crashSeeds) {
+			r.holds(r.mem.CrashClone(seed), fmt.Sprintf("%s, power cut %d", what, seed), r.durableNow)
+		}
+		count.Add(1)
+	}
+	r.disk.Watch(vfs.Watch{
+		Before: func(c vfs.Call) { look(c, "before") },
+		After:  func(c vfs.Call) { look(c, "after") },
+	})
+	return &count
+}
+
+func TestWhatWasAnsweredSurvivesACrashAtEveryCall(t *testing.T) {
+	bothModes(t, func(t *testing.T, synced bool) {
+		plans := [][]vfs.Rule{
+			nil,
+			{{Call: "datasync *2.seg", Skip: 2, Times: 1, Err: syscall.EIO}},
+			{{Call: "datasync *1.seg", Skip: 2, Times: 1, Err: syscall.EIO}, {Call: "datasync *.tmp", Times: 1, Err: syscall.EIO}},
+			{{Call: "write *", Skip: 3, Times: 1, Err: syscall.EIO, Room: 30000}},
+			{{Call: "write *", Skip: 5, Times: 2, Err: syscall.ENOSPC, Room: 60000}},
+			{{Call: "datasync *", Skip: 5, Times: 4, Err: syscall.EIO}, {Call: "write *4.seg", Skip: 1, Times: 1, Err: syscall.EIO}},
+			{{Call: "syncdir *", Skip: 2, Times: 3, Err: syscall.EIO}, {Call: "datasync *1.seg", Skip: 1, Times: 1, Err: syscall.EIO}},
+		}
+		for i, plan := range plans {
+			r := newRig(t, synced, plan...)
+			count := r.crashes()
+			r.play()
+			r.comesBack()
+			r.close()
+			if r.Failed() {
+				t.Fatalf("with %+v", plan)
+			}
+			r.untouched()
+			r.refusedAreGone(r.holds(r.mem.CrashClone(0), "closed", every))
+			if count.Load() < 150 || i > 0 && len(r.condemned) == 0 {
+				t.Errorf("%d crashes, condemned %v with %+v", count.Load(), r.condemned, plan)
+			}
+		}
+	})
+}
+
+// A power cut costs, in unsynced mode, what was accepted in the last 200 ms and what the running sync covers.
+func TestUnsyncedModeLosesOnlyTheLastMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const took = 60 * time.Millisecond
+		r := opened(t, false)
+		r.slowSyncs(took)
+		rng := rand.New(rand.NewPCG(7, 7))
+		lost := 0
+		var oldest time.Duration
+		for i := range 3000 {
+			time.Sleep(time.Duration(rng.IntN(13)) * time.Millisecond)
+			r.must(r.add(rng.IntN(2000)))
+			if i%64 == 0 {
+				r.log.Tend()
+			}
+			if i%16 != 0 {
+				continue
+			}
+			synctest.Wait()
+			running := r.log.Stats().SyncAge
+			gone := 0
+			r.holds(r.mem.CrashClone(uint64(i%3)), "power cut", func(rec *record) bool {
+				age := time.Since(rec.entry.Accepted)
+				if age <= 200*time.Millisecond+running {
+					gone++
+					oldest = max(oldest, age)
+					return false
+				}
+				return true
+			})
+			lost += gone
+			if s := r.log.Stats(); s.Unsynced > 200*time.Millisecond+took {
+				t.Errorf("the oldest unsynced record is %v old", s.Unsynced)
+			}
+		}
+		if lost == 0 || oldest < 50*time.Millisecond {
+			t.Errorf("%d were lost, the oldest of %v: the test cuts too softly", lost, oldest)
+		}
+		r.close()
+		r.holds(r.mem.CrashClone(0), "closed", every)
+	})
+}
+
+func TestFailedSyncIsNeverTrusted(t *testing.T) {
+	bothModes(t, func(t *testing.T, synced bool) {
+		clean := newRig(t, synced)
+		clean.play()
+		syncs, _ := clean.disk.Count("datasync *")
+		condemned := 0
+		for k := range syncs {
+			for times := 1; times <= 3; times++ {
+				r := newRig(t, synced, vfs.Rule{Call: "datasync *", Skip: k, Times: times, Err: syscall.EIO})
+				r.play()
+				what := fmt.Sprintf("sync %d failed %d times", k, times)
+				if r.disk.Hits() == 0 && k < syncs-5 {
+					t.Errorf("%s: it did not", what)
+				}
+				r.comesBack() // the next segment makes void what was refused
+				r.close()
+				r.untouched()
+				condemned += len(r.condemned)
+				r.mem.DropCaches() // now the disk shows what it never wrote
+				r.refusedAreGone(r.holds(r.mem, what, every))
+				r.refusedAreGone(r.holds(r.mem.CrashClone(2), what+", power cut", every))
+				r.balanced()
+				if r.Failed() {
+					t.Fatal(what)
+				}
+			}
+		}
+		if condemned < syncs {
+			t.Errorf("%d segments were condemned by %d failed syncs", condemned, syncs)
+		}
+	})
+}
+
+// The rescue of the active segment goes on where it was, under a header that says so.
+func TestARescueTakesOverWithItsOwnNumbers(t *testing.T) {
+	bothModes(t, func(t *testing.T, synced bool) {
+		r := opened(t, synced)
+		r.must(r.add(17 << 10))
+		r.must(r.add(17 << 10))
+		time.Sleep(time.Second) // these are durable
+		r.log.Tend()            // and the next segment is prepared
+		if !synced {
+			r.must(r.add(300))
+		}
+		durable := r.dataEnd(1, 2)
+		r.disk.Plan(vfs.Rule{Call: "datasync *1.seg", Times: 1, Err: syscall.EIO})
+		r.must(r.add(400))
+		time.Sleep(time.Second)
+		if s := r.log.Stats(); s.Condemned != 1 || s.Rescues != 1 {
+			t.Fatalf("%+v", s)
+		}
+		r.must(r.add(500))
+		h := r.header(2)
+		if h.Flags&2 == 0 || h.PrevID != 1 || h.BaseSeq != 3 || h.PrevLastSeq != 2 || h.BaseItems != 3 ||
+			h.PrevDurable != durable || h.Salt == r.header(1).Salt {
+			t.Errorf("%+v, durable were %d", h, durable)
+		}
+		last := r.published
+		if r.place[last] != 2 || r.place[3] != 2 || r.place[2] != 1 {
+			t.Errorf("placed %v", r.place)
+		}
+		r.close()
+		if !slices.Equal(r.names(), []string{"0000000001.seg", "0000000002.seg"}) {
+			t.Errorf("left: %v", r.names())
+		}
+		r.refusedAreGone(r.holds(r.mem.CrashClone(0), "closed", every))
+		r.untouched()
+	})
+}
