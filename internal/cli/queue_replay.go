@@ -18,6 +18,7 @@ import (
 
 	"github.com/holdfast-telemetry/holdfast/internal/app"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
+	"github.com/holdfast-telemetry/holdfast/internal/journal/cursor"
 	"github.com/holdfast-telemetry/holdfast/internal/journal/offline"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
@@ -48,7 +49,8 @@ Without --resolve this is a copy: the queue keeps what was sent, and the destina
 taken is booked as delivered and leaves the queue; for that no instance may have the directory open. If the command
 dies, the records of the last moment are sent again the next time.
 
-With --dead what the destination rejected for good is sent; it stays set aside until "queue drop NAME --dead".`,
+With --dead what the destination rejected for good is sent. With --resolve too, what was taken whole is booked as
+delivered instead of rejected, and is no longer set aside.`,
 		Example: `  holdfast queue replay traces:otlp_grpc/primary --to grpc://other-backend:4317 --config config.yaml
   holdfast queue replay otlp_grpc/old --to https://backend:4318 --header api-key=KEY --resolve --dir /var/lib/otelcol/file_storage
 
@@ -77,8 +79,6 @@ func (f *replayFlags) check() error {
 	switch {
 	case f.to == "":
 		return errors.New("--to URL is needed")
-	case f.dead && f.resolve:
-		return errors.New("--resolve books nothing for dead letters: send them, then remove them with queue drop NAME --dead")
 	case (f.cert == "") != (f.key == ""):
 		return errors.New("--cert and --key belong together")
 	}
@@ -157,6 +157,7 @@ type replayer struct {
 	sender exporter.Exporter
 	held   *offline.Held // nil: nothing is booked
 	books  *offline.Books
+	taken  cursor.Set // dead letters that were
 	doc    replayDocument
 	sent   atomic.Uint64
 }
@@ -167,20 +168,15 @@ func (r *replayer) run() error {
 		if r.books, err = r.held.Books(r.target.journal, r.target.destination); err != nil {
 			return err
 		}
-		r.doc.Resolved = true
 	}
+	r.doc.Resolved = r.held != nil
 	stop := tell(r.cmd, func() string { return "queue: " + grouped(r.sent.Load()) + " records sent" })
 	missed, err := r.target.walk(r.flags.dead, queue.Seq(r.flags.from), r.send)
 	stop()
 	if errors.Is(err, errStopped) {
 		err = nil
 	}
-	if r.books != nil {
-		err = errors.Join(err, r.books.Close())
-		if err == nil { // what everybody has resolved goes
-			_, err = r.held.Recover(r.target.journal.Name, r.target.store.wanted(r.target.journal.Name))
-		}
-	}
+	err = errors.Join(err, r.settle())
 	tellMissed(r.cmd, &missed)
 	r.doc.Damaged += uint64(len(missed.Damage)) + missed.Opaque
 	if err != nil {
@@ -188,6 +184,27 @@ func (r *replayer) run() error {
 		return err
 	}
 	return r.tell()
+}
+
+// settle writes down what was taken.
+func (r *replayer) settle() error {
+	var errs []error
+	if r.held != nil && r.flags.dead { // letters first: what was deleted and not booked is still booked as rejected
+		n, err := r.held.DropDelivered(r.target.journal, &r.taken)
+		if errs = append(errs, err); r.books != nil {
+			errs = append(errs, r.books.Redeem(n))
+		}
+	}
+	if r.books == nil {
+		return errors.Join(errs...)
+	}
+	errs = append(errs, r.books.Close())
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	// What everybody has resolved goes.
+	_, err := r.held.Recover(r.target.journal.Name, r.target.store.wanted(r.target.journal.Name))
+	return err
 }
 
 // send sends one record. What is no request any more is passed over: it would never be taken.
@@ -213,7 +230,10 @@ func (r *replayer) send(rec *offline.Record) error {
 		}
 		return r.stop(rec, word, text)
 	}
-	if r.books != nil {
+	switch {
+	case r.flags.dead && v.Rejected == 0:
+		r.taken.Add(rec.Seq, rec.Seq)
+	case !r.flags.dead && r.books != nil:
 		if err := r.books.Deliver(rec, v.Rejected); err != nil {
 			return err
 		}
@@ -244,11 +264,9 @@ func (r *replayer) tell() error {
 		if d.Records > 0 {
 			text += fmt.Sprintf(", up to record %s", grouped(d.Last))
 		}
-		switch {
-		case r.flags.dead:
-		case d.Resolved:
+		if d.Resolved {
 			text += "; booked as delivered"
-		default:
+		} else {
 			text += "; a copy: the queue keeps them"
 		}
 		fmt.Fprintln(r.cmd.OutOrStdout(), escape(text))

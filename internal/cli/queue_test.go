@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -17,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-telemetry/holdfast/internal/journal"
 	"github.com/holdfast-telemetry/holdfast/internal/journal/cursor"
 	"github.com/holdfast-telemetry/holdfast/internal/journal/layout"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
@@ -69,7 +71,7 @@ exporters:
   otlp/primary: {endpoint: %q, tls: {insecure: true}, sending_queue: {storage: file_storage/q}}
   otlp/old: {endpoint: "127.0.0.1:1", tls: {insecure: true}, sending_queue: {storage: file_storage/q}}
 extensions:
-  file_storage/q: {directory: %q, max_file_size_mib: 64}
+  file_storage/q: {directory: %q, max_file_size_mib: 512}
 service:
   extensions: [file_storage/q]
   pipelines:
@@ -157,7 +159,7 @@ func freePort(t *testing.T) string {
 func TestQueueLsShowsARunningInstanceAndAStoppedOne(t *testing.T) {
 	s := fill(t)
 	out, _ := s.do(0, "ls", "--config", s.config)
-	s.has(out, s.dir+"  (file_storage/q)  in use by holdfast", "of 64 MiB on disk", "traces  200 items accepted in records 1-20; ",
+	s.has(out, s.dir+"  (file_storage/q)  in use by holdfast", "of 512 MiB on disk", "traces  200 items accepted in records 1-20; ",
 		"\n  otlp_grpc/primary  live   20       200    ", "\n  otlp_grpc/old      live   20       200    ")
 	s.stop()
 	out, _ = s.do(0, "ls", "--dir", s.dir)
@@ -316,7 +318,7 @@ func TestQueueReplayIsACopyUnlessItResolves(t *testing.T) {
 	out, _ = s.do(0, "verify", "--dir", s.dir)
 	s.has(out, "otlp_grpc/primary: 200 accepted - 0 not owed = 200 delivered + 0 rejected + 0 dropped + 0 queued; difference 0\n")
 	for _, args := range [][]string{
-		{"--to", ""}, {"--to", "nowhere"}, {"--to", "tcp://x:1"}, {"--to", "grpc://x:1", "--dead", "--resolve"},
+		{"--to", ""}, {"--to", "nowhere"}, {"--to", "tcp://x:1"},
 		{"--to", "grpc://x:1", "--ca", "y"}, {"--to", "grpcs://x:1", "--cert", "y"}, {"--to", "grpc://x:1", "--header", "nothing"},
 		{"--to", "grpcs://x:1", "--ca", filepath.Join(s.dir, "none")}, {"--to", "grpc://x"},
 	} {
@@ -373,6 +375,91 @@ func (s *stored) park(name string) {
 	}
 }
 
+// bury makes the oldest n records of a destination dead letters, as an instance does whose backend rejects them.
+func (s *stored) bury(name string, n int) {
+	s.t.Helper()
+	o := journal.Options{Config: *journal.Default().(*journal.Config), Heads: 1, Owner: "a test"}
+	o.Directory, o.MaxFileSizeMiB = s.dir, 512
+	store, err := journal.OpenStore(s.t.Context(), vfs.OS(), o)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	j, err := store.Head("traces", 1, []queue.Destination{{Name: "otlp_grpc/primary"}, {Name: "otlp_grpc/old"}})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	c := j.Attach(name)
+	for range n {
+		got, err := c.Take(s.t.Context(), queue.Want{})
+		if err == nil {
+			err = c.Resolve(queue.Outcome{Kind: queue.Dead, Reason: "too\x1bold"}, got[0].Seq)
+		}
+		if err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	c.Close()
+	if err := errors.Join(j.Close(s.t.Context()), store.Close(s.t.Context())); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func TestDeadLettersAreShownSavedSentAndDropped(t *testing.T) {
+	s := fill(t)
+	s.stop()
+	s.bury("otlp_grpc/old", 5)
+	s.bury("otlp_grpc/primary", 3)
+	out, _ := s.do(0, "ls", "--dir", s.dir)
+	s.has(out, "otlp_grpc/old  dead letters: 5 records, 50 items", "otlp_grpc/primary  dead letters: 3 records, 30 items")
+	out, _ = s.do(0, "peek", "otlp_grpc/old", "--dead", "--dir", s.dir, "--count", "1")
+	s.has(out, "dead letter 1  accepted", "record 1, by otlp_grpc/old: too\\u001bold", "x-tenant: blue", `"resourceSpans"`)
+	out, _ = s.do(0, "export", "otlp_grpc/primary", "--dead", "--dir", s.dir, "--to", filepath.Join(t.TempDir(), "x"))
+	s.has(out, "3 records, 30 items")
+	_, errs := s.do(2, "drop", "otlp_grpc/old", "--dead", "--dir", s.dir)
+	s.has(errs, "5 records, 50 items would be given up")
+
+	addr, end := sinkProcess(t, "--count-only")
+	out, _ = s.do(0, "replay", "otlp_grpc/primary", "--dead", "--dir", s.dir, "--to", "grpc://"+addr)
+	s.has(out, "3 records, 30 items sent", "a copy")
+	out, _ = s.do(0, "replay", "otlp_grpc/primary", "--dead", "--resolve", "--dir", s.dir, "--to", "grpc://"+addr)
+	s.has(out, "3 records, 30 items sent", "booked as delivered")
+	if text := end(); !strings.Contains(text, `"traces":60`) {
+		t.Errorf("sink: %s", text)
+	}
+	out, _ = s.do(0, "ls", "--dir", s.dir)
+	s.has(out, "otlp_grpc/primary  live   17       170", "170    ", "30         0         0\n", "otlp_grpc/old  dead letters: 5 records")
+	if strings.Contains(out, "primary  dead letters") {
+		t.Errorf("they are still there:\n%s", out)
+	}
+	out, _ = s.do(0, "drop", "otlp_grpc/old", "--dead", "--yes", "--dir", s.dir, "--json")
+	if !strings.Contains(out, `"records": 5`) {
+		t.Errorf("drop: %s", out)
+	}
+	out, _ = s.do(0, "verify", "--dir", s.dir)
+	s.has(out, "otlp_grpc/old: 200 accepted - 0 not owed = 0 delivered + 50 rejected + 0 dropped + 150 queued; difference 0\n",
+		"otlp_grpc/primary: 200 accepted - 0 not owed = 30 delivered + 0 rejected", "\n  OK\n")
+}
+
+func TestQueueExportSavesWhatIsInQuarantine(t *testing.T) {
+	s := fill(t)
+	s.stop()
+	at := layout.Pipeline(s.dir, "traces")
+	text, err := os.ReadFile(layout.Segment(filepath.Join(at, layout.Segments), 1))
+	bad := filepath.Join(at, layout.Bad)
+	if err = errors.Join(err, os.Mkdir(bad, 0o750), os.WriteFile(filepath.Join(bad, "0000000001.seg.2"), text, 0o600),
+		os.WriteFile(filepath.Join(bad, "NOTES"), []byte("x"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	out, _ := s.do(0, "export", "otlp_grpc/old", "--bad", "--dir", s.dir, "--to", filepath.Join(t.TempDir(), "x"))
+	s.has(out, "20 records, 200 items")
+	if err := os.WriteFile(filepath.Join(bad, "0000000001.seg.4096-8192"), text[8000:9000], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, errs := s.do(1, "export", "otlp_grpc/old", "--bad", "--dir", s.dir, "--to", filepath.Join(t.TempDir(), "x"))
+	s.has(out, "20 records, 200 items")
+	s.has(errs, "0000000001.seg.4096-8192", "no record can be read of it")
+}
+
 func TestLedgerReadsWhatWaitsInTheQueues(t *testing.T) {
 	s := fill(t)
 	s.stop()
@@ -386,6 +473,14 @@ func TestLedgerReadsWhatWaitsInTheQueues(t *testing.T) {
 	}
 	verify(0, "\nPASS\n", "--queue", s.dir)
 	verify(1, "LOST", "--queue", none)
+	for _, name := range []string{"otlp_grpc/primary", "otlp_grpc/old"} {
+		s.bury(name, 7)
+	}
+	s.park("otlp_grpc/old")
+	verify(0, "queued 130   parked 130   dead 140", "--queue", s.dir)
+	s.do(0, "drop", "otlp_grpc/old", "--dead", "--yes", "--dir", s.dir)
+	s.do(0, "drop", "otlp_grpc/primary", "--dead", "--yes", "--dir", s.dir)
+	verify(1, "lost 70 ", "--queue", s.dir)
 	verify(3, "", "--queue", t.TempDir())
 }
 

@@ -114,6 +114,16 @@ func (b *Books) Deliver(r *Record, rejected uint32) error {
 	return b.save()
 }
 
+// Redeem books as delivered what was booked as rejected: dead letters that were taken after all.
+func (b *Books) Redeem(n cursor.Count) error {
+	n.Records, n.Items = min(n.Records, b.slot.Rejected.Records), min(n.Items, b.slot.Rejected.Items)
+	b.slot.Rejected.Records -= n.Records
+	b.slot.Rejected.Items -= n.Items
+	b.slot.Delivered.Add(n)
+	b.dirty = true
+	return b.save()
+}
+
 // Drop gives up all that is owed, and books it under operator. items are those of the records.
 func (b *Books) Drop(items uint64) (cursor.Drop, error) {
 	if b.slot.State != queue.Parked {

@@ -24,13 +24,25 @@ import (
 // Letters of several destinations lie in one segment. What is to stay of it is written behind all others first, under new
 // numbers, and durable before the segment goes: a crash between leaves letters twice, never none.
 func (h *Held) DropLetters(j *Journal, destination string) (cursor.Count, error) {
+	return h.without(j, func(r *Record) bool {
+		l, _, err := journal.ParseLetter(r.Meta)
+		return err == nil && l.Destination == destination
+	})
+}
+
+// DropDelivered deletes the dead letters of these numbers: they were delivered after all. It works as DropLetters does.
+func (h *Held) DropDelivered(j *Journal, letters *cursor.Set) (cursor.Count, error) {
+	return h.without(j, func(r *Record) bool { return letters.Has(r.Seq) })
+}
+
+func (h *Held) without(j *Journal, goes func(*Record) bool) (cursor.Count, error) {
 	var dropped cursor.Count
 	if j.Dead == nil {
 		return dropped, nil
 	}
 	share := h.space.Share(j.Pipeline, false)
 	defer share.Close()
-	w := rewriter{held: h, share: share, dir: j.deadDir(), at: *j.Dead, destination: destination}
+	w := rewriter{held: h, share: share, dir: j.deadDir(), at: *j.Dead, goes: goes}
 	for i := range j.Dead.Segments {
 		n, err := w.without(&j.Dead.Segments[i])
 		dropped.Add(n)
@@ -43,20 +55,20 @@ func (h *Held) DropLetters(j *Journal, destination string) (cursor.Count, error)
 
 // rewriter writes what stays of segments behind the last one.
 type rewriter struct {
-	held        *Held
-	share       *space.Share
-	dir         string
-	at          recovery.Plan // where the next segment goes on
-	destination string        // whose letters go
+	held  *Held
+	share *space.Share
+	dir   string
+	at    recovery.Plan      // where the next segment goes on
+	goes  func(*Record) bool // says whether a letter goes; Meta is as it is on disk
 }
 
-// without removes the destination's letters from one segment. A segment with something that this program cannot read stays
+// without removes the letters that go from one segment. A segment with something that this program cannot read stays
 // as it is. What is held in memory is one segment of dead letters, 4 MiB or one record.
 func (w *rewriter) without(s *recovery.Segment) (cursor.Count, error) {
 	var gone cursor.Count
 	var stay []segment.Record
 	in := walk{disk: w.held.disk, resolved: &cursor.Set{}, next: 1, upTo: segment.MaxSeq, visit: func(r *Record) error {
-		if l, _, err := journal.ParseLetter(r.Meta); err == nil && l.Destination == w.destination {
+		if w.goes(r) {
 			gone.Add(cursor.Count{Records: 1, Items: uint64(r.Items)})
 			return nil
 		}
