@@ -98,13 +98,15 @@ func (j *Journal) publishLocked(e *window.Entry) {
 	j.mu.cache.settled(e, j.mu.durable, j.mu.fx)
 }
 
-// trimLocked keeps the cache within its budget.
+// trimLocked keeps the cache within its budget, and the system's free of what nobody will read.
 func (j *Journal) trimLocked() {
-	followed := false
+	some, all := false, true
 	for _, d := range j.mu.live {
-		followed = followed || d.next > j.mu.last || j.mu.cache.find(d.next) != nil
+		follows := d.next > j.mu.last || j.mu.cache.find(d.next) != nil
+		some, all = some || follows, all && follows
 	}
-	j.mu.cache.trim(j.mu.durable, followed, j.mu.fx)
+	j.mu.cache.trim(j.mu.durable, some, j.mu.fx)
+	j.log.Followed(all)
 }
 
 // Durable implements commit.Host.

@@ -28,6 +28,7 @@ package commit
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-telemetry/holdfast/internal/journal/segment"
@@ -160,6 +161,7 @@ type Log struct {
 	making   chan struct{} // holds a token while somebody allocates a segment
 	tending  chan struct{} // holds a token while somebody tends or cleans up
 	waiters  sync.Pool     // *waiter; a field, so that channels never cross test bubbles
+	followed atomic.Bool   // see Followed
 
 	f  flusher // the flusher's own
 	mu struct {

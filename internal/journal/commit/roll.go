@@ -36,7 +36,8 @@ type seg struct {
 	condemned bool
 	retiring  bool // to be sealed when all of it is durable
 	closed    bool
-	jobs      int // syncs ordered and not reported
+	jobs      int            // syncs ordered and not reported
+	dropped   segment.Offset // end of what the system need not cache, or has to; whoever syncs knows
 }
 
 // remains are names of one file that is of no use and could not be removed yet.

@@ -124,8 +124,30 @@ func (l *Log) sync(a *seg, mark segment.Offset) error {
 	l.mu.stats.Syncs++
 	l.mu.Unlock()
 	l.observe(Synced, start)
+	if err == nil {
+		l.dropBehind(a, mark)
+	}
 	return err
 }
+
+// dropBehindBytes is how much is let go of at once: asking for less costs more than it frees.
+const dropBehindBytes = 512 << 10
+
+// dropBehind tells the system that what is durable need not stay in its cache, if all destinations follow: then nobody
+// reads it again, and its pages serve the next writes while they are warm. One sync of a segment runs at a time.
+func (l *Log) dropBehind(a *seg, mark segment.Offset) {
+	if !l.followed.Load() {
+		a.dropped = mark // whoever is behind reads it soon
+		return
+	}
+	if n := mark - a.dropped; n >= dropBehindBytes {
+		a.file.DropBehind(int64(a.dropped), int64(n))
+		a.dropped = mark
+	}
+}
+
+// Followed says whether every destination has what it needs in memory, so that nothing will be read back. It is a hint.
+func (l *Log) Followed(yes bool) { l.followed.Store(yes) }
 
 // orderDueSyncs orders a sync when the oldest record no sync covers was written long enough ago, or when there are many;
 // one at a time. The timer is set for the moment at which it has to be called again.
