@@ -26,54 +26,46 @@ var errUnread = errors.New("a record could not be read again")
 // rescue writes what counts in segment i into segments of their own, one for each run of its numbers, and puts them into
 // the plan behind it. It returns how many. If it fails the segment is Broken and its records stay where they are.
 //
-// Each new segment has a temporary name until it is sealed and durable. A crash leaves those that have their final name,
-// which count then, and the rest in the old segment, of which the next recovery leaves untouched what is left.
+// The last run comes first, and each new segment has a temporary name until it is sealed and durable: as its header makes
+// void what the old segment has from there on, a crash leaves the end of the numbers in the new ones and the beginning in
+// the old one, which the next recovery leaves alone.
 func (a *apply) rescue(i int, cause error) int {
-	old := a.Segments[i]
+	old := &a.Segments[i]
 	acked := old.Header.PrevLastSeq
 	if old.Class == segment.Headless {
 		acked = old.Header.BaseSeq - 1
 	}
-	var made []Segment
+	var runs []run
+	var before []queue.Seq // the last number acknowledged before each
 	for _, r := range old.f.runs {
-		r.last = min(r.last, old.Last)
-		if r.first > r.last {
+		if r.first > old.Last {
 			break
 		}
 		if r.first > old.Header.BaseSeq && !old.f.torn[r.first] {
 			acked = r.first - 1 // what is missing before it was durable once
 		}
-		s, err := a.board(&old, r, acked)
+		r.last = min(r.last, old.Last)
+		runs, before = append(runs, r), append(before, acked)
 		acked = r.last
-		if err != nil {
-			a.Segments[i].Broken = errors.Join(cause, err)
+	}
+	made := make([]Segment, len(runs))
+	for k := len(runs) - 1; k >= 0; k-- {
+		var err error
+		if made[k], err = a.board(old, runs[k], before[k]); err != nil {
+			old.Broken = errors.Join(cause, err)
 			a.note(Alarm, old.Path, "its records could not be made durable in another file either: %v", err)
-			a.cutTo(i, made)
-			return len(made)
+			for _, m := range made[k+1:] { // all of it is still read here
+				a.remove([]string{m.Path})
+			}
+			return 0
 		}
-		a.note(Warn, s.Path, "%s were written again here", numbers(s.First, s.Last))
-		made = append(made, s)
+		a.note(Warn, made[k].Path, "%s were written again here", numbers(made[k].First, made[k].Last))
 	}
-	a.cutTo(i, made)
-	return len(made)
-}
-
-// cutTo leaves to segment i what made, its rescues, does not hold.
-func (a *apply) cutTo(i int, made []Segment) {
-	if len(made) == 0 {
-		return
-	}
-	s := &a.Segments[i]
-	if s.Broken == nil {
-		s.Last = made[0].First - 1
+	if len(made) > 0 {
+		old.Last = old.First - 1
 		a.Segments = slices.Insert(a.Segments, i+1, made...)
-		return
 	}
-	// Some runs are elsewhere, and the rest is not: all of it is still read here. The rescues are taken back, since of a
-	// number found twice the later segment's counts, and their numbers would split this one's.
-	for _, m := range made {
-		a.remove([]string{m.Path})
-	}
+	return len(made)
 }
 
 // board makes one rescue segment; acked is the last number acknowledged before it.
