@@ -290,7 +290,7 @@ func TestPromisesFollowTheQueue(t *testing.T) {
 		nothing = "nothing that was acknowledged"
 		refused = "new data is refused, with a hint when to come back"
 		node    = "what is queued, unless the volume comes back elsewhere"
-		again   = "after a crash, what was in flight and what was delivered in the last 100ms"
+		again   = "after a crash, what was in flight and what was delivered in the last 100ms (slow disks: more)"
 	)
 	check("otlp", "  otlp: {endpoint: \"b:1\"}\n", plan.Promise{
 		Acknowledged: "once it is in the memory queue",

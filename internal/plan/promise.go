@@ -79,7 +79,7 @@ func (p *Pipeline) queuePromise() Promise {
 }
 
 // afterCrash is what a journal repeats (journal, G9): it knows what was delivered as of its last cursor write.
-const afterCrash = "after a crash, what was in flight and what was delivered in the last 100ms"
+const afterCrash = "after a crash, what was in flight and what was delivered in the last 100ms (slow disks: more)"
 
 // join puts the parts that are not empty together.
 func join(sep string, parts ...string) string {

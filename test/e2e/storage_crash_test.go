@@ -6,6 +6,7 @@ package e2e
 import (
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"syscall"
 	"testing"
@@ -22,6 +23,8 @@ var quickRetries = []string{
 	"processors::batch::timeout=200ms",
 }
 
+const unsynced = "extensions::file_storage/queue::fsync=false"
+
 // duplicatesPerCrash is the bound of section 4 of the fault matrix: what may be in flight, and 100 ms of items.
 func duplicatesPerCrash(rate float64) int64 {
 	const signals, consumers, batch = 3, 10, 1024
@@ -29,25 +32,44 @@ func duplicatesPerCrash(rate float64) int64 {
 }
 
 // Fault: P1, P2. The seeds' collector is killed while it starts, recovers, accepts and delivers, with its backend there
-// and not there. HOLDFAST_KILLS says how often, HOLDFAST_SEED makes the moments those of another run.
+// and not there; in small segments and under a load that fills several of them between two kills; and answering before
+// the sync, which a kill does not notice. HOLDFAST_KILLS says how often each, HOLDFAST_SEED makes the moments those of
+// another run.
 func TestKilledUnderLoadTheSeedsCollectorLosesNothing(t *testing.T) {
 	t.Parallel()
-	kills := int(env(t, "HOLDFAST_KILLS", 20))
-	seed := env(t, "HOLDFAST_SEED", uint64(os.Getpid()))
-	t.Logf("%d kills; again: HOLDFAST_KILLS=%d HOLDFAST_SEED=%d", kills, kills, seed)
-	random := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // moments, not secrets
-	good := control(t, quickRetries...)
+	kills, seed := int(env(t, "HOLDFAST_KILLS", 20)), env(t, "HOLDFAST_SEED", uint64(os.Getpid()))
+	t.Logf("%d kills each; again: HOLDFAST_KILLS=%d HOLDFAST_SEED=%d", kills, kills, seed)
+	for name, c := range map[string]struct {
+		sets []string
+		load loadgen.Options
+	}{
+		"as written": {nil, loadgen.Options{Run: "kills", Producers: 2, Items: 50, ItemBytes: 200, Rate: 3000}},
+		"in small segments": {[]string{"extensions::file_storage/queue::max_file_size_mib=256"},
+			loadgen.Options{Run: "segments", Producers: 2, Items: 200, ItemBytes: 600, Rate: 15000}},
+		"answering before the sync": {[]string{unsynced},
+			loadgen.Options{Run: "unsynced", Producers: 2, Items: 50, ItemBytes: 200, Rate: 3000}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			random := rand.New(rand.NewPCG(seed, uint64(len(name)))) //nolint:gosec // moments, not secrets
+			killRepeatedly(t, kills, random, append(slices.Clone(quickRetries), c.sets...), c.load)
+		})
+	}
+}
 
-	const rate = 3000
-	s := newStage(t, quickRetries...)
+func killRepeatedly(t *testing.T, kills int, random *rand.Rand, sets []string, load loadgen.Options) {
+	t.Helper()
+	good := control(t, sets...)
+	s := newStage(t, sets...)
 	s.start()
-	ended := s.load(loadgen.Options{Run: "kills", Producers: 2, Items: 50, ItemBytes: 200, Rate: rate, Timeout: 5 * time.Second})
+	load.Timeout = 5 * time.Second
+	ended := s.load(load)
 	heal := func() {}
 	for n := range kills {
 		if n%6 == 2 {
 			heal = s.faulty("refuse")
 		}
-		if n%6 == 4 {
+		if n%6 == 5 {
 			heal()
 			heal = func() {}
 		}
@@ -68,8 +90,16 @@ func TestKilledUnderLoadTheSeedsCollectorLosesNothing(t *testing.T) {
 	sum := ended()
 	t.Logf("%d items acknowledged", sum.Acked)
 	s.drained()
-	bound := int64(kills) * duplicatesPerCrash(rate)
-	v := s.pass(ledger.Options{Control: good, MaxDuplicates: &bound})
+	bound := int64(kills) * duplicatesPerCrash(load.Rate)
+	v := s.judge(ledger.Options{Control: good, MaxDuplicates: &bound, AllowDrop: []string{"unsynced"}})
+	t.Logf("%d lives of the process\n%s", s.lives, v.Text())
+	for _, f := range append(v.Failures, v.Doubts...) {
+		// Before the sync a journal cannot tell a kill from a power cut: the record that a kill tears, which nobody was
+		// answered, is listed as one that a power cut took. That lists too much; it must not list too little.
+		if f.Quantity != "declared" || !slices.Contains(sets, unsynced) {
+			t.Errorf("%s: %s", f.Quantity, f.Text)
+		}
+	}
 	if v.Totals.Acked < uint64(kills)*100 {
 		t.Errorf("%d items were acknowledged over %d lives: this test shows nothing", v.Totals.Acked, s.lives)
 	}
