@@ -206,11 +206,11 @@ func TestARecordLargerThanASegmentGetsOneOfItsOwn(t *testing.T) {
 		r.log.Tend()
 		r.close()
 		r.holds(r.mem.CrashClone(0), "after close", every)
-		in := r.inspect(r.place[2])
+		in := r.inspect(r.placed(2))
 		if in.Header.BaseSeq != 2 || in.Header.FileBytes != segment.FileBytes(segment.FrameBytes(0, 1<<20)) {
 			t.Errorf("%+v", in.Header)
 		}
-		if r.place[1] == r.place[2] || r.place[2] == r.place[3] && in.Seal.Records != 2 {
+		if r.placed(1) == r.placed(2) || r.placed(2) == r.placed(3) && in.Seal.Records != 2 {
 			t.Errorf("placed %v", r.place)
 		}
 		r.balanced()

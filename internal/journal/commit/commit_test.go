@@ -38,8 +38,8 @@ func TestWhatIsAnsweredIsOnDiskInOrder(t *testing.T) {
 		if len(all) != 300 {
 			t.Errorf("%d records", len(all))
 		}
-		if len(r.sealed) < 5 || r.durable != 341 {
-			t.Errorf("%d segments are sealed, durable is %d", len(r.sealed), r.durable)
+		if len(r.sealed) < 5 || r.safe() != 341 {
+			t.Errorf("%d segments are sealed, durable is %d", len(r.sealed), r.safe())
 		}
 		before := segment.Header{ID: 6}
 		var last segment.Summary

@@ -51,15 +51,15 @@ func TestFullDiskRefusesAndGoesOn(t *testing.T) {
 			t.Errorf("append: %v", err)
 		}
 		r.refusesAtOnce(commit.Full)
-		before := r.published
+		before := r.last()
 		time.Sleep(time.Second)
 		r.log.Tend() // in vain
 		r.refusesAtOnce(commit.Full)
 		r.mem.SetCapacity(600 << 10)
 		r.log.Tend()
 		r.must(r.add(5000))
-		if r.published != before+1 {
-			t.Errorf("number %d after %d", r.published, before)
+		if r.last() != before+1 {
+			t.Errorf("number %d after %d", r.last(), before)
 		}
 		if err := r.fill(); !isFull(err) {
 			t.Errorf("append: %v", err)
@@ -199,8 +199,8 @@ func TestWhatIsStrandedIsRescuedLater(t *testing.T) {
 			synctest.Wait()
 			r.refusesAtOnce(commit.Broken)
 		}
-		if s := r.log.Stats(); s.Condemned != 1 || s.Rescues != 0 || s.Unsynced < 5*time.Second || r.durable != 0 {
-			t.Errorf("%+v, durable %d", s, r.durable)
+		if s := r.log.Stats(); s.Condemned != 1 || s.Rescues != 0 || s.Unsynced < 5*time.Second || r.safe() != 0 {
+			t.Errorf("%+v, durable %d", s, r.safe())
 		}
 		if syncs, _ := r.disk.Count("datasync *1.seg"); syncs != 2 { // of the empty file, and the one that failed
 			t.Errorf("%d syncs of the condemned segment", syncs)
@@ -211,8 +211,8 @@ func TestWhatIsStrandedIsRescuedLater(t *testing.T) {
 		r.disk.Plan()
 		r.log.Tend()
 		synctest.Wait()
-		if r.durable != 3 || r.place[1] != r.place[3] || r.place[1] == 1 {
-			t.Errorf("durable %d, placed %v", r.durable, r.place)
+		if r.safe() != 3 || r.placed(1) != r.placed(3) || r.placed(1) == 1 {
+			t.Errorf("durable %d, placed %v", r.safe(), r.place)
 		}
 		r.holds(r.mem.CrashClone(0), "rescued", every)
 		r.must(r.add(10))
@@ -237,7 +237,7 @@ func TestNumbersOfAFailedGroupAreVoid(t *testing.T) {
 		}
 		r.refusesAtOnce(commit.Broken)
 		r.comesBack()
-		h := r.header(r.place[r.published])
+		h := r.header(r.placed(r.last()))
 		if h.BaseSeq != 4 || h.PrevLastSeq != 2 || h.BaseItems != 3 {
 			t.Errorf("%+v", h)
 		}

@@ -94,6 +94,26 @@ func newRig(t testing.TB, synced bool, rules ...vfs.Rule) *rig {
 	return r
 }
 
+// last is the number published last, safe the one known durable.
+func (r *rig) last() queue.Seq {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.published
+}
+
+func (r *rig) safe() queue.Seq {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.durable
+}
+
+// placed is the segment a number was published in last.
+func (r *rig) placed(seq queue.Seq) uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.place[seq]
+}
+
 func (r *rig) must(err error) {
 	r.Helper()
 	if err != nil {

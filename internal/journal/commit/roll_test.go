@@ -32,7 +32,7 @@ func TestAChangeOfRosterBeginsANewSegment(t *testing.T) {
 		r.roster(5, 6)
 		r.must(r.add(10))
 		r.must(r.add(10))
-		if r.place[2] != 1 || r.place[3] != 2 || r.place[4] != 2 {
+		if r.placed(2) != 1 || r.placed(3) != 2 || r.placed(4) != 2 {
 			t.Errorf("placed %v", r.place)
 		}
 		if h := r.header(2); !slices.Equal(h.Cursors, []uint64{5, 6}) || h.PrevID != 1 || h.PrevLastSeq != 2 {
@@ -50,17 +50,17 @@ func TestAChangeOfModeBeginsANewSegment(t *testing.T) {
 		r.log.SetSynced(true)
 		r.must(r.add(10))
 		synctest.Wait()
-		if f := r.header(2).Flags; f != 0 || r.durable != 2 {
-			t.Errorf("flags %d, durable %d", f, r.durable)
+		if f := r.header(2).Flags; f != 0 || r.safe() != 2 {
+			t.Errorf("flags %d, durable %d", f, r.safe())
 		}
 		r.log.SetSynced(false)
 		r.must(r.add(10))
-		if f := r.header(3).Flags; f != segment.FlagUnsynced || r.durable != 2 {
-			t.Errorf("flags %d, durable %d", f, r.durable)
+		if f := r.header(3).Flags; f != segment.FlagUnsynced || r.safe() != 2 {
+			t.Errorf("flags %d, durable %d", f, r.safe())
 		}
 		time.Sleep(time.Second)
-		if r.durable != 3 {
-			t.Errorf("durable %d", r.durable)
+		if r.safe() != 3 {
+			t.Errorf("durable %d", r.safe())
 		}
 		r.close()
 		r.holds(r.mem.CrashClone(0), "closed", every)
@@ -76,7 +76,7 @@ func TestRollBeginsANewSegmentOnce(t *testing.T) {
 		r.log.Roll()
 		r.must(r.add(10))
 		r.must(r.add(10))
-		if r.place[1] != 1 || r.place[2] != 2 || r.place[3] != 2 {
+		if r.placed(1) != 1 || r.placed(2) != 2 || r.placed(3) != 2 {
 			t.Errorf("placed %v", r.place)
 		}
 		r.close()
@@ -95,13 +95,13 @@ func TestWithoutASegmentToBeHadTheOldOneIsUsedOn(t *testing.T) {
 		for range 10 {
 			r.must(r.add(10))
 		}
-		if s, err := r.log.State(); s != commit.OK || r.place[11] != 1 || r.asked != before+1 {
+		if s, err := r.log.State(); s != commit.OK || r.placed(11) != 1 || r.asked != before+1 {
 			t.Errorf("%v: %v, placed %v, asked for room %d times", s, err, r.place, r.asked-before)
 		}
 		r.max = 0
 		r.log.Tend()
 		r.must(r.add(10))
-		if r.place[12] != 2 || !slices.Equal(r.header(2).Cursors, []uint64{5, 6}) {
+		if r.placed(12) != 2 || !slices.Equal(r.header(2).Cursors, []uint64{5, 6}) {
 			t.Errorf("placed %v, %+v", r.place, r.header(2))
 		}
 		r.close()
@@ -127,8 +127,8 @@ func TestARosterThatCannotBeMadeDurableFailsTheGroup(t *testing.T) {
 		r.close()
 		all := r.holds(r.mem.CrashClone(0), "closed", every)
 		r.refusedAreGone(all)
-		if len(all) != 2 || r.published != 2 {
-			t.Errorf("%d records, up to %d", len(all), r.published)
+		if len(all) != 2 || r.last() != 2 {
+			t.Errorf("%d records, up to %d", len(all), r.last())
 		}
 		r.balanced()
 	})
@@ -157,7 +157,7 @@ func TestTheNextSegmentIsPreparedWhenHalfOfThisOneIsUsed(t *testing.T) {
 		before, _ := r.disk.Count("allocate *")
 		r.must(r.add(20 << 10))
 		time.Sleep(time.Second)
-		if after, _ := r.disk.Count("allocate *"); after != before || r.place[3] != 2 {
+		if after, _ := r.disk.Count("allocate *"); after != before || r.placed(3) != 2 {
 			t.Errorf("%d allocations in the way, placed %v", after-before, r.place)
 		}
 		<-r.log.Wanted()
