@@ -326,10 +326,10 @@ func tellMissed(cmd *cobra.Command, m *offline.Missed) bool {
 		fmt.Fprintf(cmd.ErrOrStderr(), "queue: %s\n", escape(d.Error()))
 	}
 	if m.Opaque > 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "queue: %s records were written by a newer version and are left out\n", grouped(m.Opaque))
+		fmt.Fprintf(cmd.ErrOrStderr(), "queue: %s of a newer version left out\n", counted(m.Opaque, "record"))
 	}
 	if m.Gone > 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "queue: %s records were delivered meanwhile\n", grouped(m.Gone))
+		fmt.Fprintf(cmd.ErrOrStderr(), "queue: %s delivered meanwhile\n", counted(m.Gone, "record"))
 	}
 	return m.Any()
 }
@@ -341,6 +341,14 @@ func grouped(n uint64) string {
 		s = s[:i] + "," + s[i:]
 	}
 	return s
+}
+
+// counted is a number of things: 1 segment, 2 segments.
+func counted(n uint64, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return grouped(n) + " " + thing
 }
 
 // sizeText is a size for people: 512 B, 3.5 MiB.

@@ -60,7 +60,7 @@ func (f *dropFlags) drop(cmd *cobra.Command, name string) (err error) {
 		if err != nil {
 			return err
 		}
-		return fmt.Errorf("%s: %s records, %s items would be given up for good; --yes does it", t, grouped(n.Records), grouped(n.Items))
+		return fmt.Errorf("%s: %s, %s would be given up for good; --yes does it", t, counted(n.Records, "record"), counted(n.Items, "item"))
 	}
 	held, err := t.hold(commandContext(cmd))
 	if err != nil {
@@ -79,7 +79,7 @@ func (f *dropFlags) drop(cmd *cobra.Command, name string) (err error) {
 	if f.asJSON {
 		return printJSON(cmd.OutOrStdout(), countDocument(gone))
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: dropped %s records, %s items\n", t, grouped(gone.Records), grouped(gone.Items))
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: dropped %s, %s\n", t, counted(gone.Records, "record"), counted(gone.Items, "item"))
 	return err
 }
 

@@ -144,7 +144,7 @@ func (f *exportFlags) export(cmd *cobra.Command, name string) error {
 	if f.asJSON {
 		err = printJSON(summary, sent)
 	} else {
-		_, err = fmt.Fprintf(summary, "%s: %s records, %s items, %s written to %s\n", t, grouped(sent.Records), grouped(sent.Items),
+		_, err = fmt.Fprintf(summary, "%s: %s, %s, %s written to %s\n", t, counted(sent.Records, "record"), counted(sent.Items, "item"),
 			sizeText(sent.Bytes), escape(f.to))
 	}
 	if err == nil && sent.Damaged > 0 {

@@ -266,8 +266,8 @@ func (d *storeDocument) print(w io.Writer) {
 func (d *journalDocument) print(w io.Writer, line func(string, ...any)) {
 	state := map[string]string{"in use": "", "closed": "", "not closed": "; not closed: the next start recovers it"}[d.State]
 	line("")
-	line("%s  %s items accepted in records 1-%s; %d segments, %s%s", d.Pipeline, grouped(d.AcceptedItems), grouped(uint64(d.LastSeq)),
-		d.Segments, sizeText(d.SegmentBytes), state)
+	line("%s  %s accepted in %s; %s, %s%s", d.Pipeline, counted(d.AcceptedItems, "item"), counted(uint64(d.LastSeq), "record"),
+		counted(uint64(d.Segments), "segment"), sizeText(d.SegmentBytes), state)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "  DESTINATION\tSTATE\tRECORDS\tITEMS\tBYTES\tOLDEST\tDELIVERED\tREJECTED\tDROPPED")
 	for i := range d.Cursors {
@@ -290,7 +290,7 @@ func (d *journalDocument) print(w io.Writer, line func(string, ...any)) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(d.DeadLetters)) {
 		n := d.DeadLetters[name]
-		line("  %s  dead letters: %s records, %s items", name, grouped(n.Records), grouped(n.Items))
+		line("  %s  dead letters: %s, %s", name, counted(n.Records, "record"), counted(n.Items, "item"))
 	}
 }
 

@@ -260,7 +260,7 @@ func (r *replayer) tell() error {
 			return err
 		}
 	} else {
-		text := fmt.Sprintf("%s: %s records, %s items sent to %s", r.target, grouped(d.Records), grouped(d.Items), r.flags.to)
+		text := fmt.Sprintf("%s: %s, %s sent to %s", r.target, counted(d.Records, "record"), counted(d.Items, "item"), r.flags.to)
 		if d.Records > 0 {
 			text += fmt.Sprintf(", up to record %s", grouped(d.Last))
 		}

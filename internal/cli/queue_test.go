@@ -159,7 +159,7 @@ func freePort(t *testing.T) string {
 func TestQueueLsShowsARunningInstanceAndAStoppedOne(t *testing.T) {
 	s := fill(t)
 	out, _ := s.do(0, "ls", "--config", s.config)
-	s.has(out, s.dir+"  (file_storage/q)  in use by holdfast", "of 512 MiB on disk", "traces  200 items accepted in records 1-20; ",
+	s.has(out, s.dir+"  (file_storage/q)  in use by holdfast", "of 512 MiB on disk", "traces  200 items accepted in 20 records; 1 segment, ",
 		"\n  otlp_grpc/primary  live   20       200    ", "\n  otlp_grpc/old      live   20       200    ")
 	s.stop()
 	out, _ = s.do(0, "ls", "--dir", s.dir)

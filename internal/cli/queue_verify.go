@@ -165,8 +165,8 @@ func (d *verifyDocument) print(cmd *cobra.Command) {
 			open++
 		}
 	}
-	text := fmt.Sprintf("%s: %s in %d segments, %s records, %s items", d.Pipeline, sizeText(d.ReadBytes), len(d.Segments),
-		grouped(records), grouped(items))
+	text := fmt.Sprintf("%s: %s in %s, %s, %s", d.Pipeline, sizeText(d.ReadBytes), counted(uint64(len(d.Segments)), "segment"),
+		counted(records, "record"), counted(items, "item"))
 	if open > 0 {
 		text += fmt.Sprintf(", %d not sealed", open)
 	}
@@ -175,7 +175,7 @@ func (d *verifyDocument) print(cmd *cobra.Command) {
 		dead += s.Records
 	}
 	if dead > 0 {
-		text += fmt.Sprintf("; %s dead letters", grouped(dead))
+		text += "; " + counted(dead, "dead letter")
 	}
 	line("%s", text)
 	for _, b := range d.Balances {

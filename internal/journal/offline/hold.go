@@ -114,7 +114,8 @@ func (b *Books) Deliver(r *Record, rejected uint32) error {
 	return b.save()
 }
 
-// Redeem books as delivered what was booked as rejected: dead letters that were taken after all.
+// Redeem books as delivered what was booked as rejected: dead letters that were taken after all. A letter does not say how
+// many of its items were rejected; where it was not all of them, more than those are moved, and the sum stays right.
 func (b *Books) Redeem(n cursor.Count) error {
 	n.Records, n.Items = min(n.Records, b.slot.Rejected.Records), min(n.Items, b.slot.Rejected.Items)
 	b.slot.Rejected.Records -= n.Records
