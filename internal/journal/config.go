@@ -70,7 +70,7 @@ func Default() any {
 		Timeout:              10 * time.Second,
 		Overflow:             overflowRefuse,
 		ParkedHold:           72 * time.Hour,
-		TailCacheMiB:         64,
+		TailCacheMiB:         32,
 	}
 }
 
