@@ -22,7 +22,8 @@ import (
 const (
 	deadVersion      = 1
 	maxReasonBytes   = 4 << 10
-	deadSegmentBytes = 4 << 20
+	deadSegmentBytes = 4 << 20 // less where their share is small:
+	deadSegments     = 8       // so that what goes at once is a part of it, beside one written and one prepared
 	minDeadBytes     = 8 << 20 // what dead letters may take at least
 	deadShare        = 20      // else the cap / deadShare
 )
@@ -133,7 +134,7 @@ func (g *graveyard) open() (*commit.Log, error) {
 		return nil, err
 	}
 	log = commit.Open(commit.Settings{
-		Disk: g.j.disk, Dir: g.dir, Journal: g.id, Tag: g.j.tag, Synced: true, SegmentBytes: deadSegmentBytes,
+		Disk: g.j.disk, Dir: g.dir, Journal: g.id, Tag: g.j.tag, Synced: true, SegmentBytes: min(deadSegmentBytes, g.max/deadSegments),
 		Now: g.j.now, At: g.at, Host: g,
 	})
 	g.mu.Lock()
