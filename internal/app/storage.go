@@ -60,6 +60,11 @@ func (a *App) openStorages(ctx context.Context, disk vfs.FS) error {
 		if err := a.openJournals(s, heads); err != nil {
 			return fmt.Errorf("extensions/%s: %w", s.ids[0], err)
 		}
+		bounds := store.Snapshot()
+		a.log.Info("Limits in force", zap.String("otelcol.component.id", s.ids[0]),
+			zap.String("otelcol.component.kind", "extension"), zap.String("directory", bounds.Directory),
+			zap.Int64("directory_bytes", bounds.Limit), zap.Int64("memory_bytes", bounds.MemoryBoundBytes),
+			zap.Bool("fsync", s.cfg.FSync))
 	}
 	return nil
 }

@@ -197,6 +197,20 @@ func TestOpeningAQueueIsSaidOncePerJournal(t *testing.T) {
 	}
 }
 
+func TestTheBoundsOfAStorageAreSaidAtTheStart(t *testing.T) {
+	r := start(t, house(filepath.Join(t.TempDir(), "queue")))
+	defer r.stop(t)
+	for _, line := range r.lines.FilterMessage("Limits in force").All() {
+		if m := line.ContextMap(); m["otelcol.component.id"] == "file_storage" {
+			if m["directory_bytes"] != int64(64<<20) || m["memory_bytes"].(int64) < 64<<20 || m["fsync"] != true {
+				t.Errorf("fields %v", m)
+			}
+			return
+		}
+	}
+	t.Error("not said")
+}
+
 // What New builds touches no directory: a configuration can be looked at on any machine.
 func TestBuildingTouchesNoDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "queue")
