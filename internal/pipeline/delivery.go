@@ -69,6 +69,9 @@ func newDelivery(set *Settings, d *plan.Destination, s *sender) *delivery {
 }
 
 func (d *delivery) start(workers *sync.WaitGroup) {
+	if d.owed().Records > 0 { // from before this process: that it is gone will be worth a line
+		d.backlog.Store(time.Now().UnixNano())
+	}
 	d.startHeritage(workers)
 	for range max(d.dest.Workers, 1) {
 		workers.Go(d.work)

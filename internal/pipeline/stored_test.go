@@ -86,6 +86,9 @@ func TestABacklogIsServedInTurnWithLiveData(t *testing.T) {
 		if c, _ := old.Counts("gone"); c.Delivered != 40 || c.Parked != 0 {
 			t.Errorf("books of the backlog: %+v", c)
 		}
+		if n := h.lines.FilterMessage("Queue: backlog drained").Len(); n != 1 {
+			t.Errorf("said %d times that the backlog is drained, want once", n)
+		}
 		h.books("otlp")
 		h.stop(time.Second)
 	})

@@ -141,6 +141,7 @@ func TestSIGTERMWithADeadBackendLeavesTheQueueOnDisk(t *testing.T) {
 			}
 			heal()
 			s.drained()
+			s.p.await(`Queue: backlog drained\t.*"otelcol.pipeline.id": "traces"`)
 			bound := duplicatesPerCrash(0) // what hung may have been taken
 			s.pass(ledger.Options{MaxDuplicates: &bound})
 		})
