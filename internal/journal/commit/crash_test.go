@@ -25,9 +25,12 @@ func (r *rig) crashes() *atomic.Int64 {
 			return
 		}
 		what := fmt.Sprintf("before call %d, %s", c.N, c.Name)
-		r.holds(r.mem.KillClone(), what+", killed", every)
+		v := r.view() // the Log goes on meanwhile
+		r.holdsView(v, r.mem.KillClone(), what+", killed", every)
 		for _, seed := range []uint64{0, uint64(1 + c.N%2), uint64(3 + c.N)} {
-			r.holds(r.mem.CrashClone(seed), fmt.Sprintf("%s, power cut %d", what, seed), r.durableNow)
+			r.holdsView(v, r.mem.CrashClone(seed), fmt.Sprintf("%s, power cut %d", what, seed), func(rec *record) bool {
+				return rec.entry.Seq <= v.durable
+			})
 		}
 		count.Add(1)
 	}
@@ -43,7 +46,7 @@ func TestWhatWasAnsweredSurvivesACrashAtEveryCall(t *testing.T) {
 			{{Call: "datasync *1.seg", Skip: 2, Times: 1, Err: syscall.EIO}, {Call: "datasync *.tmp", Times: 1, Err: syscall.EIO}},
 			{{Call: "write *", Skip: 3, Times: 1, Err: syscall.EIO, Room: 30000}},
 			{{Call: "write *", Skip: 5, Times: 2, Err: syscall.ENOSPC, Room: 60000}},
-			{{Call: "datasync *", Skip: 5, Times: 4, Err: syscall.EIO}, {Call: "write *4.seg", Skip: 1, Times: 1, Err: syscall.EIO}},
+			{{Call: "datasync *1.seg", Skip: 2, Times: 1, Err: syscall.EIO}, {Call: "create *.tmp", Times: 2, Err: syscall.EIO}},
 			{{Call: "syncdir *", Skip: 2, Times: 3, Err: syscall.EIO}, {Call: "datasync *1.seg", Skip: 1, Times: 1, Err: syscall.EIO}},
 		}
 		for i, plan := range plans {
@@ -57,7 +60,7 @@ func TestWhatWasAnsweredSurvivesACrashAtEveryCall(t *testing.T) {
 			}
 			r.untouched()
 			r.refusedAreGone(r.holds(r.mem.CrashClone(0), "closed", every))
-			if count.Load() < 70 || i > 0 && len(r.condemned) == 0 {
+			if count.Load() < 60 || i > 0 && len(r.condemned) == 0 {
 				t.Errorf("%d crashes, condemned %v with %+v", count.Load(), r.condemned, plan)
 			}
 		}

@@ -81,7 +81,7 @@ func (r *rig) comesBack() {
 }
 
 // durableNow is whether a record must survive a power cut now.
-func (r *rig) durableNow(rec *record) bool { return rec.entry.Seq <= r.durable }
+func (r *rig) durableNow(rec *record) bool { return rec.entry.Seq <= r.safe() }
 
 // judge says that nothing that was answered nil is lost, that nothing refused comes back, and that the space is booked.
 func (r *rig) judge(what string) {

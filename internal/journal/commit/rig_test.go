@@ -398,63 +398,67 @@ func read(disk vfs.FS) (map[queue.Seq]found, error) {
 	return all, nil
 }
 
-// holds says that disk has every record that was answered nil and that need says must be there, byte for byte, with
-// exact items before it; and none twice.
+// view is what was answered at one moment.
+type view struct {
+	acked   []*record // by number
+	durable queue.Seq
+	settled bool // every append was answered; until then records may count that are not known to be acknowledged
+}
+
+func (r *rig) view() view {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v := view{durable: r.durable, settled: true}
+	for _, rec := range r.records {
+		if rec.done && rec.err == nil {
+			v.acked = append(v.acked, rec)
+		}
+		v.settled = v.settled && rec.done
+	}
+	slices.SortFunc(v.acked, func(a, b *record) int { return cmp.Compare(a.entry.Seq, b.entry.Seq) })
+	return v
+}
+
+// holds says that disk has every record that is answered nil and that need says must be there, byte for byte, with
+// exact items before it; and none twice. It returns what is there.
 func (r *rig) holds(disk vfs.FS, what string, need func(*record) bool) map[queue.Seq]found {
+	r.Helper()
+	return r.holdsView(r.view(), disk, what, need)
+}
+
+func (r *rig) holdsView(v view, disk vfs.FS, what string, need func(*record) bool) map[queue.Seq]found {
 	r.Helper()
 	all, err := read(disk)
 	if err != nil {
-		r.Fatalf("%s: %v", what, err)
+		r.Errorf("%s: %v", what, err)
+		return nil
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	bySeq := map[queue.Seq]*record{}
-	var acked []*record
-	for _, rec := range r.records {
-		if rec.done && rec.err == nil {
-			if bySeq[rec.entry.Seq] != nil {
-				r.Fatalf("%s: number %d was given twice", what, rec.entry.Seq)
-			}
-			bySeq[rec.entry.Seq] = rec
-			acked = append(acked, rec)
-		}
-	}
-	slices.SortFunc(acked, func(a, b *record) int { return cmp.Compare(a.entry.Seq, b.entry.Seq) })
-	items := r.set.At.Items
-	for _, rec := range acked {
+	items, before := r.set.At.Items, queue.Seq(0)
+	for _, rec := range v.acked {
 		f, ok := all[rec.entry.Seq]
 		switch {
+		case rec.entry.Seq == before:
+			r.Errorf("%s: number %d was given twice", what, before)
 		case !ok && !need(rec):
 		case !ok:
-			r.Fatalf("%s: record %d, number %d, is gone", what, rec.id, rec.entry.Seq)
+			r.Errorf("%s: record %d, number %d, is gone", what, rec.id, rec.entry.Seq)
 		case !bytes.Equal(slices.Concat(f.Meta, f.Body), rec.body) || len(f.Meta) != len(rec.body)/10:
-			r.Fatalf("%s: number %d is not record %d", what, rec.entry.Seq, rec.id)
-		case f.ItemsBefore != items && r.settled():
-			r.Fatalf("%s: %d items before number %d, should be %d", what, f.ItemsBefore, rec.entry.Seq, items)
+			r.Errorf("%s: number %d is not record %d", what, rec.entry.Seq, rec.id)
+		case f.ItemsBefore != items && v.settled:
+			r.Errorf("%s: %d items before number %d, should be %d", what, f.ItemsBefore, rec.entry.Seq, items)
 		}
-		items += uint64(rec.items)
+		items, before = items+uint64(rec.items), rec.entry.Seq
 	}
 	seen := map[uint64]queue.Seq{}
 	for seq, f := range all {
 		b := slices.Concat(f.Meta, f.Body)
 		id := binary.LittleEndian.Uint64(b[4:])
 		if seen[id] != 0 {
-			r.Fatalf("%s: record %d has the numbers %d and %d", what, id, seq, seen[id])
+			r.Errorf("%s: record %d has the numbers %d and %d", what, id, seq, seen[id])
 		}
 		seen[id] = seq
 	}
 	return all
-}
-
-// settled says that every append was answered. Until then records may be on disk that count as items and are not
-// known to be acknowledged.
-func (r *rig) settled() bool {
-	for _, rec := range r.records {
-		if !rec.done {
-			return false
-		}
-	}
-	return true
 }
 
 func every(*record) bool { return true }
