@@ -249,6 +249,20 @@ func TestTheLastRecordsOfASealedSegmentAreMissedByNumber(t *testing.T) {
 	}
 }
 
+func TestASealIsNotTakenForTheRecordBeforeIt(t *testing.T) {
+	s := open(t, vfs.NewMem(0), 32<<10)
+	s.ok(s.group(3, 0, 100)) // the seal has the number of the third, and follows on the next block
+	s.ok(s.w.Seal())
+	p := bytesOf(t, s.file)
+	whole := judge(t, p).found
+	clear(p[whole[2].Off:whole[2].End])
+	v := judge(t, p)
+	if len(v.found) != 2 || v.scan.Records != 2 || v.scan.Opaque != 0 || !v.scan.ToSeal || len(v.scan.Gaps) != 1 ||
+		v.scan.Gaps[0].First != whole[2].Seq || v.scan.Gaps[0].Items != uint64(whole[2].Items) {
+		t.Errorf("found %d, the scan says %+v", len(v.found), v.scan)
+	}
+}
+
 func TestRecoverySealsWhatItFound(t *testing.T) {
 	mem := vfs.NewMem(0)
 	s := small(t, mem)

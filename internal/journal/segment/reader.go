@@ -107,6 +107,7 @@ func (r *Reader) step() (Frame, error) {
 	case !good:
 	case f.Type == TypeSeal && f.Seq+1 == r.expect:
 		return Frame{}, r.endAtSeal(&f, stretch{})
+	case f.Type == TypeSeal: // the last numbers are missing
 	case f.Seq == r.expect:
 		return r.take(f)
 	case f.Type != TypeRecord && f.Seq+1 == r.expect: // of a kind that takes no number
