@@ -268,3 +268,29 @@ func TestACrowdWithShortPatience(t *testing.T) {
 		r.balanced()
 	})
 }
+
+func TestWhoLeavesMakesRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, hold, first := stalled(t, true)
+		ctx, cancel := context.WithCancel(context.Background())
+		large := r.background(ctx, 30<<20)
+		synctest.Wait()
+		other := r.background(context.Background(), 5<<20)
+		synctest.Wait()
+		if w := r.log.Stats().Waiting; w > 31<<20 {
+			t.Errorf("%d bytes wait", w)
+		}
+		cancel()
+		if err := <-large; !errors.Is(err, context.Canceled) {
+			t.Errorf("append: %v", err)
+		}
+		if w := r.log.Stats().Waiting; w != segment.FrameBytes(0, 5<<20) {
+			t.Errorf("%d bytes wait", w)
+		}
+		time.Sleep(time.Hour) // who got in is not refused as busy
+		hold.Release()
+		r.must(<-first)
+		r.must(<-other)
+		r.close()
+	})
+}

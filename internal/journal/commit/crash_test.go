@@ -4,6 +4,7 @@
 package commit_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/holdfast-telemetry/holdfast/internal/journal/segment"
 	"github.com/holdfast-telemetry/holdfast/internal/vfs"
 )
 
@@ -177,5 +179,46 @@ func TestARescueTakesOverWithItsOwnNumbers(t *testing.T) {
 		}
 		r.refusedAreGone(r.holds(r.mem.CrashClone(0), "closed", every))
 		r.untouched()
+	})
+}
+
+// Under its final name a rescue speaks for what it took over: it has to be complete there, whatever a power cut leaves.
+func TestARescueThatCanBeSeenIsComplete(t *testing.T) {
+	bothModes(t, func(t *testing.T, synced bool) {
+		r := opened(t, synced)
+		r.must(r.add(17 << 10))
+		r.must(r.add(17 << 10))
+		time.Sleep(time.Second)
+		r.log.Tend() // the next segment is prepared
+		r.disk.Plan(vfs.Rule{Call: "datasync *1.seg", Times: 1, Err: syscall.EIO})
+		seen, whole := 0, 2
+		if synced {
+			whole = 1 // the first group
+		}
+		r.disk.Watch(vfs.Watch{Before: func(c vfs.Call) {
+			for seed := range uint64(50) {
+				all, err := read(r.mem.CrashClone(seed))
+				r.must(err)
+				rescued := 0
+				for _, f := range all {
+					if f.header.Flags&segment.FlagRescue != 0 {
+						rescued++
+					}
+				}
+				visible := headers(r.mem.CrashClone(seed), segment.FlagRescue) > 0
+				if visible && rescued < whole && !t.Failed() {
+					t.Errorf("before %s, power cut %d: a rescue with %d records", c.Name, seed, rescued)
+				}
+				seen += rescued
+			}
+		}})
+		a, b := r.background(context.Background(), 3000), r.background(context.Background(), 3000)
+		r.must(<-a)
+		r.must(<-b)
+		time.Sleep(time.Second)
+		r.close()
+		if s := r.log.Stats(); s.Rescues != 1 || seen == 0 || r.placed(3) != 2 {
+			t.Errorf("%+v, seen %d", s, seen)
+		}
 	})
 }

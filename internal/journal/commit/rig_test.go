@@ -528,3 +528,19 @@ func retryable(err error) bool {
 }
 
 var _ commit.Host = (*rig)(nil)
+
+// headers counts the segments whose header has the flag.
+func headers(disk vfs.FS, flag uint32) (n int) {
+	entries, _ := disk.ReadDir(dir)
+	for _, e := range entries {
+		file, err := disk.OpenFile(path.Join(dir, e.Name), vfs.Read, 0)
+		if err != nil || strings.HasSuffix(e.Name, layout.TempSuffix) {
+			continue
+		}
+		if in, err := segment.Inspect(file, e.Name); err == nil && in.Header.Flags&flag != 0 {
+			n++
+		}
+		file.Close()
+	}
+	return n
+}

@@ -188,3 +188,28 @@ func TestAnIdleLogWritesNothing(t *testing.T) {
 		r.close()
 	})
 }
+
+// No header has room for so many cursors. The numbers of the group are void, and nothing goes on behind them.
+func TestARosterThatFitsNoHeaderFailsTheGroup(t *testing.T) {
+	bothModes(t, func(t *testing.T, synced bool) {
+		r := opened(t, synced)
+		r.must(r.add(10))
+		r.mu.Lock()
+		before := r.cursors
+		r.version, r.cursors = 1, make([]uint64, segment.MaxCursors+1)
+		r.mu.Unlock()
+		if err := r.add(10); !errors.Is(err, queue.ErrDisk) {
+			t.Errorf("append: %v", err)
+		}
+		r.mu.Lock()
+		r.version, r.cursors = 0, before
+		r.mu.Unlock()
+		r.must(r.add(10))
+		if h := r.header(2); r.last() != 3 || h.BaseSeq != 3 || h.PrevLastSeq != 1 {
+			t.Errorf("number %d, %+v", r.last(), h)
+		}
+		r.close()
+		r.refusedAreGone(r.holds(r.mem.CrashClone(0), "closed", every))
+		r.balanced()
+	})
+}
