@@ -134,7 +134,7 @@ func (s *Store) Found() []string {
 func (s *Store) Head(pipeline string, tag uint8, wanted []queue.Destination) (*Journal, error) {
 	j, err := s.open(pipeline, tag, wanted, true)
 	if err != nil {
-		return nil, fmt.Errorf("journal of pipeline %s: %w", pipeline, err)
+		return nil, fmt.Errorf("journal of pipeline %s: %w", pipeline, s.space.Explain(err))
 	}
 	return j, nil
 }
@@ -143,7 +143,7 @@ func (s *Store) Head(pipeline string, tag uint8, wanted []queue.Destination) (*J
 func (s *Store) Tail(pipeline string) (*Journal, error) {
 	j, err := s.open(pipeline, 0, nil, false)
 	if err != nil {
-		return nil, fmt.Errorf("journal of pipeline %s: %w", pipeline, err)
+		return nil, fmt.Errorf("journal of pipeline %s: %w", pipeline, s.space.Explain(err))
 	}
 	return j, nil
 }

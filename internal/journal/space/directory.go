@@ -130,13 +130,31 @@ func refuse(disk vfs.FS, dir, at string, err error) *DirectoryError {
 		if info, err := disk.Stat(e.Path); err == nil {
 			e.Mode = info.Mode
 		}
-		e.Fix = "chmod a+x " + quote(e.Path)
+		if e.Path == dir || strings.HasPrefix(e.Path, dir+"/") { // what is closed is to be this user's, not everybody's
+			e.Fix = ownCommand(dir)
+		} else {
+			e.Fix = "chmod a+x " + quote(e.Path)
+		}
 	case at == dir && e.Mode.IsDir():
 		e.Fix = fmt.Sprintf("chown %s %s && chmod u+rwx %s", user(), quote(dir), quote(dir))
 	default:
-		e.Fix = fmt.Sprintf("chown -R %s %s && chmod -R u+rwX %s", user(), quote(dir), quote(dir))
+		e.Fix = ownCommand(dir)
 	}
 	return e
+}
+
+func ownCommand(dir string) string {
+	return fmt.Sprintf("chown -R %s %s && chmod -R u+rwX %s", user(), quote(dir), quote(dir))
+}
+
+// Explain adds the way out to an error that was met on a file in the directory, where there is one: *DirectoryError. All
+// other errors are returned as they are.
+func (s *Space) Explain(err error) error {
+	var met *fs.PathError
+	if !errors.As(err, &met) || !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS) {
+		return err
+	}
+	return refuse(s.disk, s.dir, met.Path, err)
 }
 
 // closed is the first directory on the way to name that does not let this process pass.

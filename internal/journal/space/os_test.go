@@ -215,6 +215,13 @@ func TestADirectoryThatIsNotWritableIsRefusedWithTheCommandThatHelps(t *testing.
 	text, user = try()
 	contains(t, text, at, "permission denied", fmt.Sprintf("chown -R %s %s && chmod -R u+rwX %s", user, at, at))
 
+	if os.Geteuid() == 0 { // somebody else's, and closed: it is not opened to everybody
+		must(t, os.Remove(at))
+		must(t, os.Mkdir(at, 0o700))
+		text, user = try()
+		contains(t, text, at+" is drwx------", fmt.Sprintf("chown -R %s %s && chmod -R u+rwX %s", user, at, at))
+	}
+
 	must(t, os.Chmod(base, 0o600))
 	text, _ = try()
 	contains(t, text, "permission denied", "chmod a+x "+base)

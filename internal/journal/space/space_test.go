@@ -225,6 +225,25 @@ func TestOpenSaysWhatIsInTheWay(t *testing.T) {
 		"read-only", "mount -o remount,rw", "findmnt")
 }
 
+func TestWhatIsMetLaterIsExplainedToo(t *testing.T) {
+	disk := vfs.NewMem(0)
+	s := open(t, settings(disk, dir))
+	us := fmt.Sprintf("%d:%d", syscall.Geteuid(), syscall.Getegid())
+	at := dir + "/pipelines/traces/seg/0000000001.seg"
+	err := s.Explain(fmt.Errorf("look at segment: %w", &fs.PathError{Op: "open", Path: at, Err: syscall.EACCES}))
+	var refused *space.DirectoryError
+	if !errors.As(err, &refused) || !errors.Is(err, fs.ErrPermission) {
+		t.Fatal(err)
+	}
+	contains(t, err.Error(), dir, at, "permission denied", "chown -R "+us+" "+dir)
+	contains(t, s.Explain(&fs.PathError{Op: "create", Path: at, Err: syscall.EROFS}).Error(), "mount -o remount,rw")
+	for _, other := range []error{errors.New("x"), &fs.PathError{Op: "open", Path: at, Err: syscall.EIO}, fs.ErrPermission} {
+		if err := s.Explain(other); err != other {
+			t.Errorf("%v became %v", other, err)
+		}
+	}
+}
+
 func TestOpenTouchesNothingThatIsInTheWay(t *testing.T) {
 	disk := vfs.NewMem(0)
 	put(t, disk, "/it's", 4096)
