@@ -1,0 +1,135 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package crash
+
+import (
+	"io/fs"
+	"os"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/holdfast-telemetry/holdfast/internal/vfs"
+)
+
+// border is the real disk as the child's journal sees it: what passes is told, counted, and can be the last thing the
+// process does.
+type border struct {
+	vfs.FS
+	tell  func(op, name string, took int64, err error) // after each effect; took from its start on, in ticks
+	began func(op, name string)                        // before it; may be nil
+	die   death
+	fit   atomic.Int64 // calls that fitted die
+	read  atomic.Int64 // bytes
+}
+
+// death is a call during which the process kills itself.
+type death struct {
+	Op    string // an effect: create, write, datasync, …; "" = any
+	Nth   int64  // of those, from 1; 0 = never
+	After bool   // once it has been made, else before
+}
+
+// kill9 is kill -9, at exactly this place.
+func kill9() {
+	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	select {} // it may take a moment to arrive
+}
+
+// effect makes one call that changes what is on disk.
+func (b *border) effect(op, name string, call func() error) error {
+	last := b.die.Nth > 0 && (b.die.Op == "" || b.die.Op == op) && b.fit.Add(1) == b.die.Nth
+	if last && !b.die.After {
+		say("kill before %s %s", op, name)
+		kill9()
+	}
+	if b.began != nil {
+		b.began(op, name)
+	}
+	start := ticks()
+	err := call()
+	if last {
+		say("kill after %s %s", op, name)
+		kill9()
+	}
+	if b.tell != nil {
+		b.tell(op, name, start, err)
+	}
+	return err
+}
+
+func (b *border) OpenFile(name string, how vfs.Access, perm fs.FileMode) (f vfs.File, err error) {
+	if how != vfs.Create {
+		f, err = b.FS.OpenFile(name, how, perm)
+	} else {
+		err = b.effect("create", name, func() error {
+			f, err = b.FS.OpenFile(name, how, perm)
+			return err
+		})
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &borderFile{f, b, name}, nil
+}
+
+func (b *border) Lock(name string) (vfs.File, error) {
+	f, err := b.FS.Lock(name)
+	if err != nil {
+		return nil, err
+	}
+	return &borderFile{f, b, name}, nil
+}
+
+func (b *border) Mkdir(name string, perm fs.FileMode) error {
+	return b.effect("mkdir", name, func() error { return b.FS.Mkdir(name, perm) })
+}
+
+func (b *border) Rename(from, to string) error {
+	return b.effect("rename", to, func() error { return b.FS.Rename(from, to) })
+}
+
+func (b *border) Remove(name string) error {
+	return b.effect("remove", name, func() error { return b.FS.Remove(name) })
+}
+
+func (b *border) SyncDir(name string) error {
+	return b.effect("syncdir", name, func() error { return b.FS.SyncDir(name) })
+}
+
+type borderFile struct {
+	vfs.File
+	disk *border
+	name string
+}
+
+func (f *borderFile) ReadAt(p []byte, off int64) (int, error) {
+	n, err := f.File.ReadAt(p, off)
+	f.disk.read.Add(int64(n))
+	return n, err
+}
+
+func (f *borderFile) WriteVAt(parts [][]byte, off int64) (n int64, err error) {
+	err = f.disk.effect("write", f.name, func() error {
+		n, err = f.File.WriteVAt(parts, off)
+		return err
+	})
+	return n, err
+}
+
+func (f *borderFile) Datasync() error { return f.disk.effect("datasync", f.name, f.File.Datasync) }
+
+func (f *borderFile) Allocate(size int64) error {
+	return f.disk.effect("allocate", f.name, func() error { return f.File.Allocate(size) })
+}
+
+func (f *borderFile) Truncate(size int64) error {
+	return f.disk.effect("truncate", f.name, func() error { return f.File.Truncate(size) })
+}
+
+var (
+	_ vfs.FS   = (*border)(nil)
+	_ vfs.File = (*borderFile)(nil)
+)
