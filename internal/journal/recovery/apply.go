@@ -162,6 +162,7 @@ func (a *apply) sync(name string) error {
 // writeSlots is step e. It says whether every slot is on disk.
 func (a *apply) writeSlots() bool {
 	done, now := true, a.set.now()
+	broken := slices.ContainsFunc(a.Segments, func(s Segment) bool { return s.Broken != nil })
 	for i := range a.Cursors {
 		c := &a.Cursors[i]
 		if !c.dirty {
@@ -175,8 +176,8 @@ func (a *apply) writeSlots() bool {
 				c.Slot.Drops[d].At = now.UnixNano()
 			}
 		}
-		if !slices.ContainsFunc(a.Segments, func(s Segment) bool { return s.Broken != nil }) && a.PrevLastSeq > c.Slot.DurableSeq {
-			c.Slot.DurableSeq, c.Slot.DurableItems = a.PrevLastSeq, a.Items
+		if !broken && a.Seq > c.Slot.DurableSeq { // what there is is durable, and what is not is booked
+			c.Slot.DurableSeq, c.Slot.DurableItems = a.Seq, a.Items
 		}
 		if err := a.write(c); err != nil {
 			c.Unwritten, done = err, false

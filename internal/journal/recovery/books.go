@@ -24,13 +24,7 @@ func (t *line) upTo(s *cursor.Slot) queue.Seq {
 	return 0
 }
 
-// exact is the items that c is owed and has not resolved of what can be read.
-func (n *count) exact(t *line, c *Cursor) uint64 {
-	items, _ := n.items(t, c)
-	return items
-}
-
-// items is the same, and whether the disk gave all that it takes.
+// items is what c is owed and has not resolved of what can be read, and whether the disk gave all that it takes to know.
 func (n *count) items(t *line, c *Cursor) (items uint64, ok bool) {
 	upTo := t.upTo(&c.Slot)
 	ok = true
@@ -134,7 +128,8 @@ func (l *look) book(p *Plan, t *line, n *count, c *Cursor) {
 	}
 	if len(partial) > 0 {
 		accepted, _ := t.itemsAt(n.edges, t.upTo(s))
-		lacks := minus(accepted, booked(s)+n.exact(t, c))
+		queued, _ := n.items(t, c)
+		lacks := minus(accepted, booked(s)+queued)
 		for _, part := range partial {
 			items := min(lacks, part.items)
 			lacks -= items

@@ -21,12 +21,14 @@ type edges struct {
 	known  map[queue.Seq]edge // of the file
 }
 
+// edge is the items before and after a record, as far as known.
 type edge struct {
-	before, after uint64
-	ok            bool
+	before, after           uint64
+	beforeKnown, afterKnown bool
 }
 
-// at is the edge of record seq. If it cannot be read, that of the next record that can: then nothing lies between.
+// at is the edge of record seq. If it cannot be read, its place is what lies between the records beside it that can;
+// where others are missing beside it, nobody knows which of their items are its own.
 func (e *edges) at(f *found, seq queue.Seq) edge {
 	if e.of != f {
 		e.close()
@@ -43,17 +45,24 @@ func (e *edges) at(f *found, seq queue.Seq) edge {
 		return at
 	}
 	frame, err := e.reader.Seek(f.sum.Index, seq)
+	missing := seq
 	for err != nil || frame.Seq < seq {
 		var damage *segment.CorruptError
-		if frame, err = e.reader.Next(); err != nil && !errors.As(err, &damage) {
+		if frame, err = e.reader.Next(); errors.As(err, &damage) {
+			missing = min(missing, max(damage.Gap.First, f.sum.First))
+		} else if err != nil {
 			break
 		}
 	}
 	switch {
-	case err == nil && frame.Seq == seq:
-		at = edge{frame.ItemsBefore, frame.ItemsBefore + uint64(frame.Items), true}
-	case err == nil:
-		at = edge{frame.ItemsBefore, frame.ItemsBefore, true}
+	case err != nil:
+	case frame.Seq == seq:
+		at = edge{frame.ItemsBefore, frame.ItemsBefore + uint64(frame.Items), true, true}
+	case missing == f.in.Header.BaseSeq:
+		at = edge{f.in.Header.BaseItems, frame.ItemsBefore, missing == seq, frame.Seq == seq+1}
+	case missing > f.in.Header.BaseSeq:
+		before := e.at(f, missing-1)
+		at = edge{before.after, frame.ItemsBefore, missing == seq && before.afterKnown, frame.Seq == seq+1}
 	}
 	e.known[seq] = at
 	return at
@@ -68,14 +77,14 @@ func (e *edges) close() {
 
 // items is what was accepted with the records first to last of one run, both of which can be read.
 func (e *edges) items(f *found, r *run, first, last queue.Seq) (uint64, bool) {
-	from, to := edge{before: r.before, ok: true}, edge{after: r.after, ok: true}
+	from, to := edge{before: r.before, beforeKnown: true}, edge{after: r.after, afterKnown: true}
 	if first > r.first {
 		from = e.at(f, first)
 	}
 	if last < r.last {
 		to = e.at(f, last)
 	}
-	return minus(to.after, from.before), from.ok && to.ok
+	return minus(to.after, from.before), from.beforeKnown && to.afterKnown
 }
 
 // minus is a - b, not below 0.

@@ -164,7 +164,7 @@ func (f *found) counted(e *edges) []run {
 			off: segment.BlockBytes, end: s.DataEnd}
 		if s.First > f.in.Header.BaseSeq {
 			r.before = minus(s.ItemsEnd, s.Items)
-			if at := e.at(f, s.First); at.ok {
+			if at := e.at(f, s.First); at.beforeKnown {
 				r.before = at.before
 			}
 		}
@@ -180,7 +180,7 @@ func (f *found) counted(e *edges) []run {
 	}
 	r := runs[n-1]
 	r.last = f.last
-	if at := e.at(f, f.last); at.ok {
+	if at := e.at(f, f.last); at.afterKnown {
 		r.after = at.after
 	}
 	return append(runs[:n-1:n-1], r)
@@ -234,8 +234,8 @@ func (l *look) end(t *line, c *count) {
 	// Numbers above were given out, and resolved by somebody or jumped over; if items came with them, they are in books.
 	items := t.items
 	for _, cur := range l.cursors {
-		if !cur.Lost {
-			items = max(items, booked(&cur.Slot)+c.exact(t, cur))
+		if queued, ok := c.items(t, cur); ok && !cur.Lost {
+			items = max(items, booked(&cur.Slot)+queued+t.missing(&cur.Slot))
 		}
 	}
 	lost := hole{first: t.seq + 1, last: last, items: items - t.items, absent: true, why: "they were never acknowledged"}
@@ -246,6 +246,17 @@ func (l *look) end(t *line, c *count) {
 		}
 	}
 	t.add(lost)
+}
+
+// missing is the items of the holes of which s has resolved nothing: it will lose them, or not be owed them.
+func (t *line) missing(s *cursor.Slot) (items uint64) {
+	for i := range t.holes {
+		h := &t.holes[i]
+		if h.first > s.Resolved.Floor() && h.last <= t.upTo(s) && s.Resolved.Count(h.first, h.last) == 0 {
+			items += h.items
+		}
+	}
+	return items
 }
 
 // tail is what stands behind the last good frame and is none.
@@ -269,7 +280,7 @@ func (t *line) itemsAt(e *edges, seq queue.Seq) (items uint64, known bool) {
 			return s.after, true
 		}
 		at := e.at(s.f, seq)
-		return at.after, at.ok
+		return at.after, at.afterKnown
 	}
 	h := sort.Search(len(t.holes), func(i int) bool { return t.holes[i].last >= seq })
 	if h == len(t.holes) {

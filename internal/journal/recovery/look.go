@@ -208,6 +208,9 @@ func (l *look) scan(f *found) error {
 		var s segment.Scan
 		var runs []run
 		s, err = f.in.Scan(file, func(f *segment.Frame) { runs = addFrame(runs, f) })
+		if f.in.Seal != nil { // behind what it counts stands what recovery left of a torn group, if anything
+			s.Gaps = slices.DeleteFunc(s.Gaps, func(g segment.Gap) bool { return g.First > f.in.Seal.Last })
+		}
 		f.scan, f.sum, f.runs = &s, s.Summary, runs
 		if err != nil || len(s.Gaps) == 0 {
 			break

@@ -394,7 +394,7 @@ func (y *yard) unsound(p *recovery.Plan) (wrong []string) {
 		if open != queued[k].Records || c.Queued.Records != open || !hidden[k] && (!c.Queued.Counted || c.Queued.Items != queued[k].Items) {
 			say("%s: %d numbers are unresolved, the plan has %+v, on disk are %+v", slot.Name, open, c.Queued, queued[k])
 		}
-		if off, known := c.Imbalance(); off != 0 {
+		if off, known := c.Imbalance(); off != 0 && !hidden[k] {
 			say("%s: books are off by %d (%v): accepted %d, not owed %d, delivered %d, dropped %v, queued %d",
 				slot.Name, off, known, c.Accepted, slot.NotOwed, slot.Delivered, slot.Dropped, c.Queued.Items)
 		}
