@@ -29,7 +29,7 @@ func (r *rig) slowSyncs(took time.Duration) {
 				hold.Release()
 				return
 			}
-			time.Sleep(took)
+			<-time.After(took)
 			next := vfs.NewHold()
 			r.disk.Plan(vfs.Rule{Call: "datasync *", Hold: next})
 			hold.Release()

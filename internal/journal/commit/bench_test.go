@@ -39,6 +39,7 @@ func (h freeHost) Sealed(id uint64, _ segment.Summary) {
 	_ = h.disk.Remove(filepath.Join(h.dir, fmt.Sprintf("%010d.seg", id)))
 }
 func (freeHost) Condemned(uint64, error) {}
+func (freeHost) Void()                   {}
 func (freeHost) Room(int64) error        { return nil }
 func (freeHost) Gave(int64)              {}
 func (freeHost) Squeeze() bool           { return false }

@@ -93,8 +93,8 @@ func (s Step) String() string {
 	return [...]string{"write", "sync", "prepare", "seal", "rescue", "unknown"}[min(s, Rescued+1)]
 }
 
-// Host is the journal above. Every call comes without any lock of the Log held. Roster, Publish and Durable come from
-// the flusher alone, one after the other; Room, Gave, Squeeze, Sealed and Condemned also from the goroutines of Tend and
+// Host is the journal above. Every call comes without any lock of the Log held. Roster, Publish, Void and Durable come
+// from the flusher alone, one after the other; Room, Gave, Squeeze, Sealed and Condemned also from the goroutines of Tend and
 // Close, beside them. None of them may call Append, Tend or Close of the Log.
 type Host interface {
 	// Roster is asked when a group is about to be made: after nil the numbers up to upTo are given out, whatever
@@ -108,6 +108,9 @@ type Host interface {
 	// rescue took over what was published before. Entries carry Seq and Accepted; the slice is only lent. items:
 	// accepted by the journal up to the last entry, or so far if there is none.
 	Publish(seg *segment.Header, path string, sum segment.Summary, entries []*window.Entry, items uint64)
+	// Void: the group Roster was asked for last is about to be refused. Nothing is being written now, and the numbers
+	// above the last one published are nobody's.
+	Void()
 	// Durable: everything up to seq (items accepted up to it) is durable now, and can be read from the segments as
 	// published. Meta and Body of entries above it must not be freed or changed: they may have to be written again. In
 	// synced mode it follows each Publish, before the answer.

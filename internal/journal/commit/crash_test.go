@@ -151,15 +151,15 @@ func TestARescueTakesOverWithItsOwnNumbers(t *testing.T) {
 		r := opened(t, synced)
 		r.must(r.add(17 << 10))
 		r.must(r.add(17 << 10))
-		time.Sleep(time.Second) // these are durable
-		r.log.Tend()            // and the next segment is prepared
+		pass(time.Second) // these are durable
+		r.log.Tend()      // and the next segment is prepared
 		if !synced {
 			r.must(r.add(300))
 		}
 		durable := r.dataEnd(1, 2)
 		r.disk.Plan(vfs.Rule{Call: "datasync *1.seg", Times: 1, Err: syscall.EIO})
 		r.must(r.add(400))
-		time.Sleep(time.Second)
+		pass(time.Second)
 		if s := r.log.Stats(); s.Condemned != 1 || s.Rescues != 1 {
 			t.Fatalf("%+v", s)
 		}
@@ -188,7 +188,7 @@ func TestARescueThatCanBeSeenIsComplete(t *testing.T) {
 		r := opened(t, synced)
 		r.must(r.add(17 << 10))
 		r.must(r.add(17 << 10))
-		time.Sleep(time.Second)
+		pass(time.Second)
 		r.log.Tend() // the next segment is prepared
 		r.disk.Plan(vfs.Rule{Call: "datasync *1.seg", Times: 1, Err: syscall.EIO})
 		seen, whole := 0, 2
@@ -215,7 +215,7 @@ func TestARescueThatCanBeSeenIsComplete(t *testing.T) {
 		a, b := r.background(context.Background(), 3000), r.background(context.Background(), 3000)
 		r.must(<-a)
 		r.must(<-b)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		r.close()
 		if s := r.log.Stats(); s.Rescues != 1 || seen == 0 || r.placed(3) != 2 {
 			t.Errorf("%+v, seen %d", s, seen)

@@ -139,9 +139,8 @@ func (l *Log) commit() {
 	}
 	a, err = l.number(g, a, b)
 	if err != nil {
-		l.drop(g)
 		_, err = l.refusal(err)
-		g.answer.give(err)
+		l.drop(g, err)
 		return
 	}
 	l.write(a, g)
@@ -260,12 +259,16 @@ func (l *Log) answerGroup(g *group) {
 	runtime.Gosched() // those who were answered and go on at once share the next sync
 }
 
-// drop forgets a group that met an error: its buffers are not reused, its entries are their owners' again.
-func (l *Log) drop(g *group) {
+// drop answers a group with the error it met: its buffers are not reused, its entries are their owners' again.
+func (l *Log) drop(g *group, err error) {
 	for _, e := range g.entries {
 		e.Seq, e.Accepted = 0, time.Time{}
 	}
 	l.f.entries = nil
+	if l.f.seq > l.f.acked {
+		l.set.Host.Void()
+	}
+	g.answer.give(err)
 }
 
 // refuse answers those for whom there is no segment: all, or, if it is only large records there is none for, the first.
@@ -276,8 +279,7 @@ func (l *Log) refuse(first int64, err error) {
 		return
 	}
 	if g := l.take(first); g != nil {
-		l.drop(g)
-		g.answer.give(err)
+		l.drop(g, err)
 	}
 }
 

@@ -32,8 +32,7 @@ func (l *Log) salvage(a *seg, g *group, cause error) {
 		l.release()
 		l.setState(state, err)
 		if g != nil {
-			l.drop(g)
-			g.answer.give(err)
+			l.drop(g, err)
 		}
 	}
 	l.letGo(a)

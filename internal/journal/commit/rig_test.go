@@ -16,6 +16,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/holdfast-telemetry/holdfast/internal/journal/commit"
 	"github.com/holdfast-telemetry/holdfast/internal/journal/layout"
@@ -543,4 +545,11 @@ func headers(disk vfs.FS, flag uint32) (n int) {
 		file.Close()
 	}
 	return n
+}
+
+// pass lets virtual time pass, and what begins in it come to rest.
+func pass(d time.Duration) {
+	synctest.Wait()
+	time.Sleep(d)
+	synctest.Wait()
 }

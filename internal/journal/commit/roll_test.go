@@ -156,7 +156,7 @@ func TestTheNextSegmentIsPreparedWhenHalfOfThisOneIsUsed(t *testing.T) {
 		}
 		before, _ := r.disk.Count("allocate *")
 		r.must(r.add(20 << 10))
-		time.Sleep(time.Second)
+		pass(time.Second)
 		if after, _ := r.disk.Count("allocate *"); after != before || r.placed(3) != 2 {
 			t.Errorf("%d allocations in the way, placed %v", after-before, r.place)
 		}
@@ -175,11 +175,11 @@ func TestAnIdleLogWritesNothing(t *testing.T) {
 	bothModes(t, func(t *testing.T, synced bool) {
 		r := opened(t, synced)
 		r.must(r.add(10))
-		time.Sleep(time.Second)
+		pass(time.Second)
 		r.log.Tend()
 		calls := len(r.disk.Calls(""))
 		for range 10 {
-			time.Sleep(time.Second)
+			pass(time.Second)
 			r.log.Tend()
 		}
 		if n := len(r.disk.Calls("")); n != calls {

@@ -149,8 +149,8 @@ func (l *Log) dropBehind(a *seg, mark segment.Offset) {
 // Followed says whether every destination has what it needs in memory, so that nothing will be read back. It is a hint.
 func (l *Log) Followed(yes bool) { l.followed.Store(yes) }
 
-// orderDueSyncs orders a sync when the oldest record no sync covers was written long enough ago, or when there are many;
-// one at a time. The timer is set for the moment at which it has to be called again.
+// orderDueSyncs orders a sync when the oldest record no sync covers was written long enough ago, or when there are
+// many; one at a time. The timer is set for the moment at which it has to be called again.
 func (l *Log) orderDueSyncs() {
 	f := &l.f
 	if f.open == 0 || f.syncs > 0 {
