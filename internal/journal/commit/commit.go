@@ -94,8 +94,8 @@ func (s Step) String() string {
 }
 
 // Host is the journal above. Every call comes without any lock of the Log held. Roster, Publish, Void and Durable come
-// from the flusher alone, one after the other; Room, Gave, Squeeze, Sealed and Condemned also from the goroutines of Tend and
-// Close, beside them. None of them may call Append, Tend or Close of the Log.
+// from the flusher alone, one after the other; Room, Gave, Squeeze, Sealed and Condemned also from the goroutines of
+// Tend and Close, beside them. None of them may call Append, Tend or Close of the Log.
 type Host interface {
 	// Roster is asked when a group is about to be made: after nil the numbers up to upTo are given out, whatever
 	// becomes of the group, and who attaches from now on is not owed them. It returns a version that changes with the

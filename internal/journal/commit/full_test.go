@@ -238,8 +238,8 @@ func TestNumbersOfAFailedGroupAreVoid(t *testing.T) {
 		r.refusesAtOnce(commit.Broken)
 		r.comesBack()
 		h := r.header(r.placed(r.last()))
-		if h.BaseSeq != 4 || h.PrevLastSeq != 2 || h.BaseItems != 3 {
-			t.Errorf("%+v", h)
+		if r.voided != 1 || h.BaseSeq != 4 || h.PrevLastSeq != 2 || h.BaseItems != 3 {
+			t.Errorf("%+v, void was said %d times", h, r.voided)
 		}
 		r.close()
 		r.refusedAreGone(r.holds(r.mem.CrashClone(0), "closed", every))

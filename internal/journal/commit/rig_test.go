@@ -54,6 +54,7 @@ type rig struct {
 	booked    int64
 	max       int64 // what Room allows, 0 = all
 	asked     int   // how often
+	voided    int
 	squeezed  int
 	squeeze   func() bool // nil: there is no reserve
 	records   map[int]*record
@@ -254,6 +255,15 @@ func (r *rig) Sealed(id uint64, sum segment.Summary) {
 		r.Errorf("segment %d sealed (before: %v) up to %d, durable %d", id, twice, sum.Last, r.durable)
 	}
 	r.sealed[id] = sum
+}
+
+func (r *rig) Void() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.given <= r.published {
+		r.Errorf("void are numbers above %d, given out up to %d", r.published, r.given)
+	}
+	r.voided++
 }
 
 func (r *rig) Condemned(id uint64, cause error) {
