@@ -74,7 +74,7 @@ func OpenStore(ctx context.Context, disk vfs.FS, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{disk: disk, opts: o, dir: sp.Directory(), space: sp, stop: make(chan struct{}), done: make(chan struct{})}
+	s := &Store{disk: sp.Disk(), opts: o, dir: sp.Directory(), space: sp, stop: make(chan struct{}), done: make(chan struct{})}
 	s.cache.limit = o.TailCacheMiB << 20
 	go s.watch()
 	return s, nil
