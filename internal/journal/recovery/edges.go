@@ -5,6 +5,7 @@ package recovery
 
 import (
 	"errors"
+	"io"
 
 	"github.com/holdfast-telemetry/holdfast/internal/journal/segment"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
@@ -50,6 +51,8 @@ func (e *edges) at(f *found, seq queue.Seq) edge {
 		var damage *segment.CorruptError
 		if frame, err = e.reader.Next(); errors.As(err, &damage) {
 			missing = min(missing, max(damage.Gap.First, f.sum.First))
+		} else if errors.Is(err, io.EOF) { // nothing behind it can be read
+			frame, err = segment.Frame{Seq: f.sum.Last + 1, ItemsBefore: f.sum.ItemsEnd}, nil
 		} else if err != nil {
 			break
 		}

@@ -319,7 +319,7 @@ func (y *yard) listed(what string) (lost int) {
 		for _, l := range lossOf(p, name) {
 			listed.Add(l.Count)
 		}
-		if len(vague) == 0 && !revived && listed.Items != items {
+		if len(vague) == 0 && !revived && c.Queued.Counted && listed.Items != items {
 			say("%s: %v are gone, %d items, listed are %+v", name, gone, items, lossOf(p, name))
 		}
 		if listed.Records+uint64(len(vague)) < uint64(len(gone)) {
@@ -331,7 +331,7 @@ func (y *yard) listed(what string) (lost int) {
 	}
 	again, err := recovery.Inspect(y.disk, dir, wanted)
 	y.ok(err)
-	if len(again.Losses) > 0 || again.Seq < p.Seq || again.Items < p.Items {
+	if len(again.Losses) > 0 || again.Seq < p.Seq || again.Items < p.Items && !revived {
 		say("the second time at %d after %d, lost %+v", again.Seq, p.Seq, again.Losses)
 	}
 	for _, wrong := range y.unsound(again) {

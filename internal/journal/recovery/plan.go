@@ -36,11 +36,16 @@ func (l *look) plan() *Plan {
 			l.book(p, t, n, c)
 		}
 		n.fill(t, c)
-		c.Slot.Generation += generations(c.dirty)
-		p.Cursors = append(p.Cursors, *c)
 	}
 	for _, f := range l.order {
 		p.Segments = append(p.Segments, f.segment(p.Journal))
+	}
+	l.remember(p)
+	for _, c := range l.cursors {
+		if c.dirty {
+			c.Slot.Generation++
+		}
+		p.Cursors = append(p.Cursors, *c)
 	}
 	for _, name := range l.wanted {
 		if !slices.ContainsFunc(l.cursors, func(c *Cursor) bool { return c.Slot.Name == name }) {
@@ -55,11 +60,23 @@ func (l *look) plan() *Plan {
 	return p
 }
 
-func generations(dirty bool) uint64 {
-	if dirty {
-		return 1
+// remember has a slot written if otherwise, once the segments are sealed, nothing on disk would say how far the journal
+// has come: the last record is damaged, say, and nobody was owed it. Its number must not be given out again.
+func (l *look) remember(p *Plan) {
+	shown := queue.Seq(0)
+	for i := range p.Segments {
+		s := &p.Segments[i]
+		shown = max(shown, s.Sum.Last, s.Header.BaseSeq-1)
 	}
-	return 0
+	if p.Seq <= shown || len(l.cursors) == 0 {
+		return
+	}
+	for _, c := range l.cursors {
+		if c.dirty || max(c.Slot.High, c.Slot.DurableSeq) >= p.Seq {
+			return
+		}
+	}
+	l.cursors[0].dirty = true
 }
 
 // goOn says what the next segment's header says of the last one.
