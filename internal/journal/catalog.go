@@ -35,6 +35,12 @@ func (s *seg) first() queue.Seq { return s.header.BaseSeq }
 
 func (s *seg) empty() bool { return s.last < s.first() }
 
+// follows says whether s tells recovery which frames of before, the segment in front of it, do not count: those that
+// were refused, or that s took over. Then it stays as long as before does, which may be nil.
+func (s *seg) follows(before *seg) bool {
+	return before != nil && (before.stage == condemned || before.sum.Last > before.last)
+}
+
 // end is the end of the bytes that hold its records.
 func (s *seg) end() segment.Offset { return s.sum.DataEnd }
 

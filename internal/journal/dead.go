@@ -222,6 +222,9 @@ func (g *graveyard) Publish(h *segment.Header, path string, sum segment.Summary,
 	s.sum, s.last = sum, sum.Last
 }
 
+// Void implements commit.Host.
+func (g *graveyard) Void() {}
+
 // Durable implements commit.Host.
 func (g *graveyard) Durable(seq queue.Seq, _ uint64) {
 	g.mu.Lock()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/holdfast-telemetry/holdfast/internal/journal/cursor"
+	"github.com/holdfast-telemetry/holdfast/internal/journal/segment"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
 	"github.com/holdfast-telemetry/holdfast/internal/queue/window"
 )
@@ -33,7 +34,6 @@ type destination struct {
 	next     queue.Seq
 	resolved map[Resolution]Tally
 	again    uint64 // records handed out again
-	unsure   bool   // the items of a loss were estimated
 
 	filling bool      // somebody reads ahead for it
 	ahead   stream    // of whoever is filling
@@ -45,6 +45,7 @@ type destination struct {
 	file    *cursor.File // nil: there is none yet, or not any more
 	dirty   uint64       // changes so far
 	written uint64       // of them durable
+	named   queue.Seq    // how far the journal is durable, as the file says
 	liveAt  uint64       // the change that made it live: durable before the next group is answered
 	failing bool         // the last slot write failed
 }
@@ -69,13 +70,16 @@ func (g guard) Gone(e *window.Entry) {
 	g.d.j.mu.cache.settled(e, g.d.j.mu.durable, g.d.j.mu.fx)
 }
 
-// upTo is the last number it may be owed.
-func (d *destination) upTo() queue.Seq {
+// upTo is the last number it is owed, of those there are.
+func (d *destination) upTo() queue.Seq { return min(d.mayOwe(), d.j.mu.last) }
+
+// mayOwe is the last number it may be owed, ever, as it stands.
+func (d *destination) mayOwe() queue.Seq {
 	switch d.slot.State {
 	case queue.Live:
-		return d.j.mu.last
+		return segment.MaxSeq
 	case queue.Parked:
-		return min(d.slot.Until, d.j.mu.last)
+		return d.slot.Until
 	}
 	return 0
 }
@@ -256,9 +260,10 @@ func (d *destination) changed() {
 
 // ended makes a parked cursor with nothing left a done one.
 func (d *destination) ended() {
-	if d.records == 0 && d.unsure && d.items != 0 { // what the balance lacks was lost with the rest
+	if d.records == 0 && d.slot.Estimated { // what the balance lacks was lost with the rest
 		d.slot.Dropped[cursor.Corrupt].Items += uint64(d.items)
-		d.items = 0
+		d.items, d.slot.Estimated = 0, false
+		d.changed()
 	}
 	if d.slot.State == queue.Parked && d.records == 0 {
 		d.slot.State = queue.Done

@@ -5,6 +5,7 @@ package journal
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/holdfast-telemetry/holdfast/internal/journal/commit"
 	"github.com/holdfast-telemetry/holdfast/internal/journal/cursor"
@@ -61,6 +62,9 @@ func (h host) Publish(head *segment.Header, path string, sum segment.Summary, en
 	for _, e := range entries {
 		j.publishLocked(e)
 	}
+	if !slices.Equal(s.header.Cursors, j.mu.hashes) {
+		j.misnamedLocked(s)
+	}
 	j.mu.total = items
 	if n := len(entries); n > 0 {
 		j.store.observeGroup(j.pipeline, n)
@@ -82,13 +86,13 @@ func (j *Journal) publishLocked(e *window.Entry) {
 	j.mu.cache.add(e)
 	for _, d := range j.mu.cursors {
 		live := d.slot.State == queue.Live
-		if !live && (d.slot.State != queue.Parked || e.Seq > d.slot.Until) {
+		if last := min(void.last, d.mayOwe()); last >= void.first {
+			d.slot.Resolved.Add(void.first, last)
+		}
+		if e.Seq > d.mayOwe() {
 			continue
 		}
-		if void.last >= void.first {
-			d.slot.Resolved.Add(void.first, void.last)
-		}
-		if live && e.Seq <= d.slot.Resolved.Floor() { // it came while the group was being made
+		if live && d.slot.Resolved.Has(e.Seq) { // it came while the group was being made
 			d.slot.NotOwed += uint64(e.Items)
 			d.changed()
 			continue
@@ -96,6 +100,17 @@ func (j *Journal) publishLocked(e *window.Entry) {
 		d.owe(e)
 	}
 	j.mu.cache.settled(e, j.mu.durable, j.mu.fx)
+}
+
+// misnamedLocked notes which cursors a segment names although they are not owed all of it: no other segment could be had
+// when they left.
+func (j *Journal) misnamedLocked(s *seg) {
+	for _, d := range j.mu.cursors {
+		if !d.slot.TakenOff && d.mayOwe() < s.last && slices.Contains(s.header.Cursors, cursor.Hash(d.slot.Name)) {
+			d.slot.TakenOff = true
+			d.changed()
+		}
+	}
 }
 
 // trimLocked keeps the cache within its budget, and the system's free of what nobody will read.
@@ -107,6 +122,14 @@ func (j *Journal) trimLocked() {
 	}
 	j.mu.cache.trim(j.mu.durable, some, j.mu.fx)
 	j.log.Followed(all)
+}
+
+// Void implements commit.Host. Who attaches now begins above what is published: should the refused group come back, as
+// the process died before the next segment, it is owed to all and in everybody's books.
+func (h host) Void() {
+	h.j.Lock()
+	defer h.j.Unlock()
+	h.j.mu.given = h.j.mu.last
 }
 
 // Durable implements commit.Host.

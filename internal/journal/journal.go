@@ -68,12 +68,11 @@ type Journal struct {
 		durable queue.Seq
 		// durableItems is total at durable.
 		durableItems uint64
-		named        queue.Seq // durable, as some slot on disk says
-		version      uint64    // of the set of live cursors
-		hashes       []uint64  // their hashes
+		version      uint64   // of the set of live cursors
+		hashes       []uint64 // their hashes
 		cursors      []*destination
 		live         []*destination
-		heirs        map[string][]inheritance
+		heirs        map[string][]string // what each heir inherited
 		catalog      catalog
 		cache        cache
 		pending      weight // admitted and not published

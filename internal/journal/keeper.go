@@ -88,7 +88,7 @@ func (j *Journal) round() {
 func (j *Journal) probe() {
 	j.Lock()
 	var name *destination
-	late := j.mu.named < j.mu.durable
+	late := !j.rememberedLocked(nil)
 	behind := false
 	for _, d := range j.mu.cursors {
 		behind = behind || d.written < d.dirty
@@ -188,7 +188,10 @@ func (j *Journal) writeSlot(d *destination) error {
 	}
 	d.failing = false
 	d.written = max(d.written, seen)
-	j.mu.named = max(j.mu.named, slot.DurableSeq)
+	if d.named < slot.DurableSeq {
+		d.named = slot.DurableSeq
+		j.mu.changes++ // the last segment may be of no use now
+	}
 	return nil
 }
 
@@ -210,8 +213,21 @@ func (j *Journal) putSlot(d *destination, slot *cursor.Slot) error {
 		j.share.Gave(cursor.FileBytes)
 		return err
 	}
+	j.Lock()
 	d.file = file
+	j.Unlock()
 	return nil
+}
+
+// rememberedLocked says whether a slot on disk, of another cursor than but, knows how far the journal has come. Else its
+// last segment is all that does, and the last slot that knew: without them numbers would be given out twice.
+func (j *Journal) rememberedLocked(but *destination) bool {
+	for _, d := range j.mu.cursors {
+		if d != but && d.file != nil && d.named >= j.mu.durable {
+			return true
+		}
+	}
+	return false
 }
 
 // removeDone removes the files of cursors that are done and that no segment lists any more. Until then the file tells
@@ -221,7 +237,8 @@ func (j *Journal) removeDone() {
 	var gone []*destination
 next:
 	for _, d := range j.mu.cursors {
-		if d.slot.State != queue.Done || d.file == nil || d.written < d.dirty || j.mu.given > j.mu.last {
+		if d.slot.State != queue.Done || d.file == nil || d.written < d.dirty || j.mu.given > j.mu.last ||
+			!j.rememberedLocked(d) {
 			continue
 		}
 		h := cursor.Hash(d.slot.Name)
@@ -244,13 +261,15 @@ func (j *Journal) removeCursor(d *destination) {
 	d.writing.Lock()
 	defer d.writing.Unlock()
 	j.Lock()
-	done := d.slot.State == queue.Done
+	done := d.slot.State == queue.Done && j.rememberedLocked(d)
+	file := d.file
+	if done {
+		d.file, d.named = nil, 0
+	}
 	j.Unlock()
 	if !done {
 		return
 	}
-	file := d.file
-	d.file = nil
 	err := errors.Join(file.Close(), j.disk.Remove(layout.Cursor(j.dir, d.slot.Name)))
 	if err == nil {
 		j.share.Gave(cursor.FileBytes)

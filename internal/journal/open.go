@@ -90,15 +90,15 @@ func (j *Journal) recover(wanted []queue.Destination, head bool) error {
 	if err := plan.Apply(j.disk, j.applySettings()); err != nil {
 		return err
 	}
-	if err := j.share.Recount(); err != nil { // recovery freed and took what nobody booked
-		return err
-	}
 	if err := j.adopt(plan); err != nil {
 		return err
 	}
 	j.parkUnwanted(names)
 	if j.dead, err = j.openGraveyard(); err != nil {
 		return fmt.Errorf("dead letters: %w", err)
+	}
+	if err := j.share.Recount(); err != nil { // recovery freed and took what nobody booked
+		return err
 	}
 	if head {
 		j.log = commit.Open(commit.Settings{
@@ -129,7 +129,7 @@ func (j *Journal) adopt(p *recovery.Plan) error {
 	}
 	j.effects.New = func() any { return new(effects) }
 	j.mu.fx = new(effects)
-	j.mu.heirs = make(map[string][]inheritance)
+	j.mu.heirs = make(map[string][]string)
 	j.mu.cache.budget = &j.store.cache
 	j.mu.last, j.mu.given, j.mu.durable, j.recoveredSeq = p.Seq, p.Seq, p.Seq, p.Seq
 	j.mu.total, j.mu.durableItems = p.Items, p.Items
@@ -180,6 +180,11 @@ func (j *Journal) adoptCursor(c *recovery.Cursor) error {
 	d.records, d.items, d.size = int64(c.Queued.Records), int64(c.Queued.Items), int64(c.Queued.Bytes)
 	d.next = d.slot.Resolved.Next(1)
 	d.slot.Journal = j.id
+	if more, known := c.Imbalance(); known && d.slot.Estimated {
+		lost := &d.slot.Dropped[cursor.Corrupt].Items
+		*lost = uint64(max(0, int64(*lost)-more))
+		d.slot.Estimated = false
+	}
 	d.accepted = d.slot.Delivered.Items + d.slot.Rejected.Items + c.Queued.Items
 	for _, n := range d.slot.Dropped {
 		d.accepted += n.Items

@@ -85,11 +85,16 @@ func (d *destination) wanted() (v view, seq queue.Seq, more bool) {
 	return v, 0, false
 }
 
-// loadFrames puts what was read into the window, but for what was resolved meanwhile. Records this program does not
-// understand stay owed and are passed over.
+// loadFrames puts what was read into the window, but for what was resolved meanwhile, and for what is not owed: a
+// segment goes on behind the last number of a parked cursor where no other one could be had. Records this program does
+// not understand stay owed and are passed over.
 func (d *destination) loadFrames(frames []segment.Frame) {
+	end := d.upTo()
 	for i := range frames {
 		f := &frames[i]
+		if f.Seq > end {
+			return
+		}
 		if f.Seq < d.next {
 			continue
 		}
@@ -199,10 +204,13 @@ func (d *destination) loseRun(first, last queue.Seq, items uint64, why cursor.Re
 	}
 	if drop.Items = known.Items; known.Records < drop.Records {
 		drop.Items = max(known.Items, items*drop.Records/numbers)
-		d.unsure = true
+		d.slot.Estimated = true
 	}
 	drop.Items = min(drop.Items, uint64(max(0, d.items)))
 	d.slot.Resolved.Add(first, last)
+	if d.records > 0 {
+		d.size -= int64(float64(d.size) * min(1, float64(drop.Records)/float64(d.records)))
+	}
 	d.records -= int64(drop.Records)
 	d.items -= int64(drop.Items)
 	d.count(Resolution{Outcome: outcomeDropped, Reason: why.String()}, drop.Records, drop.Items)

@@ -72,9 +72,12 @@ func (j *Journal) sweep() int {
 	}
 	seen := j.mu.changes
 	var idle []*seg
+	var kept *seg
 	for _, s := range j.mu.catalog {
-		if s.stage != active && s.last <= j.mu.durable && j.resolvedLocked(s) {
+		if s.stage != active && s.last <= j.mu.durable && !s.follows(kept) && j.resolvedLocked(s) {
 			idle = append(idle, s)
+		} else {
+			kept = s
 		}
 	}
 	j.Unlock()
@@ -82,6 +85,7 @@ func (j *Journal) sweep() int {
 		if err := j.writeSlots(); err != nil {
 			return 0 // nothing is deleted while a slot is behind; it is tried again
 		}
+		idle = j.butTheLast(idle)
 	}
 	gone := 0
 	for _, s := range idle {
@@ -98,6 +102,16 @@ func (j *Journal) sweep() int {
 	}
 	j.Unlock()
 	return gone
+}
+
+// butTheLast leaves the last segment out, unless a slot says as well how far the journal has come.
+func (j *Journal) butTheLast(idle []*seg) []*seg {
+	j.Lock()
+	defer j.Unlock()
+	if n := len(idle) - 1; idle[n] == j.mu.catalog[len(j.mu.catalog)-1] && !j.rememberedLocked(nil) {
+		return idle[:n]
+	}
+	return idle
 }
 
 // resolvedLocked says whether every cursor has resolved what it is owed of s.
@@ -218,8 +232,8 @@ func (j *Journal) expendable(c concession) (*seg, []*destination) {
 	j.Lock()
 	defer j.Unlock()
 next:
-	for _, s := range j.mu.catalog {
-		if s.stage == active || s.last > j.mu.durable || s.empty() {
+	for i, s := range j.mu.catalog {
+		if s.stage == active || s.last > j.mu.durable || s.empty() || i > 0 && s.follows(j.mu.catalog[i-1]) {
 			continue
 		}
 		var losers []*destination

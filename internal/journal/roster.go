@@ -13,12 +13,6 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/queue/window"
 )
 
-// inheritance is what an heir got from one parked cursor.
-type inheritance struct {
-	name string
-	hash uint64
-}
-
 // Prepare implements queue.Roster: the cursor's file is written, so that nothing can fail later. For a name that has a
 // cursor it takes over limits and exporters, from now on; a lower limit drops nothing.
 func (j *Journal) Prepare(want queue.Destination) error {
@@ -169,7 +163,7 @@ func (j *Journal) Inherit(name, heir string) (queue.Cursor, error) {
 	}
 	if d.heir == "" {
 		d.heir = heir
-		j.mu.heirs[heir] = append(j.mu.heirs[heir], inheritance{name, cursor.Hash(name)})
+		j.mu.heirs[heir] = append(j.mu.heirs[heir], name)
 		j.eventLocked(Event{Level: Info, Kind: Inherited, Destination: name, Reason: heir, Records: uint64(d.records),
 			Items: uint64(d.items), Text: "what is parked is delivered by " + heir})
 	}
@@ -198,15 +192,19 @@ func (j *Journal) mayInherit(d *destination, name, heir string) error {
 // stretch is a run of numbers, both ends included.
 type stretch struct{ first, last queue.Seq }
 
-// owedTo is what the heir has or had to deliver: the segments that name its own cursor, or one it inherited. A segment
-// names those to whom all its records are owed, since a change of the roster begins a new one.
+// owedTo is what the heir has or had to deliver, for its own cursor or one it inherited: the segments that name it. A
+// segment names those to whom all its records are owed, since a change of the roster begins a new one. Of a cursor that
+// was not given all that is resolved, it is what is unresolved: rather is some repeated than any skipped.
 func (j *Journal) owedTo(heir string) (owed []stretch) {
-	hashes := []uint64{}
-	if j.findLocked(heir) != nil {
-		hashes = append(hashes, cursor.Hash(heir))
-	}
-	for _, i := range j.mu.heirs[heir] {
-		hashes = append(hashes, i.hash)
+	var hashes []uint64
+	for _, name := range append([]string{heir}, j.mu.heirs[heir]...) {
+		switch d := j.findLocked(name); {
+		case d == nil:
+		case d.slot.TakenOff:
+			owed = append(owed, d.unresolved()...)
+		default:
+			hashes = append(hashes, cursor.Hash(name))
+		}
 	}
 	for _, s := range j.mu.catalog {
 		for _, h := range hashes {
@@ -215,6 +213,20 @@ func (j *Journal) owedTo(heir string) (owed []stretch) {
 				break
 			}
 		}
+	}
+	return owed
+}
+
+// unresolved is what it is owed still.
+func (d *destination) unresolved() (owed []stretch) {
+	set := &d.slot.Resolved
+	next := set.Floor() + 1
+	set.Ranges(func(first, last queue.Seq) {
+		owed = append(owed, stretch{next, first - 1})
+		next = last + 1
+	})
+	if end := d.upTo(); next <= end {
+		owed = append(owed, stretch{next, end})
 	}
 	return owed
 }
@@ -233,6 +245,7 @@ func (j *Journal) takeOff(d *destination, owed []stretch) error {
 			}
 			d.slot.NotOwed += uint64(w.items)
 			d.accepted -= uint64(w.items)
+			d.slot.TakenOff = true
 			d.letGo(w)
 		}
 		j.Unlock()
@@ -278,6 +291,7 @@ func (j *Journal) Forget(name string) queue.Counts {
 	})
 	d.slot.NotOwed += uint64(d.items)
 	d.accepted -= uint64(d.items)
+	d.slot.TakenOff = d.slot.TakenOff || d.records > 0
 	d.records, d.items, d.size = 0, 0, 0
 	d.slot.Resolved.Reset(j.mu.given)
 	d.next = j.mu.given + 1
@@ -344,7 +358,6 @@ func (j *Journal) disinherit(d *destination) {
 	if d.heir == "" {
 		return
 	}
-	name := d.slot.Name
-	j.mu.heirs[d.heir] = slices.DeleteFunc(j.mu.heirs[d.heir], func(i inheritance) bool { return i.name == name })
+	j.mu.heirs[d.heir] = slices.DeleteFunc(j.mu.heirs[d.heir], func(name string) bool { return name == d.slot.Name })
 	d.heir = ""
 }

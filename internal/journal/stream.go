@@ -26,10 +26,15 @@ type view struct {
 	index  segment.Index
 	end    segment.Offset
 	last   queue.Seq // highest number that counts
+	items  uint64    // accepted up to it, 0 = unknown
 }
 
 func (s *seg) view() view {
-	return view{id: s.id, path: s.path, header: s.header, index: s.sum.Index, end: s.end(), last: s.last}
+	v := view{id: s.id, path: s.path, header: s.header, index: s.sum.Index, end: s.end(), last: s.last}
+	if s.last == s.sum.Last {
+		v.items = s.sum.ItemsEnd
+	}
+	return v
 }
 
 // stream reads records in order, across calls as long as they follow each other. It is for one goroutine at a time.
@@ -132,7 +137,7 @@ func (s *stream) seek(v view, seq queue.Seq) error {
 func (s *stream) reader(from segment.Place) *segment.Reader {
 	return segment.NewReader(s.file, segment.Range{
 		Path: s.v.path, Salt: s.v.header.Salt, From: from, End: s.v.end, Last: s.v.last,
-		Items: s.v.header.BaseItems, Counted: from.Seq == s.v.header.BaseSeq,
+		Items: s.v.header.BaseItems, Counted: from.Seq == s.v.header.BaseSeq, ItemsEnd: s.v.items,
 		Bodies: s.bodies, ReadBytes: s.readBytes, DropBehind: s.behind, SkipUnreadable: s.skip,
 	})
 }

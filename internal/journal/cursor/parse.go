@@ -99,6 +99,8 @@ func parseHead(p []byte) (s Slot, ok bool) {
 		NotOwed:      le.Uint64(p[104:]),
 		Delivered:    getCount(p[112:]),
 		Rejected:     getCount(p[128:]),
+		TakenOff:     le.Uint16(p[18:])&flagTakenOff != 0,
+		Estimated:    le.Uint16(p[18:])&flagEstimated != 0,
 	}
 	for i := range s.Dropped {
 		s.Dropped[i] = getCount(p[droppedAt+16*i:])

@@ -23,6 +23,9 @@ const (
 	mustFlags   = 0x00ff // of the flags, these must be understood
 	knownFlags  = 0
 	unknownToUs = mustFlags &^ knownFlags
+	// Flags that whoever does not know them may pass over.
+	flagTakenOff  = 1 << 8
+	flagEstimated = 1 << 9
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -45,6 +48,10 @@ type Slot struct {
 	Exporters    []string // IDs behind the destination
 	Resolved     Set      // floor and the ranges above it
 	Drops        []Drop   // oldest first, at most MaxDrops; see Book
+	// TakenOff says that some of Resolved was never delivered here: whoever delivers for this cursor had it elsewhere.
+	TakenOff bool
+	// Estimated says that the items of some loss are a guess: what the balance lacks was lost with the rest.
+	Estimated bool
 }
 
 // Clone is a copy that shares nothing which either of them changes.
@@ -105,6 +112,7 @@ func (s *Slot) putHead(p []byte, length, names int) {
 	copy(p, slotMagic)
 	le.PutUint32(p[12:], uint32(length))
 	le.PutUint16(p[16:], version)
+	le.PutUint16(p[18:], s.flags())
 	le.PutUint32(p[20:], uint32(s.State))
 	copy(p[24:40], s.Journal[:])
 	le.PutUint64(p[40:], s.Generation)
@@ -124,6 +132,16 @@ func (s *Slot) putHead(p []byte, length, names int) {
 	le.PutUint32(p[404:], uint32(s.Resolved.Len()))
 	le.PutUint32(p[408:], uint32(s.Resolved.encoded))
 	le.PutUint32(p[412:], uint32(len(s.Drops)))
+}
+
+func (s *Slot) flags() (flags uint16) {
+	if s.TakenOff {
+		flags |= flagTakenOff
+	}
+	if s.Estimated {
+		flags |= flagEstimated
+	}
+	return flags
 }
 
 func (c *Count) put(p []byte) {

@@ -30,9 +30,11 @@ type Range struct {
 	From Place     // where to begin, and the number expected there
 	End  Offset    // nothing at or above it is looked at
 	Last queue.Seq // number of the last record that must be there; 0 = nobody knows
-	// Items is, if Counted, what the journal accepted before From; it makes the first loss exact.
-	Items   uint64
-	Counted bool
+	// Items is, if Counted, what the journal accepted before From; it makes the first loss exact. ItemsEnd is what it
+	// accepted up to Last, and makes exact what is missing at the end; 0 = nobody knows.
+	Items    uint64
+	Counted  bool
+	ItemsEnd uint64
 
 	Bodies         bool // meta and body are wanted; they are newly allocated and belong to the caller
 	ReadBytes      int  // of one read; 0 = 1 MiB
@@ -318,6 +320,9 @@ func (r *Reader) end(missing Gap) error {
 	missing.First = r.expect
 	if r.r.Last >= r.expect {
 		missing.Last = r.r.Last
+		if !missing.Counted && r.known && r.r.ItemsEnd >= r.items {
+			missing.Items, missing.Counted = r.r.ItemsEnd-r.items, true
+		}
 		r.expect = r.r.Last + 1
 		return r.corrupt(missing, errHeader)
 	}
