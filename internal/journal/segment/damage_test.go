@@ -316,6 +316,43 @@ func TestAHeadlessSegmentGivesItsRecordsBack(t *testing.T) {
 	s.has(got, gaps, 6)
 }
 
+func TestAFileWhoseBeginningIsLostIsNotUnused(t *testing.T) {
+	for _, sealed := range []bool{true, false} {
+		mem := vfs.NewMem(0)
+		s := small(t, mem)
+		if sealed {
+			s.ok(s.w.Seal())
+		}
+		_, err := s.file.WriteVAt([][]byte{make([]byte, 8192)}, 0)
+		s.ok(err)
+		in, file := look(t, mem)
+		if want := map[bool]segment.Class{true: segment.Headless, false: segment.Unused}[sealed]; in.Class != want {
+			t.Fatalf("sealed %v: it is %s", sealed, in.Class)
+		}
+		s.ok(in.Search(file))
+		if in.Class != segment.Headless || in.Header.BaseSeq != map[bool]queue.Seq{true: baseSeq, false: baseSeq + 2}[sealed] {
+			t.Fatalf("sealed %v: after a search %+v", sealed, in)
+		}
+		scan, err := in.Scan(file, s.checked)
+		s.ok(err)
+		if scan.Records != 4 || sealed != (len(scan.Gaps) == 1 && scan.Gaps[0].Records() == 2) {
+			t.Errorf("sealed %v: the scan says %+v", sealed, scan)
+		}
+	}
+	mem := vfs.NewMem(0)
+	file, err := segment.Prepare(mem, name, 32<<10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := segment.Inspect(file, name)
+	if err == nil {
+		err = in.Search(file)
+	}
+	if err != nil || in.Class != segment.Garbage {
+		t.Errorf("a prepared file is %s, %v", in.Class, err)
+	}
+}
+
 func TestASealOfOtherRecordsIsNotTrusted(t *testing.T) {
 	s := small(t, vfs.NewMem(0))
 	s.ok(s.w.Seal())

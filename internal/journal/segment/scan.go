@@ -77,9 +77,22 @@ func Inspect(file vfs.File, path string) (Inspection, error) {
 		return in, err
 	}
 	if allZero(head) {
-		return in, nil
+		// One that was sealed was written, whatever became of its first blocks.
+		if in.Seal, err = readSeal(&win, 0); in.Seal == nil {
+			return in, err
+		}
 	}
 	return in, in.behead(&win)
+}
+
+// Search looks for records in an Unused file that others say was written: its first blocks may be all that is lost of it.
+// It reads the whole file. The class is Headless then, or Garbage: no record can be read. An error means that the disk
+// did not answer.
+func (in *Inspection) Search(file vfs.File) error {
+	if in.Class != Unused || in.Bytes == 0 {
+		return nil
+	}
+	return in.behead(&window{file: file, path: in.Path, end: in.end(), skipUnreadable: true, unreadable: &in.Unreadable})
 }
 
 // end is how far frames may reach.
