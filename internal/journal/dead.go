@@ -262,10 +262,10 @@ func (g *graveyard) Room(n int64) error {
 			break
 		}
 	}
-	err := g.j.share.Room(n)
+	err := g.j.ask(n)
 	var full *queue.FullError
 	for errors.As(err, &full) && (g.evict() || g.Squeeze()) {
-		err = g.j.share.Room(n)
+		err = g.j.ask(n)
 	}
 	if err == nil {
 		g.mu.Lock()

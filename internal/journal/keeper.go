@@ -200,11 +200,11 @@ func (j *Journal) putSlot(d *destination, slot *cursor.Slot) error {
 	if d.file != nil {
 		return d.file.Write(slot)
 	}
-	if err := j.share.Room(cursor.FileBytes); err != nil {
+	if err := j.ask(cursor.FileBytes); err != nil {
 		if !j.store.space.Squeeze() {
 			return err
 		}
-		if err := j.share.Room(cursor.FileBytes); err != nil {
+		if err := j.ask(cursor.FileBytes); err != nil {
 			return err
 		}
 	}
@@ -230,10 +230,14 @@ func (j *Journal) rememberedLocked(but *destination) bool {
 	return false
 }
 
-// removeDone removes the files of cursors that are done and that no segment lists any more. Until then the file tells
-// recovery that nothing is owed to the name.
+// removeDone removes the files of cursors that are done and that no segment lists any more, not even one that a power
+// cut would bring back. Until then the file tells recovery that nothing is owed to the name.
 func (j *Journal) removeDone() {
 	j.Lock()
+	if j.mu.unsyncedNames {
+		j.Unlock()
+		return
+	}
 	var gone []*destination
 next:
 	for _, d := range j.mu.cursors {

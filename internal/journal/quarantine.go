@@ -14,7 +14,7 @@ func (j *Journal) quarantine(v view, gap segment.Gap) {
 		return
 	}
 	bytes := int64(gap.End-gap.Off) + segment.BlockBytes // and a note; what it really takes the warden counts
-	if err := j.share.Room(bytes); err != nil {
+	if err := j.ask(bytes); err != nil {
 		j.event(Event{Level: Warn, Kind: Damaged, First: gap.First, Last: gap.Last, Err: err,
 			Text: "damaged bytes of " + v.path + " are not copied to bad/: there is no room for them"})
 		return

@@ -66,7 +66,7 @@ func (j *Journal) weigh(d *destination, first, last queue.Seq) ([]weighed, error
 // segments that are resolved already, and deletes them. It returns how many went.
 func (j *Journal) sweep() int {
 	j.Lock()
-	if j.mu.swept == j.mu.changes {
+	if j.mu.swept == j.mu.changes || j.mu.denied != nil { // what is not ours is not deleted
 		j.Unlock()
 		return 0
 	}
@@ -166,7 +166,7 @@ func (j *Journal) syncRemoved() error {
 // room asks for n bytes of the disk. When they are denied, what may be given up is, oldest first (section 10).
 func (j *Journal) room(n int64) error {
 	for {
-		err := j.share.Room(n)
+		err := j.ask(n)
 		var full *queue.FullError
 		if err == nil || !errors.As(err, &full) {
 			return err

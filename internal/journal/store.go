@@ -195,6 +195,15 @@ func (s *Store) inspect() {
 	}
 }
 
+// ask asks for n bytes of the disk, and notices when the directory is gone.
+func (j *Journal) ask(n int64) error {
+	err := j.share.Room(n)
+	if errors.Is(err, space.ErrDetached) {
+		j.detach(err)
+	}
+	return err
+}
+
 // detach refuses appends from now on; what is open and in memory is delivered.
 func (j *Journal) detach(cause error) {
 	j.Lock()
