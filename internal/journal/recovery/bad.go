@@ -106,6 +106,7 @@ func (b *bad) open() error {
 // move moves a file here. The note comes first: a crash in between leaves one that says too much, not a file that nobody
 // knows anything about.
 func (b *bad) move(s stray) (string, error) {
+	b.trim(&s)
 	if err := b.room(s.bytes); err != nil {
 		b.note(s.path, "stays where it is: "+s.why)
 		return "", err
@@ -120,6 +121,41 @@ func (b *bad) move(s stray) (string, error) {
 	}
 	b.used += s.bytes
 	return to, errors.Join(b.disk.SyncDir(b.dir), b.disk.SyncDir(path.Dir(s.path)))
+}
+
+// trim cuts off the zeros at the end of a file, which may be most of it: nothing was written there.
+func (b *bad) trim(s *stray) {
+	file, err := b.disk.OpenFile(s.path, vfs.Write, 0)
+	if err != nil {
+		return
+	}
+	defer file.Close() //nolint:errcheck // no more than zeros can be lost
+	info, err := file.Stat()
+	if err != nil {
+		return
+	}
+	if end := written(file, info.Size); end < info.Size && file.Truncate(end) == nil {
+		if info, err = file.Stat(); err == nil {
+			s.bytes = info.Allocated
+		}
+	}
+}
+
+// written is where the zeros at the end of a file begin. What the disk refuses was written.
+func written(file vfs.File, size int64) int64 {
+	buf := make([]byte, min(size, copyBytes))
+	for size > 0 {
+		from := max(0, size-int64(len(buf)))
+		p := buf[:size-from]
+		if n, err := file.ReadAt(p, from); n < len(p) && err != nil {
+			return size
+		}
+		if n := len(bytes.TrimRight(p, "\x00")); n > 0 {
+			return from + int64(n)
+		}
+		size = from
+	}
+	return 0
 }
 
 // free is a name that nothing has yet.

@@ -4,12 +4,14 @@
 package recovery_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/holdfast-telemetry/holdfast/internal/journal/cursor"
@@ -312,6 +314,11 @@ func TestNoSetOfFilesStopsTheJournal(t *testing.T) {
 			z.ok(z.disk.Mkdir(name, 0o700))
 		})
 	}
+	for name, lost := range map[string][]queue.Seq{seg(1): {1, 2}, seg(2): {4}, seg(3): {6, 7, 8}} {
+		suffers(y, mem, name+" without its first blocks", verdict{lost: lost}, func(z *yard) {
+			z.change(name, func(b []byte) []byte { clear(b[:8192]); return b })
+		})
+	}
 	all := append(slices.Clone(segments), cursors...)
 	for set := range 1 << len(all) {
 		suffers(y, mem, fmt.Sprintf("files %07b missing", set), verdict{any: true}, func(z *yard) {
@@ -328,6 +335,40 @@ func TestNoSetOfFilesStopsTheJournal(t *testing.T) {
 		}
 		z.remove(path.Join(dir, layout.Segments))
 	})
+}
+
+func TestWhatTheDiskRefusesIsLeftWhereItIs(t *testing.T) {
+	for _, call := range []string{"read " + seg(2), "open " + seg(2)} {
+		y, mem := sample(t)
+		disk := vfs.NewFaulty(mem, vfs.Rule{Call: call, Err: syscall.EIO})
+		p, err := recovery.Inspect(disk, dir, wantedNames)
+		y.ok(err)
+		y.ok(p.Apply(disk, recovery.ApplySettings{}))
+		y.lost(p, "a", cursor.Missing, 4, 5)
+		if disk.Hits() == 0 || !slices.Contains(y.names(layout.Segments), "0000000002.seg") {
+			t.Errorf("%s: seg/ has %v", call, y.names(layout.Segments))
+		}
+	}
+	// A cursor that cannot be read is lost; its file is put aside.
+	y, mem := sample(t)
+	disk := vfs.NewFaulty(mem, vfs.Rule{Call: "read " + layout.Cursor(dir, "a"), Err: syscall.EIO, Times: 8})
+	p, err := recovery.Inspect(disk, dir, wantedNames)
+	y.ok(err)
+	y.ok(p.Apply(disk, recovery.ApplySettings{}))
+	if c := find(p, "a"); !c.Lost || c.Queued.Records != 9 || !slices.Contains(y.names(layout.Bad), "a.cur") {
+		t.Errorf("%+v; bad/ has %v", c, y.names(layout.Bad))
+	}
+	// What is no matter of bytes is not taken for damage.
+	for _, cause := range []error{syscall.EACCES, syscall.EMFILE, syscall.ESTALE} {
+		for _, call := range []string{"open " + seg(2), "open " + layout.Cursor(dir, "a"), "readdir *"} {
+			_, mem := sample(t)
+			disk := vfs.NewFaulty(mem, vfs.Rule{Call: call, Err: cause})
+			if _, err := recovery.Inspect(disk, dir, wantedNames); !errors.Is(err, cause) {
+				t.Errorf("%s: %v", call, err)
+			}
+			onlyRead(t, disk)
+		}
+	}
 }
 
 func TestNoRandomFilesStopTheJournal(t *testing.T) {

@@ -105,17 +105,55 @@ func (l *look) segments() error {
 			return err
 		}
 	}
+	return l.read()
+}
+
+// read finds out which files belong to the journal, and reads those that were not sealed.
+func (l *look) read() error {
 	l.choose()
 	for _, f := range l.order {
-		if f.in.Class != segment.Sealed {
+		if f.in.Class != segment.Sealed && f.scan == nil {
 			if err := l.scan(f); err != nil {
 				return err
 			}
-		} else if f.scan == nil {
+		} else if f.in.Class == segment.Sealed && f.scan == nil {
 			f.sum = *f.in.Seal
 		}
 	}
 	return nil
+}
+
+// search looks for records in files that seem unused although a later header says that they were written, or something is
+// missing at the end: their beginning may be all that is lost.
+func (l *look) search() error {
+	named := map[uint64]bool{}
+	for _, f := range l.order {
+		named[f.in.Header.PrevID] = f.hasHeader()
+	}
+	found, behind := false, l.behind()
+	for _, f := range l.files {
+		if f.in.Class != segment.Unused || f.in.Bytes == 0 || !named[f.id] && !behind {
+			continue
+		}
+		file, err := l.disk.OpenFile(f.path, vfs.Read, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			in := f.in
+			if err = in.Search(file); in.Class == segment.Headless || in.Unreadable > 0 || written(file, in.Bytes) > 0 {
+				f.in, found = in, true
+			}
+			err = errors.Join(err, file.Close())
+		}
+		if err != nil {
+			return fmt.Errorf("search segment: %w", err)
+		}
+	}
+	if !found {
+		return nil
+	}
+	return l.read()
 }
 
 // inspect looks at one file, not at its records.

@@ -158,12 +158,12 @@ func (l *look) tidy(p *Plan) {
 		}
 		if why != "" {
 			p.strays = append(p.strays, stray{f.path, f.allocated, why})
-			l.notes.add(Alarm, f.path, why)
+			l.notes.add(Warn, f.path, why)
 		}
 	}
 	for _, b := range l.bad {
 		p.strays = append(p.strays, stray{b.path, cursor.FileBytes, b.why.Error()})
-		l.notes.add(Alarm, b.path, fmt.Sprintf("it is no cursor of this journal: %v", b.why))
+		l.notes.add(Warn, b.path, fmt.Sprintf("it is no cursor of this journal: %v", b.why))
 	}
 }
 

@@ -201,5 +201,8 @@ func Inspect(disk vfs.FS, dir string, wanted []string) (*Plan, error) {
 			return nil, err
 		}
 	}
+	if err := l.search(); err != nil {
+		return nil, err
+	}
 	return l.plan(), nil
 }

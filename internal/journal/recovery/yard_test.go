@@ -353,6 +353,7 @@ func (y *yard) unsound(p *recovery.Plan) (wrong []string) {
 		}
 		in, err := segment.Inspect(file, s.Path)
 		y.ok(err)
+		y.ok(in.Search(file))
 		scan, err := in.Scan(file, func(f *segment.Frame) {
 			if f.Seq < s.First || f.Seq > s.Last {
 				return
