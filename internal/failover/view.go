@@ -66,16 +66,22 @@ func (s LevelState) String() string {
 }
 
 // Claim takes every token of the level for one batch, all or none, and reports whether the batch may go. A level
-// without tokens grants it. Any number of goroutines may call it at once, on any view.
+// without tokens grants it. Any number of goroutines may call it at once, on any view. Whoever claimed a canary and
+// does not send tells the Switch CanaryLost.
 func (l *LevelView) Claim() bool {
 	for i := range l.Members {
-		if t := l.Members[i].Token; t != nil && !t.Claim() {
+		if t := l.Members[i].Token; t != nil && !t.state.CompareAndSwap(tokenFree, tokenReserved) {
 			for j := range i {
 				if t := l.Members[j].Token; t != nil {
-					t.Lost()
+					t.state.CompareAndSwap(tokenReserved, tokenFree)
 				}
 			}
 			return false
+		}
+	}
+	for i := range l.Members {
+		if t := l.Members[i].Token; t != nil { // one withdrawn since was claimed a moment before
+			t.state.CompareAndSwap(tokenReserved, tokenClaimed)
 		}
 	}
 	return true
@@ -93,25 +99,29 @@ func (l *LevelView) Wanted() (proof, canary bool) {
 
 // Token lets one batch, of whatever route, be the proof that a breaker waits for.
 //
-//	free ──Claim──► claimed ──Lost──► free
-//	  └──withdraw──► withdrawn           (by the Switch; also from claimed, once the proof is in or given up)
+//	free ──► reserved ──► claimed        reserved: a batch has some of a level's tokens, and not yet all
+//	  ◄──────────┘           │           claimed: the Switch takes note of it, and waits for the outcome
+//	  ◄────────Lost──────────┘           withdrawn, from free or reserved: the Switch wants this one no more
 type Token struct{ state atomic.Uint32 }
 
 const (
 	tokenFree uint32 = iota
+	tokenReserved
 	tokenClaimed
 	tokenWithdrawn
 )
 
-// Claim takes the token; one caller gets it. Whoever has it sends, and the outcome or its loss is told to the Switch.
+// Claim takes the token; one caller gets it, once. Whoever has it sends, and tells the Switch the outcome or the loss.
 func (t *Token) Claim() bool { return t.state.CompareAndSwap(tokenFree, tokenClaimed) }
 
-// Lost gives back a claim of which no use was made. A canary that was on its way is not given back but told as an
-// event CanaryLost, so that waiting Routers see a new view.
+// Lost gives back a claim of which no use was made. It does not spare telling the Switch CanaryLost, which may have
+// seen the claim, and publishes a new view for those that wait.
 func (t *Token) Lost() { t.state.CompareAndSwap(tokenClaimed, tokenFree) }
 
 // claimed reports whether a batch has it.
 func (t *Token) claimed() bool { return t.state.Load() == tokenClaimed }
 
-// withdraw ends the token: views that still show it cannot be claimed from.
-func (t *Token) withdraw() { t.state.Store(tokenWithdrawn) }
+// withdraw ends the token, unless a batch has it: views that still show it cannot be claimed from.
+func (t *Token) withdraw() bool {
+	return t.state.CompareAndSwap(tokenFree, tokenWithdrawn) || t.state.CompareAndSwap(tokenReserved, tokenWithdrawn)
+}
