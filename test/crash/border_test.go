@@ -8,6 +8,7 @@ package crash
 import (
 	"io/fs"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 
@@ -23,6 +24,7 @@ type border struct {
 	die   death
 	fit   atomic.Int64 // calls that fitted die
 	read  atomic.Int64 // bytes
+	made  sync.Map     // *borderFile by the name it was made with, until that name goes
 }
 
 // death is a call during which the process kills itself.
@@ -72,7 +74,17 @@ func (b *border) OpenFile(name string, how vfs.Access, perm fs.FileMode) (f vfs.
 	if err != nil {
 		return nil, err
 	}
-	return &borderFile{f, b, name}, nil
+	file := b.wrap(f, name)
+	if how == vfs.Create {
+		b.made.Store(name, file)
+	}
+	return file, nil
+}
+
+func (b *border) wrap(f vfs.File, name string) *borderFile {
+	file := &borderFile{File: f, disk: b}
+	file.name.Store(&name)
+	return file
 }
 
 func (b *border) Lock(name string) (vfs.File, error) {
@@ -80,7 +92,7 @@ func (b *border) Lock(name string) (vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &borderFile{f, b, name}, nil
+	return b.wrap(f, name), nil
 }
 
 func (b *border) Mkdir(name string, perm fs.FileMode) error {
@@ -88,7 +100,13 @@ func (b *border) Mkdir(name string, perm fs.FileMode) error {
 }
 
 func (b *border) Rename(from, to string) error {
-	return b.effect("rename", to, func() error { return b.FS.Rename(from, to) })
+	return b.effect("rename", to, func() error {
+		err := b.FS.Rename(from, to)
+		if file, ok := b.made.LoadAndDelete(from); ok && err == nil {
+			file.(*borderFile).name.Store(&to)
+		}
+		return err
+	})
 }
 
 func (b *border) Remove(name string) error {
@@ -102,7 +120,7 @@ func (b *border) SyncDir(name string) error {
 type borderFile struct {
 	vfs.File
 	disk *border
-	name string
+	name atomic.Pointer[string] // as it is called now, if it was made under another name
 }
 
 func (f *borderFile) ReadAt(p []byte, off int64) (int, error) {
@@ -112,21 +130,23 @@ func (f *borderFile) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func (f *borderFile) WriteVAt(parts [][]byte, off int64) (n int64, err error) {
-	err = f.disk.effect("write", f.name, func() error {
+	err = f.disk.effect("write", *f.name.Load(), func() error {
 		n, err = f.File.WriteVAt(parts, off)
 		return err
 	})
 	return n, err
 }
 
-func (f *borderFile) Datasync() error { return f.disk.effect("datasync", f.name, f.File.Datasync) }
+func (f *borderFile) Datasync() error {
+	return f.disk.effect("datasync", *f.name.Load(), f.File.Datasync)
+}
 
 func (f *borderFile) Allocate(size int64) error {
-	return f.disk.effect("allocate", f.name, func() error { return f.File.Allocate(size) })
+	return f.disk.effect("allocate", *f.name.Load(), func() error { return f.File.Allocate(size) })
 }
 
 func (f *borderFile) Truncate(size int64) error {
-	return f.disk.effect("truncate", f.name, func() error { return f.File.Truncate(size) })
+	return f.disk.effect("truncate", *f.name.Load(), func() error { return f.File.Truncate(size) })
 }
 
 var (

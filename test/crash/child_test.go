@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/holdfast-telemetry/holdfast/internal/journal"
+	"github.com/holdfast-telemetry/holdfast/internal/journal/layout"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
 	"github.com/holdfast-telemetry/holdfast/internal/vfs"
 )
@@ -37,7 +38,7 @@ type order struct {
 	CacheMiB                       int64
 	Timeout                        time.Duration // for the lock
 	Destinations                   []string
-	Files                          int  // RLIMIT_NOFILE from the start; 0 = as it is
+	Files                          int  // descriptors it may open; 0 = as many as usual
 	Inventory                      bool // tell first what is there
 	Seed                           uint64
 
@@ -96,6 +97,7 @@ type child struct {
 	ctx       context.Context
 	stop      context.CancelFunc
 	work      sync.WaitGroup
+	renamed   sync.Map // cursors whose files have got their names, and when
 	filled    sync.Once
 }
 
@@ -126,7 +128,7 @@ func obey(text string) int {
 		return guard(c.Dir)
 	}
 	if c.Files > 0 {
-		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: uint64(c.Files), Max: uint64(c.Files)}); err != nil {
+		if err := starve(c.Files); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 2
 		}
@@ -154,6 +156,24 @@ func obey(text string) int {
 	}
 	c.start()
 	return c.heed()
+}
+
+// starve leaves the process so many descriptors beyond those it has, and beyond what the runtime takes for itself.
+func starve(files int) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	free := min(r.Fd(), w.Fd())
+	if err := errors.Join(r.Close(), w.Close()); err != nil {
+		return err
+	}
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return err
+	}
+	limit.Cur = uint64(free) + uint64(files)
+	return syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
 }
 
 func (c *child) open() (err error) {
@@ -195,14 +215,26 @@ func booksOf(snap *journal.Snapshot) (all []books) {
 	return all
 }
 
-// tell reports the effects that the story needs: a slot that is durable, syncs of segments.
+// tell reports the effects that the story needs: a slot that is durable, syncs of segments. A slot is durable when it was
+// written in place and synced, or when the name of the file that has it was.
 func (c *child) tell(op, name string, began int64, err error) {
-	dir, file := path.Split(name)
+	file := path.Base(name)
+	cursor, isCursor := strings.CutSuffix(file, layout.CursorSuffix)
 	switch {
-	case op == "datasync" && err == nil && strings.HasSuffix(dir, "/cur/") && strings.HasSuffix(file, ".cur"):
-		say("w %s %d", strings.TrimSuffix(file, ".cur"), ticks())
-	case op == "datasync" && c.Syncs && strings.HasSuffix(file, ".seg"):
+	case op == "datasync" && c.Syncs && strings.HasSuffix(file, layout.SegmentSuffix):
 		say("S %s %d %d %t", file, began, ticks(), err == nil)
+	case err != nil:
+	case op == "datasync" && isCursor:
+		say("w %s %d", cursor, ticks())
+	case op == "rename" && isCursor:
+		c.renamed.Store(cursor, ticks())
+	case op == "syncdir" && path.Base(name) == layout.Cursors:
+		c.renamed.Range(func(cursor, at any) bool {
+			if at.(int64) < began && c.renamed.CompareAndDelete(cursor, at) {
+				say("w %s %d", cursor, ticks())
+			}
+			return true
+		})
 	}
 	if c.Effects {
 		word := "ok"
@@ -214,7 +246,7 @@ func (c *child) tell(op, name string, began int64, err error) {
 }
 
 func (c *child) began(op, name string) {
-	if c.Syncs && op == "datasync" && strings.HasSuffix(name, ".seg") {
+	if c.Syncs && op == "datasync" && strings.HasSuffix(name, layout.SegmentSuffix) {
 		say("s %s %d", path.Base(name), ticks())
 	}
 }

@@ -56,7 +56,7 @@ func inventory(t *testing.T, o order, s *story) {
 		t.Errorf("inventory: %v", err)
 	}
 	s.judge(found)
-	for _, wrong := range unbalanced(r.books(), s.crash.excused != nil) {
+	for _, wrong := range unbalanced(r.books(), s.lossy()) {
 		t.Error(wrong)
 	}
 	if err := r.store.Close(context.Background()); err != nil {
@@ -95,7 +95,7 @@ func settle(t *testing.T, o order, s *story) (letters int) {
 		cur.Close()
 	}
 	s.drained()
-	for _, wrong := range unbalanced(r.books(), s.crash.excused != nil) {
+	for _, wrong := range unbalanced(r.books(), s.lossy()) {
 		t.Error(wrong)
 	}
 	limit := time.Now().Add(patience)

@@ -103,12 +103,13 @@ func (c *cutter) look(p *process, at int64) {
 	c.slow = max(c.slow, lasted)
 	c.story.mu.Lock()
 	defer c.story.mu.Unlock()
-	c.story.crash = crash{refused: true} // the process died before it could say otherwise on disk
+	how := crash{refused: true, power: true} // the process died before it could say otherwise on disk
+	defer func() { c.story.crashes[c.story.life] = how }()
 	if c.synced {
 		return
 	}
 	moment := max(unsyncedMoment, lasted+unsyncedMoment/2).Nanoseconds()
-	c.story.crash.excused = func(acked int64) bool {
+	how.excused = func(acked int64) bool {
 		if acked < running-moment {
 			return false
 		}

@@ -7,6 +7,7 @@ package crash
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -32,10 +33,10 @@ type story struct {
 	slots     map[string]int64 // end of the last slot write, by destination
 	doing     map[string][]int // resolved since, oldest first
 
-	crash crash    // how the last life ended, if that matters
-	cut   int64    // when the power went, in ticks; 0 = it did not
-	wrong []string // promises that were broken
-	tally tally
+	crashes map[int]crash // how a life ended, if that matters
+	cut     int64         // when the power went in this one, in ticks; 0 = it did not
+	wrong   []string      // promises that were broken
+	tally   tally
 }
 
 // tally is what a story counts.
@@ -75,7 +76,8 @@ const (
 )
 
 func newStory(names ...string) *story {
-	return &story{names: names, items: make([]item, 1), seqs: map[queue.Seq]int{}, ends: make([]int64, 1), low: 1}
+	return &story{names: names, items: make([]item, 1), seqs: map[queue.Seq]int{}, ends: make([]int64, 1), low: 1,
+		crashes: map[int]crash{}}
 }
 
 func (s *story) failLocked(format string, args ...any) {
@@ -264,18 +266,19 @@ func (s *story) lostLocked(it *item) {
 	it.seq = 0
 }
 
-// crash is how the last process ended, for judging what is there.
+// crash is how a process ended, for judging what is there of what it appended. What is there when the next one opens the
+// journal is durable then.
 type crash struct {
 	// excused: a record that was acknowledged then may be lost (unsynced mode, power cut).
 	excused func(acked int64) bool
 	refused bool // what was refused may be there (G14)
+	power   bool // what a destination was given may be gone with the disk: it lived on for a moment without one
 }
 
 // judge compares what is there after a crash with the story, and goes on from what it shows.
 func (s *story) judge(found map[string]map[int]queue.Seq) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := s.crash
 	s.tally.inventories++
 	for _, name := range s.names {
 		s.tally.records += len(found[name])
@@ -295,12 +298,12 @@ func (s *story) judge(found map[string]map[int]queue.Seq) {
 	dups, low := 0, true
 	for n := s.low; n < len(s.items); n++ {
 		it := &s.items[n]
-		done := !it.tried || it.void || it.acked == 0 && !s.answerLocked(n, it, found, &c)
+		done := !it.tried || it.void || it.acked == 0 && !s.answerLocked(n, it, found)
 		if !done {
 			done = true
 			for d, name := range s.names {
 				_, here := found[name][n]
-				dups += s.meetLocked(n, it, d, here, &c)
+				dups += s.meetLocked(n, it, d, here)
 				done = done && it.fates[d] == gone
 			}
 		}
@@ -313,8 +316,8 @@ func (s *story) judge(found map[string]map[int]queue.Seq) {
 }
 
 // meetLocked compares one record with what one destination has of it. It returns how many duplicates that makes.
-func (s *story) meetLocked(n int, it *item, d int, here bool, c *crash) (dups int) {
-	name := s.names[d]
+func (s *story) meetLocked(n int, it *item, d int, here bool) (dups int) {
+	name, c := s.names[d], s.crashes[it.life]
 	switch was := it.fates[d]; {
 	case here && (was == settled || was == gone):
 		s.failLocked("record %d was resolved by %s for good and is there again", n, name)
@@ -338,6 +341,9 @@ func (s *story) meetLocked(n int, it *item, d int, here bool, c *crash) (dups in
 			n, it.life, (s.ends[it.life]-it.acked)/1e6, name)
 		it.fates[d] = gone // said once
 	default:
+		if was == maybe && c.excused != nil && !slices.Contains(it.fates, settled) {
+			s.lostLocked(it) // it was resolved before it was durable, and no slot that is knows of it
+		}
 		it.fates[d] = gone
 	}
 	return dups
@@ -345,12 +351,13 @@ func (s *story) meetLocked(n int, it *item, d int, here bool, c *crash) (dups in
 
 // answerLocked settles a record that got no answer, or was refused: it is there for everybody or for nobody. False: it is
 // not there.
-func (s *story) answerLocked(n int, it *item, found map[string]map[int]queue.Seq, c *crash) bool {
+func (s *story) answerLocked(n int, it *item, found map[string]map[int]queue.Seq) bool {
+	c := s.crashes[it.life]
 	there, missing := "", ""
 	for d, name := range s.names {
 		_, here := found[name][n]
 		switch {
-		case here || it.fates[d] != owed && c.excused == nil: // who was given it got it from the disk
+		case here || it.fates[d] != owed && !c.power: // who was given it got it from the disk
 			there = name
 		case it.fates[d] == owed:
 			missing = name
@@ -374,6 +381,18 @@ func (s *story) answerLocked(n int, it *item, found map[string]map[int]queue.Seq
 	}
 	it.acked, it.refused = s.ends[it.life], false
 	return true
+}
+
+// lossy says whether some crash may have cost records.
+func (s *story) lossy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.crashes {
+		if c.excused != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // owes is how many records each destination is owed at least.
