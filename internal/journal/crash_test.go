@@ -24,8 +24,9 @@ import (
 // story is what a test did to a journal, for comparing it with what a crash left. A record is known by its number in
 // the story, which stands in its body.
 type story struct {
-	t  *testing.T
-	mu sync.Mutex
+	t   *testing.T
+	end func() // of the script, before the journal is closed; may be nil
+	mu  sync.Mutex
 	// The rest is guarded by mu.
 	chapter
 }
@@ -37,11 +38,13 @@ type chapter struct {
 	refused  map[int]bool            // answered with an error
 	live     map[string]bool         // destinations attached
 	owed     map[string]map[int]bool // accepted while attached, not resolved for sure
+	done     map[string]map[int]bool // resolved; true: for so long that a slot must say it
 }
 
 func newStory(t *testing.T) *story {
 	return &story{t: t, chapter: chapter{
 		accepted: map[int]bool{}, refused: map[int]bool{}, live: map[string]bool{}, owed: map[string]map[int]bool{},
+		done: map[string]map[int]bool{},
 	}}
 }
 
@@ -50,9 +53,12 @@ func (s *story) now() chapter {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := chapter{tried: s.tried, accepted: maps.Clone(s.accepted), refused: maps.Clone(s.refused),
-		live: maps.Clone(s.live), owed: map[string]map[int]bool{}}
+		live: maps.Clone(s.live), owed: map[string]map[int]bool{}, done: map[string]map[int]bool{}}
 	for name, owed := range s.owed {
 		c.owed[name] = maps.Clone(owed)
+	}
+	for name, done := range s.done {
+		c.done[name] = maps.Clone(done)
 	}
 	return c
 }
@@ -127,8 +133,8 @@ func (s *story) take(c queue.Cursor, max int64) []queue.Delivered {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	got, err := c.Take(ctx, queue.Want{Sizer: queue.Bytes, MaxBytes: max, Joins: func(_, _ *queue.Record) bool { return true }})
-	if err != nil && !errors.Is(err, queue.ErrClosed) {
-		s.t.Errorf("take: %v", err)
+	if f := c.Fill(); err != nil && !errors.Is(err, queue.ErrClosed) && f.Records > f.Leased {
+		s.t.Errorf("take: %v, with %+v", err, f)
 	}
 	return got
 }
@@ -148,7 +154,31 @@ func (s *story) resolve(c queue.Cursor, name string, o queue.Outcome, got ...que
 		}
 	}
 	s.mu.Unlock()
-	return c.Resolve(o, seqs...)
+	err := c.Resolve(o, seqs...)
+	if err == nil && o.Kind != queue.Nack && o.Kind != queue.Release {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.done[name] == nil {
+			s.done[name] = map[int]bool{}
+		}
+		for _, d := range got {
+			n, _ := numberOf(d.Body)
+			s.done[name][n] = false
+		}
+	}
+	return err
+}
+
+// settle lets the journal write what it knows: what is resolved does not come again.
+func (s *story) settle() {
+	pass(1100 * time.Millisecond)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, done := range s.done {
+		for n := range done {
+			done[n] = true
+		}
+	}
 }
 
 // survivors opens what a crash left and says what is wrong with it: for each destination of the chapter all that is
@@ -189,6 +219,9 @@ func survivors(disk vfs.FS, was chapter, change ...func(*journal.Options)) strin
 		for n := range got {
 			if n > was.tried {
 				return fmt.Sprintf("%s: record %d was never appended", name, n)
+			}
+			if was.done[name][n] {
+				return fmt.Sprintf("%s: record %d was resolved long ago and comes again", name, n)
 			}
 		}
 	}
@@ -290,7 +323,7 @@ func script(s *story, disk vfs.FS, change ...func(*journal.Options)) {
 		s.append(j, 30<<10)
 		s.resolve(a, "a", queue.Outcome{Kind: queue.Ack}, s.take(a, 40<<10)...)
 	}
-	pass(1100 * time.Millisecond)
+	s.settle()
 	if j.Prepare(queue.Destination{Name: "c", Exporters: []string{"c"}}) == nil {
 		c := s.attach(j, "c")
 		s.append(j, 100)
@@ -303,6 +336,9 @@ func script(s *story, disk vfs.FS, change ...func(*journal.Options)) {
 	}
 	s.resolve(a, "a", queue.Outcome{Kind: queue.Ack}, s.take(a, 0)...)
 	pass(300 * time.Millisecond)
+	if s.end != nil {
+		s.end()
+	}
 }
 
 func small(o *journal.Options)    { o.Segments = 64 << 10 }

@@ -277,11 +277,12 @@ func (s *Store) tell(e Event) {
 func makeDirs(disk vfs.FS, base string, names ...string) error {
 	for _, name := range names {
 		dir := path.Join(base, name)
-		if _, err := disk.Stat(dir); isGone(err) {
-			err = disk.Mkdir(dir, dirPerm)
-			if err != nil && !errors.Is(err, fs.ErrExist) {
-				return err
-			}
+		_, err := disk.Stat(dir)
+		if isGone(err) {
+			err = ignoreThere(disk.Mkdir(dir, dirPerm))
+		}
+		if err != nil {
+			return err
 		}
 		if err := disk.SyncDir(base); err != nil {
 			return err
@@ -289,4 +290,11 @@ func makeDirs(disk vfs.FS, base string, names ...string) error {
 		base = dir
 	}
 	return nil
+}
+
+func ignoreThere(err error) error {
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
 }

@@ -62,6 +62,7 @@ func random(r *rand.Rand, ranges int) *cursor.Slot {
 		State: queue.State(1 + r.IntN(4)), Generation: r.Uint64N(1 << 62), Until: queue.Seq(r.Uint64N(1<<62 + 1)),
 		DurableSeq: queue.Seq(r.Uint64N(1 << 62)), DurableItems: r.Uint64(), ParkedAt: int64(r.Uint64()),
 		NotOwed: r.Uint64(), Delivered: count(), Rejected: count(), Name: text(r, 1+r.IntN(60)),
+		TakenOff: r.IntN(2) == 0, Estimated: r.IntN(2) == 0,
 	}
 	for i := range s.Journal {
 		s.Journal[i] = byte(r.Uint32())
