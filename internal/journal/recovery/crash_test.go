@@ -123,7 +123,7 @@ func TestACrashDuringRecoveryDoesNoHarm(t *testing.T) {
 	crashes := 0
 	var descend func(y *yard, mem *vfs.Mem, depth int, where, want string)
 	descend = func(y *yard, mem *vfs.Mem, depth int, where, want string) {
-		share := []float64{0, 0.1, 0.15}[depth]
+		share := []float64{0, 0.08, 0.06}[depth]
 		got, left, calls := y.run(mem, share, luck)
 		if got != want {
 			t.Errorf("%s: came to\n%swant\n%s", where, got, want)
