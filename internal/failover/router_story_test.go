@@ -71,7 +71,12 @@ type story struct {
 	seq     uint64
 	events  []failover.RouterEvent
 	lines   []string
+	ends    map[string]failover.RouterEffectKind
+	items   map[failover.RouterEffectKind]uint32 // of the batches that ended
 }
+
+// last names the batch taken next.
+func (s *story) next() string { return strconv.Itoa(s.taken + 1) }
 
 type unit struct {
 	failover.Batch
@@ -190,6 +195,7 @@ func (s *story) route(args []string) {
 		s.t.Fatal(err)
 	}
 	s.r, s.now = r, storyStart
+	s.ends, s.items = map[string]failover.RouterEffectKind{}, map[failover.RouterEffectKind]uint32{}
 	s.batches, s.flying = map[string]*unit{}, map[string]failover.RouterEffect{}
 }
 
@@ -372,6 +378,10 @@ func (s *story) do(e failover.RouterEffect) {
 	if e.Batch != nil {
 		u = e.Batch.Owner.(*unit)
 		name = u.name
+	}
+	if e.Kind >= failover.AckBatch && e.Kind <= failover.ReleaseBatch {
+		s.ends[name] = e.Kind
+		s.items[e.Kind] += u.Items
 	}
 	switch e.Kind {
 	case failover.SendBatch:
