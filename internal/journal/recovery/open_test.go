@@ -113,7 +113,7 @@ func backlog(tb testing.TB, disk vfs.FS, root string, segments int, bytes int64,
 }
 
 // edgesRead is what counting a cursor with 60 ranges may read: 64 KiB for each edge.
-const edgesRead = 122 * (64 << 10)
+const edgesRead = 128 * (64 << 10)
 
 func TestOpeningReadsSegmentsNotRecords(t *testing.T) {
 	for _, c := range []struct {
