@@ -48,6 +48,7 @@ type destination struct {
 	named   queue.Seq    // how far the journal is durable, as the file says
 	liveAt  uint64       // the change that made it live: durable before the next group is answered
 	failing bool         // the last slot write failed
+	stuck   bool         // the file is of no use and cannot be removed
 }
 
 // guard is what a window knows of its cursor.

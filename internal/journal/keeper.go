@@ -265,24 +265,25 @@ func (j *Journal) removeCursor(d *destination) {
 	d.writing.Lock()
 	defer d.writing.Unlock()
 	j.Lock()
-	done := d.slot.State == queue.Done && j.rememberedLocked(d)
-	file := d.file
-	if done {
-		d.file, d.named = nil, 0
-	}
+	done := d.slot.State == queue.Done && d.file != nil && j.rememberedLocked(d)
 	j.Unlock()
 	if !done {
 		return
 	}
-	err := errors.Join(file.Close(), j.disk.Remove(layout.Cursor(j.dir, d.slot.Name)))
-	if err == nil {
-		j.share.Gave(cursor.FileBytes)
+	if err := j.disk.Remove(layout.Cursor(j.dir, d.slot.Name)); err != nil && !isGone(err) { // tried again
+		if !d.stuck {
+			j.event(Event{Level: Warn, Kind: Slow, Destination: d.slot.Name, Err: err,
+				Text: "the file of a cursor that is done cannot be removed"})
+		}
+		d.stuck = true
 		return
 	}
-	if !isGone(err) {
-		j.event(Event{Level: Warn, Kind: Slow, Destination: d.slot.Name, Err: err,
-			Text: "the file of a cursor that is done cannot be removed"})
-	}
+	j.Lock()
+	file := d.file
+	d.file, d.named, d.stuck = nil, 0, false
+	j.Unlock()
+	_ = file.Close() // it has no name any more
+	j.share.Gave(cursor.FileBytes)
 }
 
 func isGone(err error) bool { return errors.Is(err, fs.ErrNotExist) }

@@ -87,6 +87,10 @@ func (j *Journal) recover(wanted []queue.Destination, head bool) error {
 	if err != nil {
 		return err
 	}
+	letters, err := j.inspectGraveyard() // nothing is changed where there is anything of a newer version
+	if err != nil {
+		return err
+	}
 	if err := plan.Apply(j.disk, j.applySettings()); err != nil {
 		return err
 	}
@@ -94,7 +98,7 @@ func (j *Journal) recover(wanted []queue.Destination, head bool) error {
 		return err
 	}
 	j.parkUnwanted(names)
-	if j.dead, err = j.openGraveyard(); err != nil {
+	if j.dead, err = j.openGraveyard(letters); err != nil {
 		return fmt.Errorf("dead letters: %w", err)
 	}
 	if err := j.share.Recount(); err != nil { // recovery freed and took what nobody booked
@@ -189,8 +193,9 @@ func (j *Journal) adoptCursor(c *recovery.Cursor) error {
 	for _, n := range d.slot.Dropped {
 		d.accepted += n.Items
 	}
-	// The slot is written before anything is deleted because of it: what was read may be in the system's memory only.
-	d.dirty = 1
+	// The slot is written before anything is deleted because of it, and before anything new is owed because it says live:
+	// what was read may be in the system's memory only, if its sync failed and the process died then.
+	d.dirty, d.liveAt = 1, 1
 	file, _, err := cursor.Open(j.disk, c.Path)
 	if err != nil { // it was lost, or Apply could not write it: it is made anew
 		file = nil
@@ -216,15 +221,24 @@ func (j *Journal) parkUnwanted(wanted []string) {
 	}
 }
 
-// openGraveyard recovers the dead letters there are. Without any it touches nothing.
-func (j *Journal) openGraveyard() (*graveyard, error) {
-	g := newGraveyard(j, j.store.space.Snapshot().Cap)
-	if _, err := j.disk.Stat(g.dir); isGone(err) {
-		return g, nil
+// inspectGraveyard looks at the dead letters there are; nil: there never were any.
+func (j *Journal) inspectGraveyard() (*recovery.Plan, error) {
+	dir := path.Join(j.dir, layout.Dead)
+	if _, err := j.disk.Stat(path.Join(dir, layout.Segments)); isGone(err) {
+		return nil, nil
 	}
-	plan, err := recovery.Inspect(j.disk, path.Dir(g.dir), nil)
+	plan, err := recovery.Inspect(j.disk, dir, nil)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("dead letters: %w", err)
+	}
+	return plan, nil
+}
+
+// openGraveyard recovers the dead letters there are. Without any it touches nothing.
+func (j *Journal) openGraveyard(plan *recovery.Plan) (*graveyard, error) {
+	g := newGraveyard(j, j.store.space.Snapshot().Cap)
+	if plan == nil {
+		return g, nil
 	}
 	set := j.applySettings()
 	set.KeepAll = true // nobody is owed dead letters, and they stay all the same

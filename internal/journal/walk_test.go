@@ -721,9 +721,6 @@ func (w *walk) end() {
 	w.compare()
 }
 
-// stepped is t as a clock shows it that was set by d: the wall clock jumps, the monotonic one does not.
-func stepped(t time.Time, d time.Duration) time.Time { return t }
-
 // compareBytes looks whether the books know what is allocated. Quarantine is estimated, and what cannot be allocated is
 // booked all the same.
 func (w *walk) compareBytes() {
