@@ -36,9 +36,10 @@ func (b *Breaker) putOff(now time.Time, d time.Duration, by Purpose, out []Chang
 	}
 	fresh := !now.Before(b.throttle.until)
 	if d <= 0 {
-		if d = b.set.Backoff.delay(b.throttle.unnamed); fresh {
+		if fresh || b.throttle.unnamed == 0 {
 			b.throttle.unnamed++
 		}
+		d = b.set.Backoff.delay(b.throttle.unnamed - 1)
 	}
 	until := now.Add(min(d, b.set.MaxWait))
 	if until.After(b.throttle.until) {
