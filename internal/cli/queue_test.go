@@ -27,14 +27,13 @@ import (
 
 // stored is a storage directory that an instance filled whose backends were away.
 type stored struct {
-	t         *testing.T
-	dir       string // of the store
-	notes     string // of the load
-	config    string
-	primary   string // where the backend would be
-	addr      string
-	stop      func()
-	processes int
+	t       *testing.T
+	dir     string // of the store
+	notes   string // of the load
+	config  string
+	primary string // where the backend would be
+	addr    string
+	stop    func()
 }
 
 // fill runs an instance with two destinations nobody listens for, and loads it; it is still running when fill returns.
