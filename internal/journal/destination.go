@@ -38,8 +38,9 @@ type destination struct {
 	filling bool      // somebody reads ahead for it
 	ahead   stream    // of whoever is filling
 	retryAt time.Time // not before: the disk would not give it
-	failed  queue.Seq // what it would not give
-	salvage bool      // it refused that twice: what it refuses now is damage
+	// failed is what the disk would not give, maxFailed at most. True: it refused that twice, and what it refuses now is
+	// damage.
+	failed map[queue.Seq]bool
 
 	writing sync.Mutex   // held over disk calls; guards file and what is in it
 	file    *cursor.File // nil: there is none yet, or not any more

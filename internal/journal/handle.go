@@ -78,7 +78,7 @@ func (h *handle) bring(got []queue.Delivered, absent int) []queue.Delivered {
 			kept = append(kept, *d)
 			continue
 		}
-		src.skip = h.d.salvage && h.d.failed == d.Seq
+		src.skip = h.d.failed[d.Seq]
 		s := j.mu.catalog.find(d.Seq)
 		var v view
 		if s != nil {
@@ -89,6 +89,7 @@ func (h *handle) bring(got []queue.Delivered, absent int) []queue.Delivered {
 		j.Lock()
 		if err == nil {
 			j.misses.Add(1)
+			delete(h.d.failed, d.Seq)
 			n.Entry.Body, n.Entry.Keep, n.Entry.Absent = body, keep, false
 			d.Record, d.Free = n.Entry.Record, nil
 			kept = append(kept, *d)

@@ -155,9 +155,19 @@ func (j *Journal) writeSlots() error {
 	j.Unlock()
 	var errs []error
 	for _, d := range behind {
-		errs = append(errs, j.writeSlot(d))
+		if err := j.writeSlot(d); err != nil && j.matters(d) {
+			errs = append(errs, err)
+		}
 	}
 	return errors.Join(errs...)
+}
+
+// matters says whether it is of any consequence that the slot of d is behind. A cursor that never had a file is owed
+// nothing before it has one, and must not keep others from making room for it.
+func (j *Journal) matters(d *destination) bool {
+	j.Lock()
+	defer j.Unlock()
+	return d.file != nil || d.records > 0
 }
 
 // writeSlot makes what is known of d durable. A crash before its end leaves the slot before it: then what was resolved

@@ -6,6 +6,7 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"syscall"
 	"time"
@@ -41,7 +42,7 @@ func (j *Journal) read(d *destination) {
 			}
 			return
 		}
-		d.ahead.skip = d.salvage && d.failed == seq
+		d.ahead.skip = d.failed[seq]
 		j.Unlock()
 		frames, err := d.ahead.read(v, seq)
 		j.Lock()
@@ -108,6 +109,7 @@ func (d *destination) loadFrames(frames []segment.Frame) {
 			continue
 		}
 		d.j.misses.Add(1)
+		delete(d.failed, f.Seq)
 		d.load(&window.Entry{
 			Record: queue.Record{Tag: f.Tag, Items: f.Items, Size: f.Size, Meta: f.Meta, Body: f.Body, Keep: keep},
 			Seq:    f.Seq, Accepted: time.Unix(0, f.Accepted), Ripe: f.Seq <= d.j.recoveredSeq, Refs: 1,
@@ -129,12 +131,11 @@ func (j *Journal) unreadable(d *destination, v view, seq queue.Seq, err error) {
 		damage = nil
 	}
 	j.Lock()
-	again := d.failed == seq
-	d.failed = seq
+	_, again := d.failed[seq]
 	if !again || damage == nil {
-		// A sector that fails twice is damage. All other refusals leave the record owed: it may be the disk that is
-		// gone, or a descriptor that is not to be had, not the bytes.
-		d.salvage = again && errors.Is(err, syscall.EIO)
+		// What fails twice is damage: a sector, or an end that came too early. All other refusals leave the record owed:
+		// it may be the disk that is gone, or a descriptor that is not to be had, not the bytes.
+		d.fail(seq, again && (errors.Is(err, syscall.EIO) || errors.Is(err, io.ErrUnexpectedEOF)))
 		d.retryAt = j.now().Add(readRetry)
 		j.mu.fx.tend = true
 		if !again {
@@ -145,7 +146,7 @@ func (j *Journal) unreadable(d *destination, v view, seq queue.Seq, err error) {
 		return
 	}
 	first, last, items := damage.Gap.First, min(damage.Gap.Last, v.last), damage.Gap.Items
-	d.salvage = false
+	delete(d.failed, seq)
 	j.mu.damaged++
 	j.eventLocked(Event{Level: Alarm, Kind: Damaged, Records: uint64(last-first) + 1, Items: items, First: first, Last: last,
 		Err: err, Text: "bytes of " + v.path + " do not hold; their records are lost"})
@@ -155,6 +156,17 @@ func (j *Journal) unreadable(d *destination, v view, seq queue.Seq, err error) {
 	}
 	j.Unlock()
 	j.quarantine(v, damage.Gap)
+}
+
+// maxFailed bounds what a destination remembers of records that could not be read; beyond it, it begins anew.
+const maxFailed = 4096
+
+// fail remembers that seq could not be read.
+func (d *destination) fail(seq queue.Seq, salvage bool) {
+	if d.failed == nil || len(d.failed) >= maxFailed {
+		d.failed = make(map[queue.Seq]bool)
+	}
+	d.failed[seq] = salvage
 }
 
 // lose gives up what d is owed of a range that cannot be read; what of it is in memory is still delivered. items are

@@ -45,14 +45,23 @@ func (j *Journal) Prepare(want queue.Destination) error {
 		return nil
 	}
 	if err := j.writeSlot(d); err != nil {
-		if fresh {
-			j.Lock()
-			j.mu.cursors = slices.DeleteFunc(j.mu.cursors, func(c *destination) bool { return c == d })
-			j.Unlock()
-		}
+		j.unprepare(d, fresh)
 		return fmt.Errorf("prepare destination %q: %w", want.Name, err)
 	}
 	return nil
+}
+
+// unprepare takes back a Prepare that failed: a cursor without a file has nothing to be written.
+func (j *Journal) unprepare(d *destination, fresh bool) {
+	j.Lock()
+	defer j.Unlock()
+	switch {
+	case d.slot.State != queue.Prepared || d.file != nil:
+	case fresh:
+		j.mu.cursors = slices.DeleteFunc(j.mu.cursors, func(c *destination) bool { return c == d })
+	default:
+		d.slot.State, d.written = queue.Done, d.dirty
+	}
 }
 
 // Attach implements queue.Queue. A name that was not prepared gets no limit. On a closed queue the handle's Take

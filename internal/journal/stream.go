@@ -45,10 +45,11 @@ type stream struct {
 	behind    bool
 	skip      bool // what the disk refuses is damage
 
-	file *openFile
-	r    *segment.Reader
-	v    view
-	next queue.Seq
+	file  *openFile
+	r     *segment.Reader // made for what skip was then
+	skips bool
+	v     view
+	next  queue.Seq
 }
 
 // read returns the record seq of the segment v and those behind it, readAheadBytes or so of them. With an error come
@@ -91,8 +92,9 @@ func (s *stream) body(v view, seq queue.Seq) ([]byte, error) {
 	}
 	for {
 		f, err := s.r.Next()
+		var damage *segment.CorruptError
 		switch {
-		case err == nil && f.Seq < seq:
+		case err == nil && f.Seq < seq, errors.As(err, &damage) && damage.Gap.Last < seq: // on the way
 			continue
 		case err == nil && f.Seq == seq:
 			s.next = seq + 1
@@ -107,7 +109,7 @@ func (s *stream) body(v view, seq queue.Seq) ([]byte, error) {
 
 // seek sees to it that the next frame is seq, or one a little before it.
 func (s *stream) seek(v view, seq queue.Seq) error {
-	if s.r != nil && s.v.id == v.id && s.next == seq && s.v.end == v.end {
+	if s.r != nil && s.v.id == v.id && s.next == seq && s.v.end == v.end && s.skips == s.skip {
 		return nil
 	}
 	if s.file == nil || s.v.id != v.id {
@@ -118,7 +120,7 @@ func (s *stream) seek(v view, seq queue.Seq) error {
 		}
 		s.file = file
 	}
-	s.v, s.next = v, seq
+	s.v, s.next, s.skips = v, seq, s.skip
 	from := segment.Place{Seq: v.header.BaseSeq, Off: segment.BlockBytes}
 	s.r = s.reader(from)
 	if seq == v.header.BaseSeq {

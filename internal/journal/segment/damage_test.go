@@ -500,9 +500,9 @@ func TestWhatTheDiskRefusesIsAskedForTwice(t *testing.T) {
 	}
 
 	r = segment.NewReader(file, bodies(in.Range()))
-	disk.Plan(vfs.Rule{Call: "read *", Times: 2, Err: syscall.EIO})
+	disk.Plan(vfs.Rule{Call: "read *", Times: 4, Err: syscall.EIO}) // two of all that is ahead, two of what is needed
 	var refused *segment.ReadError
-	if _, err := r.Next(); !errors.As(err, &refused) || !errors.Is(err, syscall.EIO) || disk.Hits() != 2 {
+	if _, err := r.Next(); !errors.As(err, &refused) || !errors.Is(err, syscall.EIO) || disk.Hits() != 4 {
 		t.Errorf("two refusals: %v", err)
 	}
 	if f, err := r.Next(); err != nil || f.Seq != baseSeq {
@@ -538,6 +538,37 @@ func TestABadBlockCostsTheRecordsInIt(t *testing.T) {
 	in, err := segment.Inspect(badBlock{p, 0, 512}, name)
 	if err != nil || in.Class != segment.Headless || in.Unreadable == 0 {
 		t.Errorf("without its header: %+v, %v", in, err)
+	}
+}
+
+// A block that cannot be read keeps nobody from the records before it, nor from those behind it that are asked for.
+func TestABadBlockAheadHoldsNobodyUp(t *testing.T) {
+	s := small(t, vfs.NewMem(0))
+	p := bytesOf(t, s.file)
+	whole := judge(t, p).found
+	for i, f := range whole {
+		bad := badBlock{p, int64(f.Off) + 8, int64(f.Off) + 9}
+		in, err := segment.Inspect(p, name)
+		s.ok(err)
+		r := segment.NewReader(bad, bodies(in.Range()))
+		for k := range i {
+			if got, err := r.Next(); err != nil || got.Seq != whole[k].Seq {
+				t.Fatalf("record %d with %d unreadable: %v", k, i, err)
+			}
+		}
+		var refused *segment.ReadError
+		if _, err := r.Next(); !errors.As(err, &refused) {
+			t.Errorf("record %d, which is unreadable: %v", i, err)
+		}
+		if i+1 == len(whole) {
+			continue
+		}
+		next := whole[i+1]
+		r = segment.NewReader(bad, segment.Range{Path: name, Salt: in.Header.Salt, From: segment.Place{Seq: next.Seq, Off: next.Off},
+			End: in.Range().End, Bodies: true})
+		if got, err := r.Next(); err != nil || got.Seq != next.Seq {
+			t.Errorf("the record behind %d: %v", i, err)
+		}
 	}
 }
 

@@ -43,7 +43,12 @@ func (w *window) at(off Offset, n int) ([]byte, error) {
 	got := copy(w.room, rest)
 	w.off, w.buf = off, w.room[:got]
 	fill := w.room[got:min(Offset(len(w.room)), w.end-off)]
-	if err := w.read(fill, off+Offset(got)); err != nil {
+	err := w.read(fill, off+Offset(got))
+	if err != nil && n-got < len(fill) { // it may be what nobody asked for yet that cannot be read
+		fill = fill[:n-got]
+		err = w.read(fill, off+Offset(got))
+	}
+	if err != nil {
 		return nil, err
 	}
 	w.buf = w.room[:got+len(fill)]
