@@ -1,0 +1,28 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package exporter
+
+import (
+	"context"
+
+	"github.com/holdfast-telemetry/holdfast/internal/otlp"
+)
+
+// ProbeKind says how an exporter is asked whether it would take data.
+type ProbeKind string
+
+// The kinds that need the exporter itself; others knock at another door.
+const (
+	ProbeEmpty ProbeKind = "empty" // an export of nothing, over the connection, with the credentials of data
+	ProbeWrite ProbeKind = "write" // a small file where the data would be
+)
+
+// Prober is implemented by exporters that can be asked without data. One that is none is asked by live batches.
+type Prober interface {
+	// ProbeKind is what `probe.kind: auto` means for it.
+	ProbeKind() ProbeKind
+	// Probe asks, and returns when the answer is known or ctx ends. Delivered and Rejected are good answers. It may run
+	// beside any number of Sends, between Start and Stop; nothing is counted as sent.
+	Probe(ctx context.Context, s otlp.Signal) Verdict
+}
