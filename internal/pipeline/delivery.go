@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
+	"github.com/holdfast-telemetry/holdfast/internal/failover"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
@@ -40,6 +41,7 @@ type delivery struct {
 	sender    *sender
 	retry     exporter.RetryConfig
 	tally     tally
+	levels    *dispatch // of a destination with levels; nil = workers send to one exporter
 
 	take     context.Context // ends when draining begins, so that waiting takers take what is there
 	endTake  context.CancelFunc
@@ -72,6 +74,10 @@ func (d *delivery) start(workers *sync.WaitGroup) {
 	if d.owed().Records > 0 { // from before this process: that it is gone will be worth a line
 		d.backlog.Store(time.Now().UnixNano())
 	}
+	if d.levels != nil {
+		d.levels.start(workers)
+		return
+	}
 	d.startHeritage(workers)
 	for range max(d.dest.Workers, 1) {
 		workers.Go(d.work)
@@ -83,10 +89,19 @@ func (d *delivery) drain(all bool) {
 	d.empty.Store(all)
 	d.draining.Store(true)
 	d.endTake()
+	if d.levels != nil {
+		d.levels.stop(all)
+	}
 	d.own.Wake()
 }
 
-func (d *delivery) cut() { d.endSend() }
+// cut ends what is in flight.
+func (d *delivery) cut() {
+	if d.levels != nil {
+		d.levels.order(failover.RouterEvent{Kind: failover.RouterStop})
+	}
+	d.endSend()
+}
 
 // close gives back every lease there still is.
 func (d *delivery) close() {

@@ -5,6 +5,8 @@
 // the delivery loops that take from the queue and send.
 //
 //	receiver ─► Entry ─► queue ─► delivery (one per destination) ─► exporter
+//	                                 dispatch (one per connector) ─► router ─► exporters of a level
+//	                                     ▲ view     outcomes └─► switch room ─► probes
 //
 // An Entry answers a receiver only after the queue has taken the payload (decision D3), or, for destinations that
 // wait, after they delivered. Each destination has its own cursor, workers and backoff, so that a dead or slow one
@@ -55,6 +57,8 @@ type Settings struct {
 	Queue Queue
 	// Room reports whether the queue could store more, queue_size aside; nil = it always could. It never blocks.
 	Room func() bool
+	// Switch says which levels are up; nil where no destination has levels.
+	Switch *SwitchRoom
 	// Exporters holds every exporter the plan names, by ID as written. The caller starts and stops them.
 	Exporters map[string]exporter.Exporter
 	// Decode returns the identity form of a compressed body of size bytes; needed to split what a backend finds
@@ -86,8 +90,8 @@ func New(set Settings) (*Pipeline, error) {
 	var waits []*waiter
 	for i := range set.Plan.Destinations {
 		d := &set.Plan.Destinations[i]
-		if d.Route != nil {
-			return nil, fmt.Errorf("pipeline %s: destination %s: failover routes are not served", set.Plan.ID, d.Label)
+		if d.Route != nil && (d.Wait || set.Switch == nil) {
+			return nil, fmt.Errorf("pipeline %s: destination %s: failover without a queue is not served", set.Plan.ID, d.Label)
 		}
 		id := d.Levels[0].Exporters[0]
 		exp := set.Exporters[id]
@@ -102,7 +106,15 @@ func New(set Settings) (*Pipeline, error) {
 		if set.Queue == nil {
 			return nil, fmt.Errorf("pipeline %s: destination %s has no queue", set.Plan.ID, d.Label)
 		}
-		p.deliveries = append(p.deliveries, newDelivery(&set, d, sender))
+		v := newDelivery(&set, d, sender)
+		p.deliveries = append(p.deliveries, v)
+		if d.Route == nil {
+			continue
+		}
+		var err error
+		if v.levels, err = newDispatch(&p.set, d, v); err != nil {
+			return nil, err
+		}
 	}
 	p.levels = make([]level, len(p.deliveries))
 	p.entry = newEntry(&set, waits, p.room)
@@ -178,16 +190,15 @@ type Health struct {
 // Health describes every destination; it never blocks.
 func (p *Pipeline) Health() []Health {
 	var out []Health
-	add := func(s *sender, oldest time.Duration) {
-		h := s.health()
+	add := func(h Health, oldest time.Duration) {
 		h.Pipeline, h.Oldest = p.set.Plan.ID, oldest
 		out = append(out, h)
 	}
 	for _, d := range p.deliveries {
-		add(d.sender, d.owed().Oldest)
+		add(d.health(), d.owed().Oldest)
 	}
 	for _, w := range p.entry.waits {
-		add(w.sender, 0)
+		add(w.sender.health(), 0)
 	}
 	return out
 }

@@ -222,7 +222,7 @@ func (d *delivery) drained() {
 	if since == 0 || d.owed().Records > 0 || !d.backlog.CompareAndSwap(since, 0) {
 		return
 	}
-	d.sender.log.Info("Queue: backlog drained", zap.Int64("delivered", d.sender.health().Delivered),
+	d.sender.log.Info("Queue: backlog drained", zap.Int64("delivered", d.health().Delivered),
 		zap.Duration("took", time.Since(time.Unix(0, since))))
 }
 

@@ -1,0 +1,120 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package pipeline
+
+import (
+	"context"
+	"sync"
+
+	"github.com/holdfast-telemetry/holdfast/internal/breaker"
+	"github.com/holdfast-telemetry/holdfast/internal/exporter"
+	"github.com/holdfast-telemetry/holdfast/internal/failover"
+)
+
+// send1 starts an attempt at the members of a level that have not delivered the load. An attempt that takes tokens
+// claims them first: they prove something for all who look at the level.
+func (x *dispatch) send1(l *load, e *failover.RouterEffect) {
+	level := &x.view.Levels[e.Level]
+	if e.Proof && !level.Claim() {
+		x.events = append(x.events, failover.RouterEvent{Kind: failover.CanaryRefused, Batch: e.Batch, Try: e.Try})
+		return
+	}
+	req, err := l.request(x.set.Plan.Signal)
+	ctx, cancel := context.WithCancel(x.send)
+	try := e.Try // e is the loop's, and soon another one
+	x.flights[try] = &flight{l, cancel}
+	a := &attempt1{
+		dispatch: x, batch: l.Seqs[0], level: e.Level, view: level, proof: e.Proof, members: e.Members, req: req,
+		results: make([]failover.Result, len(x.senders[e.Level])),
+	}
+	if err != nil {
+		for i := range a.results {
+			a.results[i].Verdict = exporter.Verdict{Kind: exporter.Rejected, Err: err}
+			a.tell(ctx, i)
+		}
+		x.events = append(x.events, x.heard(answer{try, a.results}))
+		return
+	}
+	x.meter.sent(e, l.Items)
+	// Nobody waits for the goroutine but for its answer; of an attempt that is abandoned not even that.
+	go func() {
+		a.run(ctx)
+		select {
+		case x.answers <- answer{try, a.results}:
+		case <-x.over:
+		}
+	}()
+}
+
+// attempt1 is one attempt under way.
+type attempt1 struct {
+	*dispatch
+	batch   uint64
+	level   int
+	view    *failover.LevelView // under which it was sent
+	proof   bool
+	members uint64
+	req     *exporter.Request
+	results []failover.Result
+}
+
+// run sends to all members at once, and tells the switch room what came of each before the loop hears of it.
+func (a *attempt1) run(ctx context.Context) {
+	var others sync.WaitGroup
+	first := -1
+	for i := range a.results {
+		if a.members>>i&1 == 0 {
+			if a.proof { // it has the batch already: that proves nothing of now
+				a.tell(ctx, i)
+			}
+			continue
+		}
+		if first < 0 {
+			first = i
+			continue
+		}
+		others.Go(func() { a.one(ctx, i) })
+	}
+	a.one(ctx, first)
+	others.Wait()
+}
+
+func (a *attempt1) one(ctx context.Context, i int) {
+	v := a.senders[a.level][i].send(ctx, a.req)
+	a.results[i] = failover.Result{Verdict: v, Uncounted: !a.counts[a.level].Counts(&v)}
+	a.tell(ctx, i)
+}
+
+// tell reports the outcome at member i to the switch room. An attempt that was cut by us says nothing of an endpoint.
+func (a *attempt1) tell(ctx context.Context, i int) {
+	m, v := &a.view.Members[i], &a.results[i].Verdict
+	ev := failover.Event{Kind: failover.EventAttempted, Breaker: m.Breaker, Outcome: a.counts[a.level].Outcome(v)}
+	if ctx.Err() != nil && v.Kind != exporter.Delivered && v.Kind != exporter.Rejected {
+		ev.Outcome.Class = breaker.Local
+	}
+	ev.Outcome.Generation, ev.Outcome.Batch = m.Generation, a.batch
+	if a.proof && m.Token != nil {
+		ev.Proof = !m.Canary
+		if m.Canary {
+			ev.Kind = failover.EventCanaryDone
+		}
+		if a.members>>i&1 == 0 {
+			ev.Kind = failover.EventCanaryLost
+		}
+	}
+	a.room.Tell(ev)
+}
+
+// abandon stops waiting for an attempt that hangs. What it reads may be read for as long as it likes.
+func (x *dispatch) abandon(l *load, try uint64) {
+	f := x.flights[try]
+	if f == nil {
+		return
+	}
+	delete(x.flights, try)
+	f.cancel()
+	if keep := l.keep(); keep != nil {
+		keep()
+	}
+}

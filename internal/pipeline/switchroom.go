@@ -1,0 +1,180 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package pipeline
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/holdfast-telemetry/holdfast/internal/exporter"
+	"github.com/holdfast-telemetry/holdfast/internal/failover"
+	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
+)
+
+// maxTold bounds what waits for the switch room. Full, attempts wait with their outcome: none is lost.
+const maxTold = 1024
+
+// SwitchRoom drives the one Switch of the process: it hands it outcomes and the time, runs the probes it asks for,
+// publishes its views and writes down what it changes. It owns one goroutine and one per probe under way.
+type SwitchRoom struct {
+	machine *failover.Switch
+	routes  map[failover.RouteID]*viewOf
+	probe   func(ctx context.Context, o *failover.ProbeOrder) exporter.Verdict
+	scribe  *scribe
+
+	inbox  chan failover.Event
+	ctx    context.Context // of probes
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+	closed sync.Once
+}
+
+// viewOf is where the view of a route is published.
+type viewOf struct {
+	view atomic.Pointer[failover.View]
+	mu   struct {
+		sync.Mutex
+		nudges []chan struct{} // one for each loop, of one place; full = it will look anyway
+	}
+}
+
+// RoomSettings are what a switch room is built from.
+type RoomSettings struct {
+	Plan      *failover.SwitchPlan
+	Telemetry *telemetry.Telemetry
+	// Probe sends a probe over the exporter it names. It returns when ctx ends, at the latest.
+	Probe func(ctx context.Context, o *failover.ProbeOrder) exporter.Verdict
+}
+
+// NewSwitchRoom makes every route's first view; it starts nothing.
+func NewSwitchRoom(set RoomSettings) *SwitchRoom {
+	r := &SwitchRoom{
+		machine: failover.NewSwitch(set.Plan, nil, time.Now()), routes: map[failover.RouteID]*viewOf{}, probe: set.Probe,
+		inbox: make(chan failover.Event, maxTold), scribe: newScribe(set.Plan, set.Telemetry),
+	}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	for i := range set.Plan.Routes {
+		r.routes[set.Plan.Routes[i].RouteID] = &viewOf{}
+	}
+	return r
+}
+
+// Start runs the room until Stop. The first views are there when it returns.
+func (r *SwitchRoom) Start() {
+	wake := r.step(failover.Event{Kind: failover.EventTick}, time.Time{})
+	r.done.Go(func() { r.run(wake) })
+}
+
+// Stop ends the room and its probes and waits for them. No attempt tells anything beside or after it.
+func (r *SwitchRoom) Stop(context.Context) error {
+	r.closed.Do(r.cancel)
+	r.done.Wait()
+	return nil
+}
+
+func (r *SwitchRoom) run(wake time.Time) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		var due <-chan time.Time
+		if !wake.IsZero() {
+			timer.Reset(max(time.Until(wake), time.Millisecond))
+			due = timer.C
+		}
+		select {
+		case ev := <-r.inbox:
+			wake = r.step(ev, wake)
+		case <-due:
+			wake = r.step(failover.Event{Kind: failover.EventTick}, wake)
+		case <-r.ctx.Done():
+			return
+		}
+	}
+}
+
+// step does what one event brings and returns when time will next mean something.
+func (r *SwitchRoom) step(ev failover.Event, wake time.Time) time.Time {
+	now := time.Now()
+	effects := r.machine.Step(now, ev, nil)
+	for i := range effects {
+		switch e := &effects[i]; e.Kind {
+		case failover.EffectStartProbe:
+			r.ask(e)
+		case failover.EffectChanged:
+			r.scribe.changed(now, e)
+		case failover.EffectPublish:
+			r.publish(e)
+			r.scribe.published(e)
+		case failover.EffectWakeAt:
+			wake = e.At
+		}
+	}
+	return wake
+}
+
+// ask runs a probe. Its answer is told like any other event; when the room ends, nobody needs it.
+func (r *SwitchRoom) ask(e *failover.Effect) {
+	order := e.Order
+	ev := failover.Event{Kind: failover.EventProbed, Breaker: e.Breaker, Probe: order.Probe}
+	r.done.Go(func() {
+		ctx, cancel := context.WithTimeout(r.ctx, *order.What.Timeout)
+		defer cancel()
+		v := r.probe(ctx, &order)
+		var every failover.Conditions
+		ev.Outcome = every.Outcome(&v)
+		ev.Outcome.Generation = order.Probe.Generation
+		r.scribe.probed(&order, &v)
+		select {
+		case r.inbox <- ev:
+		case <-r.ctx.Done():
+		}
+	})
+}
+
+// Tell hands over what an attempt came to.
+func (r *SwitchRoom) Tell(ev failover.Event) {
+	select {
+	case r.inbox <- ev:
+	case <-r.ctx.Done():
+	}
+}
+
+// View is the route's present view, never changed after it was published; nil before Start.
+func (r *SwitchRoom) View(id failover.RouteID) *failover.View {
+	if v := r.routes[id]; v != nil {
+		return v.view.Load()
+	}
+	return nil
+}
+
+func (r *SwitchRoom) publish(e *failover.Effect) {
+	v := r.routes[e.Route]
+	if v == nil {
+		return
+	}
+	v.view.Store(e.View)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, nudge := range v.mu.nudges {
+		select {
+		case nudge <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// follow returns a channel that holds something whenever the route may have a new view; nil for an unknown route.
+func (r *SwitchRoom) follow(id failover.RouteID) <-chan struct{} {
+	v := r.routes[id]
+	if v == nil {
+		return nil
+	}
+	nudge := make(chan struct{}, 1)
+	v.mu.Lock()
+	v.mu.nudges = append(v.mu.nudges, nudge)
+	v.mu.Unlock()
+	return nudge
+}
