@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/holdfast-telemetry/holdfast/internal/journal/cursor"
 	"github.com/holdfast-telemetry/holdfast/internal/journal/layout"
 	"github.com/holdfast-telemetry/holdfast/internal/journal/segment"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
@@ -43,7 +42,7 @@ func (p *Plan) Apply(disk vfs.FS, set ApplySettings) error {
 	}
 	done := a.writeSlots()
 	if done {
-		a.seal()
+		done = a.seal()
 	}
 	p.goOn() // before the last segment goes, if it does: what follows names it
 	if done && !set.KeepAll {
@@ -129,9 +128,13 @@ func (a *apply) pushAside(name string) (string, error) {
 	return to, err
 }
 
-// secure is step d: after it what was read is durable, or the segment is Broken. A segment that a rescue took over from
-// is left alone: a sync of it failed once, and another one proves nothing.
+// secure is step d: after it what was read is durable, or the segment is Broken, and so are the names of the files: the
+// last process may have died before it synced either. A segment that a rescue took over from is left alone: a sync of it
+// failed once, and another one proves nothing.
 func (a *apply) secure() error {
+	if a.Unclean {
+		a.syncDir(a.seg)
+	}
 	for i := 0; i < len(a.Segments); i++ {
 		s := &a.Segments[i]
 		if s.Class == segment.Sealed || s.Condemned {
@@ -159,62 +162,10 @@ func (a *apply) sync(name string) error {
 	return errors.Join(file.Datasync(), file.Close())
 }
 
-// writeSlots is step e. It says whether every slot is on disk.
-func (a *apply) writeSlots() bool {
-	done, now := true, a.set.now()
-	broken := slices.ContainsFunc(a.Segments, func(s Segment) bool { return s.Broken != nil })
-	for i := range a.Cursors {
-		c := &a.Cursors[i]
-		if !c.dirty {
-			continue
-		}
-		if c.Slot.State == queue.Parked && c.Slot.ParkedAt == 0 {
-			c.Slot.ParkedAt = now.Unix()
-		}
-		for d := range c.Slot.Drops {
-			if c.Slot.Drops[d].At == 0 {
-				c.Slot.Drops[d].At = now.UnixNano()
-			}
-		}
-		if !broken && a.Seq > c.Slot.DurableSeq { // what there is is durable, and what is not is booked
-			c.Slot.DurableSeq, c.Slot.DurableItems = a.Seq, a.Items
-		}
-		if err := a.write(c); err != nil {
-			c.Unwritten, done = err, false
-			a.note(Alarm, c.Path, "the slot of %s cannot be written; nothing is sealed or removed: %v", c.Slot.Name, err)
-			continue
-		}
-		c.dirty, c.written = false, true
-	}
-	if done {
-		a.remove(a.outdated)
-		a.outdated = nil
-	}
-	return done
-}
-
-// write makes the slot of c durable, in its file or in a new one.
-func (a *apply) write(c *Cursor) error {
-	file, _, err := cursor.Open(a.disk, c.Path)
-	switch {
-	case err == nil:
-		err = file.Write(&c.Slot)
-	case errors.Is(err, fs.ErrNotExist):
-		first := c.Slot
-		first.Generation-- // Create counts it
-		file, err = cursor.Create(a.disk, c.Path, &first)
-	case c.bad:
-		err = fmt.Errorf("a file that is no cursor is in its place: %w", err)
-	}
-	if file != nil {
-		err = errors.Join(err, file.Close())
-	}
-	return err
-}
-
 // seal is step f. What could not be read may be readable later, what is broken must not be vouched for, and what
-// everybody has resolved goes: none of it is sealed.
-func (a *apply) seal() {
+// everybody has resolved goes: none of it is sealed. It says false if the slots may be lost yet: nothing was done then.
+func (a *apply) seal() bool {
+	held := false
 	for i := range a.Segments {
 		s := &a.Segments[i]
 		if s.Class == segment.Sealed || s.Condemned || !a.set.KeepAll && a.resolved(s) {
@@ -224,6 +175,10 @@ func (a *apply) seal() {
 		if s.Class == segment.Headless && scan.ToSeal || scan.Abandoned || scan.Unreadable > 0 || s.f.in.Unreadable > 0 {
 			continue
 		}
+		if !held && !a.hold() {
+			return false
+		}
+		held = true
 		file, err := a.disk.OpenFile(s.Path, vfs.Write, 0)
 		if err == nil {
 			err = errors.Join(scan.Seal(file, &s.Header), statInto(file, &s.Allocated), file.Close())
@@ -237,6 +192,7 @@ func (a *apply) seal() {
 			s.Class = segment.Sealed
 		}
 	}
+	return true
 }
 
 func statInto(file vfs.File, allocated *int64) error {
@@ -264,29 +220,10 @@ func (a *apply) sweep() {
 			gone = append(gone, s.Path)
 		}
 	}
-	if len(gone) > 0 && a.slotsHold() {
+	if len(gone) > 0 && a.rewrite() {
 		a.remove(gone)
 		a.Segments = keep
 	}
-}
-
-// slotsHold syncs the slots that were not written just now, which the process that wrote them may not have done.
-func (a *apply) slotsHold() bool {
-	for i := range a.Cursors {
-		c := &a.Cursors[i]
-		if c.written {
-			continue
-		}
-		file, _, err := cursor.Open(a.disk, c.Path)
-		if err == nil {
-			err = errors.Join(file.Err(), file.Close())
-		}
-		if err != nil {
-			a.note(Warn, c.Path, "nothing is removed, since the slot of %s may not be durable: %v", c.Slot.Name, err)
-			return false
-		}
-	}
-	return true
 }
 
 // resolved says whether every cursor has resolved what it is owed of s.

@@ -4,6 +4,7 @@
 package recovery
 
 import (
+	"math"
 	"sort"
 
 	"github.com/holdfast-telemetry/holdfast/internal/journal/cursor"
@@ -79,17 +80,18 @@ func (t *line) from(seq queue.Seq) int {
 // are too many of them, what the books lack.
 func (n *count) fill(t *line, c *Cursor) {
 	upTo, set := t.upTo(&c.Slot), &c.Slot.Resolved
-	q := &c.Queued
+	q, bytes := &c.Queued, 0.0
 	for i := t.from(set.Next(1)); i < len(t.spans) && t.spans[i].first <= upTo; i++ {
 		s := &t.spans[i]
 		last := min(s.last, upTo)
 		open := uint64(last-s.first) + 1 - set.Count(s.first, last)
 		if sum := &s.f.sum; sum.Records > 0 {
 			open = min(open, sum.Records) // a seal with gaps: these are not there
-			q.Bytes += uint64(float64(sum.Bytes) * float64(open) / float64(sum.Records))
+			bytes += float64(sum.Bytes) * float64(open) / float64(sum.Records)
 		}
 		q.Records += open
 	}
+	q.Bytes = uint64(math.Round(bytes))
 	c.Accepted, c.Known = t.itemsAt(n.edges, upTo)
 	if upTo == 0 {
 		c.Accepted, c.Known = booked(&c.Slot), false
@@ -127,8 +129,9 @@ func (l *look) book(p *Plan, t *line, n *count, c *Cursor) {
 		l.give(p, c, h, Loss{First: first, Last: last, Count: cursor.Count{Records: records, Items: h.items}})
 	}
 	if len(partial) > 0 {
-		accepted, _ := t.itemsAt(n.edges, t.upTo(s))
-		queued, _ := n.items(t, c)
+		accepted, known := t.itemsAt(n.edges, t.upTo(s))
+		queued, counted := n.items(t, c)
+		s.Estimated = s.Estimated || !known || !counted
 		lacks := minus(accepted, booked(s)+queued)
 		for _, part := range partial {
 			items := min(lacks, part.items)

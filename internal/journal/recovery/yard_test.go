@@ -305,7 +305,8 @@ func (y *yard) recover(wanted ...string) *recovery.Plan {
 		if a == nil {
 			y.Errorf("cursor %s is gone the second time", p.Cursors[i].Slot.Name)
 		} else if p.Cursors[i].Unwritten == nil && (a.Queued != p.Cursors[i].Queued || !equal(&a.Slot, &p.Cursors[i].Slot)) {
-			y.Errorf("cursor %s: %+v, the second time %+v", a.Slot.Name, p.Cursors[i], *a)
+			y.Errorf("cursor %s waits for %+v, the second time for %+v\n%.600s\n%.600s", a.Slot.Name, p.Cursors[i].Queued, a.Queued,
+				fmt.Sprint(p.Cursors[i].Slot), fmt.Sprint(a.Slot))
 		}
 	}
 	return p
