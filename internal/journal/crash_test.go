@@ -233,7 +233,7 @@ func cursorOf(j *journal.Journal, name string, live bool) (queue.Cursor, error) 
 	if live {
 		return j.Attach(name), nil
 	}
-	return j.Inherit(name, "heir")
+	return j.Inherit(name, "heir of "+name)
 }
 
 // drain takes and acks all there is. It returns the records that came.

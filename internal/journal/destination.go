@@ -35,6 +35,11 @@ type destination struct {
 	resolved map[Resolution]Tally
 	again    uint64 // records handed out again
 
+	// off is what of slot.Resolved was never delivered here, as far as this process knows: if slot.TakenOff was set before
+	// it, not all of it.
+	off      cursor.Set
+	offKnown bool
+
 	filling bool      // somebody reads ahead for it
 	ahead   stream    // of whoever is filling
 	retryAt time.Time // not before: the disk would not give it
@@ -132,6 +137,15 @@ func (d *destination) owe(e *window.Entry) {
 func (d *destination) load(e *window.Entry) {
 	d.win.Push(e)
 	d.next = e.Seq + 1
+}
+
+// takenOff says that the numbers are resolved and were not delivered here: somebody else has them, or nobody is to.
+func (d *destination) takenOff(first, last queue.Seq) {
+	d.off.Add(first, last)
+	if !d.slot.TakenOff {
+		d.slot.TakenOff = true
+		d.changed()
+	}
 }
 
 // refill loads what is in memory and has what is not read ahead. The disk is asked when half of the window is used

@@ -106,9 +106,8 @@ func (j *Journal) publishLocked(e *window.Entry) {
 // when they left.
 func (j *Journal) misnamedLocked(s *seg) {
 	for _, d := range j.mu.cursors {
-		if !d.slot.TakenOff && d.mayOwe() < s.last && slices.Contains(s.header.Cursors, cursor.Hash(d.slot.Name)) {
-			d.slot.TakenOff = true
-			d.changed()
+		if first := max(d.mayOwe()+1, s.first()); first <= s.last && slices.Contains(s.header.Cursors, cursor.Hash(d.slot.Name)) {
+			d.takenOff(first, s.last)
 		}
 	}
 }
@@ -127,9 +126,17 @@ func (j *Journal) trimLocked() {
 // Void implements commit.Host. Who attaches now begins above what is published: should the refused group come back, as
 // the process died before the next segment, it is owed to all and in everybody's books.
 func (h host) Void() {
-	h.j.Lock()
-	defer h.j.Unlock()
-	h.j.mu.given = h.j.mu.last
+	j := h.j
+	j.Lock()
+	defer j.Unlock()
+	j.mu.given = j.mu.last
+	for _, d := range j.mu.live {
+		if d.slot.Resolved.High() > j.mu.last { // it came while the group was being made
+			d.slot.Resolved.Cut(j.mu.last)
+			d.next = min(d.next, j.mu.last+1)
+			d.changed()
+		}
+	}
 }
 
 // Durable implements commit.Host.

@@ -201,26 +201,37 @@ func (j *Journal) mayInherit(d *destination, name, heir string) error {
 // stretch is a run of numbers, both ends included.
 type stretch struct{ first, last queue.Seq }
 
-// owedTo is what the heir has or had to deliver, for its own cursor or one it inherited: the segments that name it. A
-// segment names those to whom all its records are owed, since a change of the roster begins a new one. Of a cursor that
-// was not given all that is resolved, it is what is unresolved: rather is some repeated than any skipped.
+// owedTo is what the heir has or had to deliver, for its own cursor or one it inherited.
 func (j *Journal) owedTo(heir string) (owed []stretch) {
-	var hashes []uint64
 	for _, name := range append([]string{heir}, j.mu.heirs[heir]...) {
 		switch d := j.findLocked(name); {
 		case d == nil:
-		case d.slot.TakenOff:
+		case d.offKnown:
+			owed = append(owed, j.given(d)...)
+		default: // some of what is resolved was never delivered, and nobody knows which: rather repeat some than skip any
 			owed = append(owed, d.unresolved()...)
-		default:
-			hashes = append(hashes, cursor.Hash(name))
 		}
 	}
+	return owed
+}
+
+// given is what is or was d's to deliver: what the segments hold that name it, as a segment names those to whom all its
+// records are owed, without what was taken off it.
+func (j *Journal) given(d *destination) (owed []stretch) {
+	hash := cursor.Hash(d.slot.Name)
 	for _, s := range j.mu.catalog {
-		for _, h := range hashes {
-			if slices.Contains(s.header.Cursors, h) && !s.empty() {
-				owed = append(owed, stretch{s.first(), s.last})
-				break
+		if s.empty() || !slices.Contains(s.header.Cursors, hash) {
+			continue
+		}
+		first := d.off.Next(s.first())
+		d.off.Ranges(func(off, last queue.Seq) {
+			if off > first && first <= s.last {
+				owed = append(owed, stretch{first, min(off-1, s.last)})
 			}
+			first = max(first, last+1)
+		})
+		if first <= s.last {
+			owed = append(owed, stretch{first, s.last})
 		}
 	}
 	return owed
@@ -254,7 +265,7 @@ func (j *Journal) takeOff(d *destination, owed []stretch) error {
 			}
 			d.slot.NotOwed += uint64(w.items)
 			d.accepted -= uint64(w.items)
-			d.slot.TakenOff = true
+			d.takenOff(w.seq, w.seq)
 			d.letGo(w)
 		}
 		j.Unlock()
@@ -300,7 +311,9 @@ func (j *Journal) Forget(name string) queue.Counts {
 	})
 	d.slot.NotOwed += uint64(d.items)
 	d.accepted -= uint64(d.items)
-	d.slot.TakenOff = d.slot.TakenOff || d.records > 0
+	for _, open := range d.unresolved() {
+		d.takenOff(open.first, open.last)
+	}
 	d.records, d.items, d.size = 0, 0, 0
 	d.slot.Resolved.Reset(j.mu.given)
 	d.next = j.mu.given + 1
@@ -346,7 +359,7 @@ func (j *Journal) findLocked(name string) *destination {
 
 // addLocked makes a cursor that is owed nothing.
 func (j *Journal) addLocked(name string) *destination {
-	d := &destination{j: j, next: j.mu.given + 1}
+	d := &destination{j: j, next: j.mu.given + 1, offKnown: true}
 	d.slot = cursor.Slot{State: queue.Prepared, Journal: j.id, Name: name}
 	d.slot.Resolved.Reset(j.mu.given)
 	d.open()

@@ -82,6 +82,27 @@ func (s *Set) Reset(floor queue.Seq) {
 	s.hi = s.lo
 }
 
+// Cut forgets the numbers above last.
+func (s *Set) Cut(last queue.Seq) {
+	if last <= s.floor {
+		s.Reset(last)
+		return
+	}
+	for s.hi > s.lo && s.ring[s.hi-1].first > last {
+		s.encoded -= s.bytes(s.hi-1, s.hi)
+		s.hi--
+	}
+	if i := s.hi - 1; i >= s.lo && s.ring[i].last > last {
+		s.encoded -= s.bytes(i, s.hi)
+		s.ring[i].last = last
+		s.encoded += s.bytes(i, s.hi)
+	}
+	if s.lo == s.hi {
+		s.lo = len(s.ring) / 2
+		s.hi = s.lo
+	}
+}
+
 // Clone is a copy that shares nothing.
 func (s *Set) Clone() Set {
 	return Set{floor: s.floor, encoded: s.encoded, ring: append([]span(nil), s.ring[s.lo:s.hi]...), hi: s.Len()}

@@ -5,6 +5,7 @@ package cursor_test
 
 import (
 	"encoding/binary"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -116,6 +117,14 @@ func TestASetIsWhatAMapSays(t *testing.T) {
 				t.Fatalf("seed %d, step %d: %d..%d added %d numbers, want %d", seed, step, first, last, got, want)
 			}
 			if step%5 == 0 {
+				if r.IntN(20) == 0 {
+					last := queue.Seq(r.Uint64N(uint64(limit)))
+					if s.Cut(last); r.IntN(4) == 0 {
+						last = 0
+						s.Cut(last)
+					}
+					maps.DeleteFunc(m, func(seq queue.Seq, _ bool) bool { return seq > last })
+				}
 				if r.IntN(10) == 0 {
 					s = s.Clone()
 				}
