@@ -61,6 +61,7 @@ type App struct {
 
 	instances  map[string]exporter.Exporter
 	exporters  []named[exporter.Exporter]
+	switches   *pipeline.SwitchRoom // nil = no destination has levels
 	pipelines  []*pipeline.Pipeline
 	receivers  []named[receiver.Receiver]
 	extensions []named[extension.Extension]
@@ -106,16 +107,13 @@ func New(opts Options) (*App, error) {
 }
 
 // Missing names what p asks for and this version cannot keep, one sentence each. Such a plan is refused at start:
-// promising failover without keeping it would lose data.
+// promising what is not kept would lose data.
 func Missing(p *plan.Plan) []string {
 	var out []string
 	for i := range p.Pipelines {
 		pl := &p.Pipelines[i]
 		for j := range pl.Destinations {
-			if r := pl.Destinations[j].Route; r != nil {
-				out = append(out, fmt.Sprintf("pipeline %s: the failover connector (%s) is not in this version; "+
-					"name its exporters in the pipeline to send to all of them", pl.ID, r.Connector))
-			}
+			out = append(out, missingOf(pl, &pl.Destinations[j])...)
 		}
 	}
 	return out
@@ -145,7 +143,7 @@ func (a *App) start(ctx context.Context) error {
 	if err := a.openStorages(ctx, vfs.OS()); err != nil {
 		return err
 	}
-	for _, build := range []func() error{a.buildPipelines, a.buildReceivers, a.inherit} {
+	for _, build := range []func() error{a.buildSwitch, a.buildPipelines, a.buildReceivers, a.inherit} {
 		if err := build(); err != nil {
 			return err
 		}
@@ -179,6 +177,10 @@ func (a *App) start(ctx context.Context) error {
 			return fmt.Errorf("exporters/%s: %w", e.id, err)
 		}
 		a.began("exporter "+e.id, e.value.Stop)
+	}
+	if a.switches != nil {
+		a.switches.Start()
+		a.began("switch room", a.switches.Stop)
 	}
 	for _, p := range a.pipelines {
 		p.Start()

@@ -88,7 +88,7 @@ func (a *App) buildExporter(id string, s otlp.Signal) error {
 	}
 	e, err := f.New(exporter.Settings{
 		ID: id, Telemetry: a.opts.Telemetry.For("exporter", id), Version: a.opts.Version,
-	}, a.synced(c.Config))
+	}, a.synced(id, c.Config))
 	if err != nil {
 		return fmt.Errorf("exporters/%s: %w", id, err)
 	}
@@ -98,10 +98,11 @@ func (a *App) buildExporter(id string, s otlp.Signal) error {
 }
 
 // synced makes a file answer after its sync where a journal may hang on the answer: a record that is resolved is gone
-// from the journal. That is so for every file once there is a storage, since any of them may inherit a backlog.
-func (a *App) synced(cfg any) any {
+// from the journal. That is so for every file once there is a storage, since any of them may inherit a backlog, and for
+// those of an emergency level, which take what no queue will have again.
+func (a *App) synced(id string, cfg any) any {
 	c, ok := cfg.(*file.Config)
-	if !ok || len(a.opts.Plan.Storages) == 0 {
+	if !ok || len(a.opts.Plan.Storages) == 0 && !a.emergency(id) {
 		return cfg
 	}
 	out := *c
@@ -121,7 +122,7 @@ func (a *App) buildPipelines() error {
 func (a *App) buildPipeline(p *plan.Pipeline) error {
 	set := pipeline.Settings{
 		Plan: *p, Telemetry: a.opts.Telemetry, Gate: a.gate, Exporters: a.instances,
-		Decode: decode, Jitter: rand.Float64,
+		Decode: decode, Jitter: rand.Float64, Switch: a.switches,
 	}
 	if p.Batch != nil {
 		set.MetadataKeys = p.Batch.MetadataKeys

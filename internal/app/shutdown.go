@@ -78,6 +78,7 @@ func (a *App) Stop(ctx context.Context) Report {
 	}{
 		{"receiver", frontDoorTimeout},
 		{"deliveries", max(a.opts.ShutdownTimeout-lastSteps-frontDoorTimeout, time.Second)},
+		{"switch", backDoorTimeout},
 		{"watch", backDoorTimeout},
 		{"queue", queueTimeout},
 		{"store", queueTimeout},

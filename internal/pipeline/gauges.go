@@ -35,11 +35,22 @@ type Backlog struct {
 	Fill     queue.Fill
 }
 
-// Backlogs describes the queue of every destination; it never blocks.
+// Backlogs describes the queue of every destination; it never blocks. A connector's is its first level's, under the
+// IDs that users wrote, and those below have as much room.
 func (p *Pipeline) Backlogs() []Backlog {
 	out := make([]Backlog, 0, len(p.deliveries))
 	for _, d := range p.deliveries {
-		out = append(out, Backlog{Exporter: d.dest.Label, Fill: d.fill()})
+		f := d.fill()
+		if d.levels == nil {
+			out = append(out, Backlog{Exporter: d.dest.Label, Fill: f})
+			continue
+		}
+		for _, l := range d.dest.Levels {
+			for _, id := range l.Exporters {
+				out = append(out, Backlog{Exporter: id, Fill: f})
+				f = queue.Fill{Capacity: f.Capacity}
+			}
+		}
 	}
 	return out
 }
