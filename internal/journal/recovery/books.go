@@ -119,7 +119,6 @@ func (l *look) book(p *Plan, t *line, n *count, c *Cursor) {
 		if records == 0 {
 			continue
 		}
-		h.missed = true
 		s.Resolved.Add(first, last)
 		c.dirty = true
 		if records < h.records() {
@@ -155,7 +154,11 @@ type partialLoss struct {
 // give books what c lost of a hole, or that it is not owed it.
 func (l *look) give(p *Plan, c *Cursor, h *hole, lost Loss) {
 	s := &c.Slot
-	if h.reason == 0 || c.Lost && h.absent {
+	if c.Lost && h.absent {
+		s.NotOwed += lost.Items
+		return
+	}
+	if h.lacked(lost.First, lost.Last, lost.Count); h.reason == 0 {
 		s.NotOwed += lost.Items
 		return
 	}

@@ -43,7 +43,18 @@ type hole struct {
 	why    string
 	path   string // of the file they were in
 	damage damage
-	missed bool // by some cursor
+	// What cursors lack of it: where, and the most that one of them does.
+	from, to queue.Seq
+	most     cursor.Count
+}
+
+// lacked notes what one cursor lacks.
+func (h *hole) lacked(first, last queue.Seq, n cursor.Count) {
+	if h.most.Records == 0 {
+		h.from = first
+	}
+	h.from, h.to = min(h.from, first), max(h.to, last)
+	h.most = cursor.Count{Records: max(h.most.Records, n.Records), Items: max(h.most.Items, n.Items)}
 }
 
 func (h *hole) records() uint64 { return uint64(h.last-h.first) + 1 }

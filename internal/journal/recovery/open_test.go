@@ -160,7 +160,7 @@ func BenchmarkOpen(b *testing.B) {
 	for _, c := range []struct {
 		segments int
 		bytes    int64
-	}{{64, 64 << 20}, {1024, 4 << 20}} {
+	}{{64, 64 << 20}, {1024, 4 << 20}, {4096, 4 << 20}} {
 		b.Run(fmt.Sprintf("%dx%dMiB", c.segments, c.bytes>>20), func(b *testing.B) {
 			root := b.TempDir()
 			backlog(b, vfs.OS(), root, c.segments, c.bytes, 60<<10)

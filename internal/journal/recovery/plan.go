@@ -195,10 +195,10 @@ func (l *look) describe(p *Plan, t *line) {
 	}
 	for i := range t.holes {
 		h := &t.holes[i]
-		if h.damage.end > h.damage.off && (h.missed || len(p.Cursors) == 0) {
+		if h.damage.end > h.damage.off && (h.most.Records > 0 || len(p.Cursors) == 0) {
 			p.damage = append(p.damage, h.damage)
 		}
-		if !h.missed {
+		if h.most.Records == 0 {
 			continue
 		}
 		where := h.path
@@ -206,10 +206,10 @@ func (l *look) describe(p *Plan, t *line) {
 			where = l.dir
 		}
 		if h.reason == 0 {
-			l.notes.add(Info, where, fmt.Sprintf("%s are not there: %s", numbers(h.first, h.last), h.why))
+			l.notes.add(Info, where, fmt.Sprintf("not there: %s; %s", numbers(h.from, h.to), h.why))
 		} else {
-			l.notes.add(Alarm, where, fmt.Sprintf("%s are lost (%s, %d items): %s",
-				numbers(h.first, h.last), h.reason, h.items, h.why))
+			l.notes.add(Alarm, where, fmt.Sprintf("lost: %s (%s, %d records, %d items); %s",
+				numbers(h.from, h.to), h.reason, h.most.Records, h.most.Items, h.why))
 		}
 	}
 	for _, name := range p.litter {
@@ -218,6 +218,9 @@ func (l *look) describe(p *Plan, t *line) {
 }
 
 func numbers(first, last queue.Seq) string {
+	if first == last {
+		return fmt.Sprintf("number %d", first)
+	}
 	return fmt.Sprintf("numbers %d to %d", first, last)
 }
 

@@ -59,7 +59,7 @@ func (a *apply) rescue(i int, cause error) int {
 			}
 			return 0
 		}
-		a.note(Warn, made[k].Path, "%s were written again here", numbers(made[k].First, made[k].Last))
+		a.note(Warn, made[k].Path, "written again here: %s", numbers(made[k].First, made[k].Last))
 	}
 	if len(made) > 0 {
 		old.Last = old.First - 1
