@@ -5,10 +5,18 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"math/rand/v2"
+	"net"
+	"net/url"
+	"strings"
 
+	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
+	"github.com/holdfast-telemetry/holdfast/internal/exporter/otlpgrpc"
+	"github.com/holdfast-telemetry/holdfast/internal/exporter/otlphttp"
+	"github.com/holdfast-telemetry/holdfast/internal/exporter/probe"
 	"github.com/holdfast-telemetry/holdfast/internal/failover"
 	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
@@ -26,20 +34,64 @@ func (a *App) buildSwitch() error {
 
 // member says how an exporter is asked for itself. Its configuration has no hash: until there is a reload, an exporter
 // has one configuration in a process.
-func (a *App) member(id string) (config, probe string) {
+func (a *App) member(id string) (hash, kind string) {
 	if p, ok := a.instances[id].(exporter.Prober); ok {
 		return "", string(p.ProbeKind())
 	}
 	return "", ""
 }
 
-// probe asks an exporter whether it would take data.
+// probe asks whether an exporter's backend would take data, at the door the order names.
 func (a *App) probe(ctx context.Context, o *failover.ProbeOrder) exporter.Verdict {
+	if o.What.Kind == "http" || o.What.Kind == "tcp" {
+		addr, set, err := a.door(ctx, o.Exporter)
+		switch {
+		case err != nil:
+			return exporter.Verdict{Kind: exporter.Misconfigured, Err: err}
+		case o.What.Kind == "http":
+			return probe.HTTP(ctx, o.What.URL, o.What.Expect, set)
+		}
+		return probe.TCP(ctx, addr, set)
+	}
 	p, ok := a.instances[o.Exporter].(exporter.Prober)
 	if !ok || o.What.Kind != string(p.ProbeKind()) {
 		return exporter.Verdict{Err: fmt.Errorf("exporters/%s: no probe of kind %s", o.Exporter, o.What.Kind)}
 	}
 	return p.Probe(ctx, o.Signal)
+}
+
+// door is where an exporter's backend listens, and its TLS settings; nil = it speaks no TLS, or has no settings.
+func (a *App) door(ctx context.Context, id string) (addr string, set *tls.Config, err error) {
+	c, err := a.component(config.Exporters, id)
+	if err != nil {
+		return "", nil, err
+	}
+	switch cfg := c.Config.(type) {
+	case *otlpgrpc.Config:
+		addr = cfg.Client.Endpoint
+		set, err = cfg.Client.TLS.LoadTLSConfig(ctx)
+	case *otlphttp.Config:
+		addr = cfg.Client.Endpoint
+		if set, err = cfg.Client.TLS.LoadTLSConfig(ctx); strings.HasPrefix(addr, "http://") {
+			set = nil
+		}
+	}
+	return hostPort(addr), set, err
+}
+
+// hostPort is the address of an endpoint, which may be a URL or a target of gRPC.
+func hostPort(endpoint string) string {
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Host == "" {
+		return strings.TrimLeft(endpoint[strings.LastIndex(endpoint, "/")+1:], ":")
+	}
+	switch {
+	case u.Port() != "":
+		return u.Host
+	case u.Scheme == "https":
+		return net.JoinHostPort(u.Hostname(), "443")
+	}
+	return net.JoinHostPort(u.Hostname(), "80")
 }
 
 // missingOf names what a route asks for and this version cannot keep.
@@ -56,7 +108,7 @@ func missingOf(pl *plan.Pipeline, d *plan.Destination) []string {
 	for i := range d.Levels {
 		for _, id := range d.Levels[i].Exporters {
 			switch kind := r.Config.For(id, i == 0).Kind; kind {
-			case "http", "tcp", "grpc_health":
+			case "grpc_health":
 				out = append(out, fmt.Sprintf("pipeline %s: %s: probe.kind %s of %s is not in this version; "+
 					"leave it out to probe with empty exports", pl.ID, r.Connector, kind, id))
 			}
