@@ -19,6 +19,11 @@ var (
 	seeds = flag.Uint64("seeds", 1500, "how many schedules to play")
 )
 
+// kept are schedules that once failed.
+var kept = []uint64{
+	4336, // a batch that left a throttled level had its patience there again
+}
+
 // model drives a router with random views, answers and times, and checks every effect against its own books.
 type model struct {
 	t     *testing.T
@@ -566,13 +571,17 @@ func (m *model) stop() {
 
 // TestItemsAreConservedByTheRouter plays random schedules and checks every promise of the router after every event.
 func TestItemsAreConservedByTheRouter(t *testing.T) {
-	first, last := uint64(1), *seeds
-	if *seed > 0 {
-		first, last = *seed, *seed
-	} else if testing.Short() {
-		last = min(last, 200)
+	numbers := kept
+	switch {
+	case *seed > 0:
+		numbers = []uint64{*seed}
+	case testing.Short():
+		*seeds = min(*seeds, 200)
 	}
-	for n := first; n <= last; n++ {
+	for n := uint64(1); n <= *seeds && *seed == 0; n++ {
+		numbers = append(numbers, n)
+	}
+	for _, n := range numbers {
 		ok := t.Run(fmt.Sprintf("seed=%d", n), func(t *testing.T) {
 			m := newModel(t, n)
 			m.play()

@@ -219,6 +219,9 @@ func (r *Router) enter(b *Batch, i int, cause MoveCause) {
 	if b.state == batchMoving {
 		r.become(b, batchBack) // counted under the level that it leaves
 	}
+	if cause == MoveThrottled && b.level >= 0 && !b.arrived.IsZero() {
+		b.tried |= 1 << b.level // it waited there for as long as it may; elsewhere it would have its patience again
+	}
 	if b.level >= 0 && b.from < 0 {
 		b.from, b.cause = b.level, cause
 	}
