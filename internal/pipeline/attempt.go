@@ -12,9 +12,9 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/failover"
 )
 
-// send1 starts an attempt at the members of a level that have not delivered the load. An attempt that takes tokens
+// sendTo starts an attempt at the members of a level that have not delivered the load. An attempt that takes tokens
 // claims them first: they prove something for all who look at the level.
-func (x *dispatch) send1(l *load, e *failover.RouterEffect) {
+func (x *dispatch) sendTo(l *load, e *failover.RouterEffect) {
 	level := &x.view.Levels[e.Level]
 	if e.Proof && !level.Claim() {
 		x.events = append(x.events, failover.RouterEvent{Kind: failover.CanaryRefused, Batch: e.Batch, Try: e.Try})
@@ -24,7 +24,7 @@ func (x *dispatch) send1(l *load, e *failover.RouterEffect) {
 	ctx, cancel := context.WithCancel(x.send)
 	try := e.Try // e is the loop's, and soon another one
 	x.flights[try] = &flight{l, cancel}
-	a := &attempt1{
+	a := &sending{
 		dispatch: x, batch: l.Seqs[0], level: e.Level, view: level, proof: e.Proof, members: e.Members, req: req,
 		results: make([]failover.Result, len(x.senders[e.Level])),
 	}
@@ -47,8 +47,8 @@ func (x *dispatch) send1(l *load, e *failover.RouterEffect) {
 	}()
 }
 
-// attempt1 is one attempt under way.
-type attempt1 struct {
+// sending is one attempt under way.
+type sending struct {
 	*dispatch
 	batch   uint64
 	level   int
@@ -60,7 +60,7 @@ type attempt1 struct {
 }
 
 // run sends to all members at once, and tells the switch room what came of each before the loop hears of it.
-func (a *attempt1) run(ctx context.Context) {
+func (a *sending) run(ctx context.Context) {
 	var others sync.WaitGroup
 	first := -1
 	for i := range a.results {
@@ -80,14 +80,14 @@ func (a *attempt1) run(ctx context.Context) {
 	others.Wait()
 }
 
-func (a *attempt1) one(ctx context.Context, i int) {
+func (a *sending) one(ctx context.Context, i int) {
 	v := a.senders[a.level][i].send(ctx, a.req)
 	a.results[i] = failover.Result{Verdict: v, Uncounted: !a.counts[a.level].Counts(&v)}
 	a.tell(ctx, i)
 }
 
 // tell reports the outcome at member i to the switch room. An attempt that was cut by us says nothing of an endpoint.
-func (a *attempt1) tell(ctx context.Context, i int) {
+func (a *sending) tell(ctx context.Context, i int) {
 	m, v := &a.view.Members[i], &a.results[i].Verdict
 	ev := failover.Event{Kind: failover.EventAttempted, Breaker: m.Breaker, Outcome: a.counts[a.level].Outcome(v)}
 	if ctx.Err() != nil && v.Kind != exporter.Delivered && v.Kind != exporter.Rejected {

@@ -127,7 +127,7 @@ func (x *dispatch) start(workers *sync.WaitGroup) {
 // feed takes batch after batch and hands each over when the router wants one.
 func (x *dispatch) feed(s *source) {
 	for {
-		batch, err := x.take1(s)
+		batch, err := x.nextOf(s)
 		if err != nil {
 			return
 		}
@@ -140,8 +140,8 @@ func (x *dispatch) feed(s *source) {
 	}
 }
 
-// take1 is next for any source: what is inherited is not drained when the process stops.
-func (x *dispatch) take1(s *source) ([]queue.Delivered, error) {
+// nextOf is next for any source: what is inherited is not drained when the process stops.
+func (x *dispatch) nextOf(s *source) ([]queue.Delivered, error) {
 	if s == x.own {
 		return x.next()
 	}
@@ -237,7 +237,7 @@ func (x *dispatch) do(e *failover.RouterEffect) {
 	}
 	switch e.Kind {
 	case failover.SendBatch:
-		x.send1(l, e)
+		x.sendTo(l, e)
 	case failover.CancelBatch:
 		if f := x.flights[e.Try]; f != nil {
 			f.cancel()
