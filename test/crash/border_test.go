@@ -8,6 +8,7 @@ package crash
 import (
 	"io/fs"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -23,6 +24,8 @@ type border struct {
 	began func(op, name string)                        // before it; may be nil
 	die   death
 	fit   atomic.Int64 // calls that fitted die
+	lie   lie
+	lies  atomic.Int64 // calls that fitted lie
 	read  atomic.Int64 // bytes
 	made  sync.Map     // *borderFile by the name it was made with, until that name goes
 }
@@ -32,6 +35,12 @@ type death struct {
 	Op    string // an effect: create, write, datasync, …; "" = any
 	Nth   int64  // of those, from 1; 0 = never
 	After bool   // once it has been made, else before
+}
+
+// lie is a kind of call of which some do nothing and say that they did.
+type lie struct {
+	Op, Suffix string // of the file's name
+	Every      int64  // the nth, 2nth, …; 0 = none
 }
 
 // kill9 is kill -9, at exactly this place.
@@ -51,7 +60,10 @@ func (b *border) effect(op, name string, call func() error) error {
 		b.began(op, name)
 	}
 	start := ticks()
-	err := call()
+	var err error
+	if lied := b.lie.Every > 0 && op == b.lie.Op && strings.HasSuffix(name, b.lie.Suffix) && b.lies.Add(1)%b.lie.Every == 0; !lied {
+		err = call()
+	}
 	if last {
 		say("kill after %s %s", op, name)
 		kill9()
@@ -130,6 +142,9 @@ func (f *borderFile) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func (f *borderFile) WriteVAt(parts [][]byte, off int64) (n int64, err error) {
+	for _, p := range parts {
+		n += int64(len(p))
+	}
 	err = f.disk.effect("write", *f.name.Load(), func() error {
 		n, err = f.File.WriteVAt(parts, off)
 		return err

@@ -52,6 +52,7 @@ type order struct {
 	Syncs     bool              // tell of syncs of segments
 	Effects   bool              // tell of all effects
 	Die       death
+	Lie       lie
 }
 
 func (o *order) options() journal.Options {
@@ -133,7 +134,7 @@ func obey(text string) int {
 			return 2
 		}
 	}
-	c.disk = &border{FS: vfs.OS(), die: c.Die, tell: c.tell, began: c.began}
+	c.disk = &border{FS: vfs.OS(), die: c.Die, lie: c.Lie, tell: c.tell, began: c.began}
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	c.next.Store(int64(c.First))
 	c.appending.set(!c.Idle)

@@ -7,6 +7,7 @@ package crash
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -125,13 +126,16 @@ func TestStartWithFewDescriptors(t *testing.T) {
 	s.report(t)
 }
 
-// unwritten are the destinations that have resolved something before that moment, in ticks, which no slot knows.
+// unwritten are the destinations that resolved something before that moment, in ticks, and have not written a slot since.
 func (s *story) unwritten(before int64) (names []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for d, name := range s.names {
-		if list := s.doing[name]; len(list) > 0 && s.items[list[0]].resolved[d] < min(before, s.slots[name]-int64(time.Second)) ||
-			len(list) > 0 && s.slots[name] < before {
+		late := func(n int) bool {
+			at := s.items[n].resolved[d]
+			return at < before && at > s.slots[name]
+		}
+		if slices.ContainsFunc(s.doing[name], late) {
 			names = append(names, name)
 		}
 	}

@@ -273,6 +273,7 @@ type crash struct {
 	excused func(acked int64) bool
 	refused bool // what was refused may be there (G14)
 	power   bool // what a destination was given may be gone with the disk: it lived on for a moment without one
+	lies    bool // the disk has lost what it took: the books may tell of losses
 }
 
 // judge compares what is there after a crash with the story, and goes on from what it shows.
@@ -359,7 +360,7 @@ func (s *story) answerLocked(n int, it *item, found map[string]map[int]queue.Seq
 		switch {
 		case here || it.fates[d] != owed && !c.power: // who was given it got it from the disk
 			there = name
-		case it.fates[d] == owed:
+		case it.fates[d] == owed && !c.lies:
 			missing = name
 		}
 	}
@@ -388,7 +389,7 @@ func (s *story) lossy() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range s.crashes {
-		if c.excused != nil {
+		if c.excused != nil || c.lies {
 			return true
 		}
 	}

@@ -179,12 +179,12 @@ func (v *volume) device() string {
 // fill writes files until the volume has no more than left bytes free, and returns how to remove them.
 func (v *volume) fill(left int64) (free func()) {
 	v.t.Helper()
-	name := filepath.Join(v.at, "somebody-elses")
-	f, err := os.Create(name)
+	f, err := os.CreateTemp(v.at, "somebody-elses-")
 	if err != nil {
 		v.t.Fatal(err)
 	}
 	defer f.Close()
+	name := f.Name()
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
 		v.t.Fatal(err)
