@@ -32,11 +32,13 @@ func (b *budget) over() bool { return b.used.Load() > b.limit }
 // store's budget is used up, then oldest first. What is leased or not known durable stays: the first is being read,
 // the second may have to be written again. The journal's lock guards it.
 //
-// Invariant: places is ascending by seq; bytes sums the Cost of the entries in it, and so does its part of the budget.
+// Invariant: places is ascending by seq, and short or at least half of it held; bytes sums the Cost of the entries in it,
+// and so does its part of the budget.
 type cache struct {
 	budget *budget
 	places []place
 	head   int // places before it are empty
+	held   int // places that are not
 	bytes  int64
 }
 
@@ -48,14 +50,25 @@ type place struct {
 // add takes e in, the youngest. Its bytes are the queue's from now on.
 func (c *cache) add(e *window.Entry) {
 	e.Cost = int32(min(cap(e.Meta)+cap(e.Body)+entryOverhead, math.MaxInt32))
-	if c.head > 64 && c.head > len(c.places)/2 {
-		n := copy(c.places, c.places[c.head:])
-		clear(c.places[n:])
-		c.places, c.head = c.places[:n], 0
+	if len(c.places) > 64 && c.held < len(c.places)/2 {
+		c.compact()
 	}
 	c.places = append(c.places, place{e.Seq, e})
+	c.held++
 	c.bytes += int64(e.Cost)
 	c.budget.used.Add(int64(e.Cost))
+}
+
+// compact drops the empty places, also those behind an entry that stays for long.
+func (c *cache) compact() {
+	kept := c.places[:0]
+	for _, p := range c.places[c.head:] {
+		if p.entry != nil {
+			kept = append(kept, p)
+		}
+	}
+	clear(c.places[len(kept):])
+	c.places, c.head = kept, 0
 }
 
 // at returns the index of seq's place, or of the next above it.
@@ -86,6 +99,7 @@ func (c *cache) each(first, last queue.Seq, what func(*window.Entry)) {
 func (c *cache) free(i int, fx *effects) {
 	e := c.places[i].entry
 	c.places[i].entry = nil
+	c.held--
 	c.bytes -= int64(e.Cost)
 	c.budget.used.Add(-int64(e.Cost))
 	if e.Refs > 0 {

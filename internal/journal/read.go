@@ -135,7 +135,7 @@ func (j *Journal) unreadable(d *destination, v view, seq queue.Seq, err error) {
 	if !again || damage == nil {
 		// What fails twice is damage: a sector, or an end that came too early. All other refusals leave the record owed:
 		// it may be the disk that is gone, or a descriptor that is not to be had, not the bytes.
-		d.fail(seq, again && (errors.Is(err, syscall.EIO) || errors.Is(err, io.ErrUnexpectedEOF)))
+		d.fail(seq, again && unreadable(err))
 		d.retryAt = j.now().Add(readRetry)
 		j.mu.fx.tend = true
 		if !again {
@@ -145,12 +145,24 @@ func (j *Journal) unreadable(d *destination, v view, seq queue.Seq, err error) {
 		j.Unlock()
 		return
 	}
+	j.Unlock()
+	j.damaged(v, damage)
+}
+
+// unreadable says whether an error is about the bytes: a sector, or an end that came too early.
+func unreadable(err error) bool {
+	return errors.Is(err, syscall.EIO) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// damaged gives up what does not hold, for everybody.
+func (j *Journal) damaged(v view, damage *segment.CorruptError) {
 	first, last, items := damage.Gap.First, min(damage.Gap.Last, v.last), damage.Gap.Items
-	delete(d.failed, seq)
+	j.Lock()
 	j.mu.damaged++
 	j.eventLocked(Event{Level: Alarm, Kind: Damaged, Records: uint64(last-first) + 1, Items: items, First: first, Last: last,
-		Err: err, Text: "bytes of " + v.path + " do not hold; their records are lost"})
+		Err: damage, Text: "bytes of " + v.path + " do not hold; their records are lost"})
 	for _, c := range j.mu.cursors {
+		delete(c.failed, first)
 		c.lose(first, last, items, cursor.Corrupt)
 		c.win.Serve(time.Time{})
 	}

@@ -28,6 +28,12 @@ func (j *Journal) weigh(d *destination, first, last queue.Seq) ([]weighed, error
 	defer src.close()
 	j.Lock()
 	last = min(last, d.upTo())
+	for n := d.win.Oldest(); n != nil && n.Entry.Seq <= last; n = n.Younger() {
+		if e := n.Entry; e.Seq >= first {
+			list = append(list, weighed{e.Seq, e.Items, e.Size})
+		}
+	}
+	first = max(first, d.next) // what is below and not resolved is in the window
 	for seq := d.slot.Resolved.Next(first); seq <= last; seq = d.slot.Resolved.Next(seq) {
 		if e := j.mu.cache.find(seq); e != nil {
 			list = append(list, weighed{seq, e.Items, e.Size})
@@ -41,9 +47,8 @@ func (j *Journal) weigh(d *destination, first, last queue.Seq) ([]weighed, error
 		}
 		v := s.view()
 		j.Unlock()
-		frames, err := src.read(v, seq)
-		var damage *segment.CorruptError
-		if err != nil && !(errors.As(err, &damage) && damage.Gap.Last >= seq) {
+		frames, err := j.readSurely(&src, v, seq)
+		if err != nil {
 			return nil, err
 		}
 		j.Lock()
@@ -54,12 +59,33 @@ func (j *Journal) weigh(d *destination, first, last queue.Seq) ([]weighed, error
 			}
 			seq = f.Seq + 1
 		}
-		if damage != nil {
-			seq = max(seq, damage.Gap.Last+1)
-		}
 	}
 	j.Unlock()
 	return list, nil
+}
+
+// readSurely reads from seq on as long as that goes well. What cannot be read is asked for once more, through a fresh
+// descriptor; then it is damage and given up, and no frame is returned.
+func (j *Journal) readSurely(src *stream, v view, seq queue.Seq) ([]segment.Frame, error) {
+	frames, err := src.read(v, seq)
+	if len(frames) > 0 || err == nil {
+		return frames, nil
+	}
+	src.close()
+	j.files.forget(v.id)
+	src.skip = unreadable(err)
+	frames, err = src.read(v, seq)
+	src.skip = false
+	var damage *segment.CorruptError
+	if len(frames) == 0 && errors.As(err, &damage) && damage.Gap.First <= seq && damage.Gap.Last >= seq {
+		src.close()
+		j.damaged(v, damage)
+		return nil, nil
+	}
+	if len(frames) > 0 {
+		err = nil
+	}
+	return frames, err
 }
 
 // sweep deletes the segments nobody needs any more: slots that say so first, then the names. A crash in between finds
