@@ -10,14 +10,18 @@ GO       ?= go
 TAGS     := grpcnotrace
 VERSION  ?= 0.1.0-dev
 LDFLAGS  := -s -w
-# Real processes (make e2e) and the rules of the house (make docs) run by themselves; everything else is a unit.
-PACKAGES  = $$($(GO) list -tags $(TAGS) ./... | grep -vE '/test/(e2e|arch)(/|$$)')
+# Real processes (make e2e, make crash) and the rules of the house (make docs) run by themselves; everything else is a
+# unit.
+PACKAGES  = $$($(GO) list -tags $(TAGS) ./... | grep -vE '/test/(e2e|crash|arch)(/|$$)')
 LEAVES   := $(patsubst %/go.mod,%,$(filter-out tools/go.mod,$(wildcard */go.mod test/*/go.mod)))
 STATIC   := $(GO) tool -modfile=tools/go.mod staticcheck -tags $(TAGS)
 # The race detector needs a C compiler; where there is none the tests run without it, and say so.
 RACE     := $(shell command -v $$($(GO) env CC) >/dev/null 2>&1 && echo -race)
 FUZZTIME ?= 20s
+# How long make crash is; every merge: KILLS=50 CUTS=10 BACKLOG=2GiB. A release sets HOLDFAST_NO_SKIP=1.
 KILLS    ?= 1000
+CUTS     ?= 100
+BACKLOG  ?= 10GiB
 
 .PHONY: help
 help: ## list the targets
@@ -73,8 +77,12 @@ e2e: build ## real processes, judged by the ledger
 	$(GO) test -count=1 -tags $(TAGS) -timeout 10m ./test/e2e/...
 
 .PHONY: crash
-crash: build ## kill the seeds' durable collector KILLS (1000) times under load, judged by the ledger
-	HOLDFAST_KILLS=$(KILLS) $(GO) test -count=1 -tags $(TAGS) -timeout 4h -v -run TestKilledUnderLoad ./test/e2e
+crash: build ## real processes killed KILLS (1000) times, cut off CUTS (100) times, with a BACKLOG (10GiB); figures, skips
+	@status=0; \
+	HOLDFAST_KILLS=$(KILLS) $(GO) test -count=1 -tags $(TAGS) -timeout 4h -v -run TestKilledUnderLoad ./test/e2e || status=1; \
+	HOLDFAST_KILLS=$(KILLS) HOLDFAST_CUTS=$(CUTS) HOLDFAST_BACKLOG=$(BACKLOG) \
+	  $(GO) test -count=1 -tags $(TAGS) -timeout 4h -v ./test/crash || status=1; \
+	exit $$status
 
 .PHONY: bench
 bench: build ## side by side with the reference collector; BENCH=-quick for a first look (docs/benchmarks.md)

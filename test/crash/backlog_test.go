@@ -91,7 +91,7 @@ func flat(t *testing.T, o order) {
 	// twice if what is there of the group looks like damage.
 	more := o
 	more.Bytes = 8 * mib
-	p, segments := openCold(t, more, 4*maxOpenBytes)
+	p = openCold(t, more, 4*maxOpenBytes)
 	p.await("filled")
 	pause(1500 * time.Millisecond) // the keeper seals what is to be sealed
 	p.kill()
@@ -99,7 +99,7 @@ func flat(t *testing.T, o order) {
 
 	// Killed at rest.
 	o.Appenders, o.Consumers, o.Idle = 0, map[string]string{"near": "all"}, true
-	p, segments = openCold(t, o, int64(maxOpenBytes+openSegmentCost*(segments+2)))
+	p = openCold(t, o, maxOpenBytes)
 	sum := p.opened()
 	if n := sum.Books[0].Records; n < records || n > records+2*16 {
 		t.Errorf("%d records are there, %d were acknowledged", n, records)
@@ -125,11 +125,13 @@ func flat(t *testing.T, o order) {
 	p.close()
 }
 
-// openCold starts a process on a directory that is not in the page cache, and checks what opening costs.
-func openCold(t *testing.T, o order, maxBytes int64) (p *process, segments int) {
+// openCold starts a process on a directory that is not in the page cache, and checks what opening costs: reading bytes and
+// something for each segment.
+func openCold(t *testing.T, o order, bytes int64) *process {
 	t.Helper()
-	segments = coldly(t, o)
-	p = launch(t, o, nil)
+	segments := coldly(t, o)
+	maxBytes := bytes + int64(openSegmentCost*segments)
+	p := launch(t, o, nil)
 	p.await("open ")
 	took := time.Since(p.started) // of the process, not only of the journal
 	sum := p.opened()
@@ -141,7 +143,7 @@ func openCold(t *testing.T, o order, maxBytes int64) (p *process, segments int) 
 	if sum.Read > maxBytes {
 		t.Errorf("%d bytes were read to open it, %d are allowed", sum.Read, maxBytes)
 	}
-	return p, segments
+	return p
 }
 
 func bounded(t *testing.T, what string, memory int64) {

@@ -41,7 +41,11 @@ type death struct {
 type lie struct {
 	Op, Suffix string // of the file's name
 	Every      int64  // the nth, 2nth, …; 0 = none
+	After      int64  // and none of the first so many
 }
+
+// tells says whether this call, the nth that fits, is one.
+func (l *lie) tells(n int64) bool { return n > l.After && n%l.Every == 0 }
 
 // kill9 is kill -9, at exactly this place.
 func kill9() {
@@ -61,7 +65,7 @@ func (b *border) effect(op, name string, call func() error) error {
 	}
 	start := ticks()
 	var err error
-	if lied := b.lie.Every > 0 && op == b.lie.Op && strings.HasSuffix(name, b.lie.Suffix) && b.lies.Add(1)%b.lie.Every == 0; !lied {
+	if lied := b.lie.Every > 0 && op == b.lie.Op && strings.HasSuffix(name, b.lie.Suffix) && b.lie.tells(b.lies.Add(1)); !lied {
 		err = call()
 	}
 	if last {

@@ -20,9 +20,9 @@ func TestTheCrashTestsFindLies(t *testing.T) {
 		power bool
 	}{
 		{"a group that is not written", lie{Op: "write", Suffix: ".seg", Every: 150}, false},
-		{"slots that are not written", lie{Op: "write", Suffix: ".cur", Every: 1}, false},
+		{"slots that are not written", lie{Op: "write", Suffix: ".cur", Every: 1, After: 2}, false},
 		{"a group that is not synced", lie{Op: "datasync", Suffix: ".seg", Every: 1}, true},
-		{"slots that are not synced", lie{Op: "datasync", Suffix: ".cur", Every: 1}, true},
+		{"slots that are not synced", lie{Op: "datasync", Suffix: ".cur", Every: 1, After: 2}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -26,7 +26,8 @@ func TestDirectoryRemovedUnderUs(t *testing.T) {
 		"rm -rf and mkdir": func(dir string) error {
 			return errors.Join(removeAll(dir), os.Mkdir(dir, 0o750))
 		},
-		"mv": func(dir string) error { return os.Rename(dir, dir+".moved") },
+		"mv":                     func(dir string) error { return os.Rename(dir, dir+".moved") },
+		"mv, and nobody appends": func(dir string) error { return os.Rename(dir, dir+".moved") },
 		"mv and a copy in its place": func(dir string) error {
 			return errors.Join(os.Rename(dir, dir+".moved"), command("cp", "-a", dir+".moved", dir))
 		},
@@ -46,6 +47,9 @@ func TestDirectoryRemovedUnderUs(t *testing.T) {
 			p.tell("consume off")
 			p.acks(200)
 			before := s.count().acked
+			if name == "mv, and nobody appends" {
+				p.tell("append off")
+			}
 			if err := remove(o.Dir); err != nil {
 				t.Fatal(err)
 			}
@@ -59,6 +63,7 @@ func TestDirectoryRemovedUnderUs(t *testing.T) {
 			if noticed > 15*time.Second {
 				t.Errorf("it was noticed after %s", noticed)
 			}
+			p.tell("append on")
 			p.refusals(2 * o.Appenders) // what was on its way has been answered
 			given := s.count().acked - before
 			mark := p.mark()

@@ -396,21 +396,6 @@ func (s *story) lossy() bool {
 	return false
 }
 
-// owes is how many records each destination is owed at least.
-func (s *story) owes() map[string]int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	sum := map[string]int{}
-	for i := range s.items {
-		for d, name := range s.names {
-			if it := &s.items[i]; it.tried && it.acked != 0 && it.fates[d] == owed {
-				sum[name]++
-			}
-		}
-	}
-	return sum
-}
-
 func (s *story) count() tally {
 	s.mu.Lock()
 	defer s.mu.Unlock()
