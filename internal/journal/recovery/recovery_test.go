@@ -122,6 +122,29 @@ func TestATornGroupIsNotOwed(t *testing.T) {
 	}
 }
 
+func TestGapsOfASealedSegmentAreBookedOnce(t *testing.T) {
+	mem := vfs.NewMem(0)
+	y := newYard(t, mem)
+	a := y.cursor("a")
+	y.begin(segmentBytes)
+	y.many(5, 1000)
+	a.save()
+	y.spoil(2, true)
+	p := y.recover()
+	y.lost(p, "a", cursor.Corrupt, 2)
+	disk := vfs.NewFaulty(mem)
+	if _, err := recovery.Inspect(disk, dir, []string{"a"}); err != nil {
+		t.Fatal(err)
+	}
+	if reads, _ := disk.Count("read " + seg(1)); reads > 4 { // header, seal, two edges
+		t.Errorf("the sealed segment was read %d times", reads)
+	}
+	// Only a cursor that has forgotten what was lost makes it read again.
+	y.remove(layout.Cursor(dir, "a"))
+	p = y.recover()
+	y.lost(p, "a", cursor.Corrupt, 2)
+}
+
 func TestDamageBelowAWitnessIsListed(t *testing.T) {
 	for _, header := range []bool{false, true} {
 		y := newYard(t, vfs.NewMem(0))
