@@ -113,7 +113,7 @@ func (c *Config) breaker(p *ProbeKind, l *PlannedLevel, alone bool) breaker.Sett
 	return s
 }
 
-// seatKey says which members share a breaker. The partition is for a later version.
+// seatKey says which members share a breaker.
 type seatKey struct {
 	sibling  siblingKey
 	signal   otlp.Signal
@@ -123,7 +123,7 @@ type seatKey struct {
 }
 
 // siblingKey says which breakers are siblings.
-type siblingKey struct{ exporter, config, partition string }
+type siblingKey struct{ exporter, config string }
 
 func (m *SwitchMember) key(s otlp.Signal) seatKey {
 	return seatKey{

@@ -308,7 +308,7 @@ func TestSecondOpenIsTurnedAway(t *testing.T) {
 		if err := j.Close(context.Background()); err != nil {
 			t.Error(err)
 		}
-		if j, err = store.Head("traces", 1, []queue.Destination{dest}); err != nil {
+		if _, err = store.Head("traces", 1, []queue.Destination{dest}); err != nil {
 			t.Errorf("after it was closed: %v", err)
 		}
 		if err := store.Close(context.Background()); err != nil {

@@ -272,7 +272,7 @@ func TestASegmentThatNamesTooManyCostsTheHeirNothing(t *testing.T) {
 		store := openStore(t, disk, func(o *journal.Options) { o.Segments = 1 << 20 })
 		j := head(t, store, wants("h", "x")...)
 		s := newStory(t)
-		h := s.attach(j, "h")
+		s.attach(j, "h")
 		s.attach(j, "x")
 		appendAll(t, s, j, 5)
 		pass(time.Second)
@@ -288,7 +288,7 @@ func TestASegmentThatNamesTooManyCostsTheHeirNothing(t *testing.T) {
 		s.detach(j, "x")
 		disk.Plan()
 		pass(2 * time.Second)
-		h = s.attach(j, "h")
+		h := s.attach(j, "h")
 		if got, wrong := drain(h); wrong != "" || len(got) != before {
 			t.Errorf("h gets %d of %d records: %s", len(got), before, wrong)
 		}

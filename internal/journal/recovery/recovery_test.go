@@ -55,13 +55,6 @@ func (y *yard) lost(p *recovery.Plan, name string, why cursor.Reason, seqs ...qu
 	}
 }
 
-func seqs(first, last queue.Seq) (all []queue.Seq) {
-	for n := first; n <= last; n++ {
-		all = append(all, n)
-	}
-	return all
-}
-
 func TestANewJournalIsEmpty(t *testing.T) {
 	y := newYard(t, vfs.NewMem(0))
 	p := y.recover("a", "b")
@@ -208,7 +201,8 @@ func TestAnEndThatIsGoneIsListed(t *testing.T) {
 func TestWhatWasNotSyncedIsListedInUnsyncedMode(t *testing.T) {
 	y := newYard(t, vfs.NewMem(0))
 	y.unsynced = true
-	a, b := y.cursor("a"), y.cursor("b")
+	y.cursor("a")
+	b := y.cursor("b")
 	y.begin(segmentBytes)
 	y.append(100, 100)
 	y.sync()
@@ -221,14 +215,14 @@ func TestWhatWasNotSyncedIsListedInUnsyncedMode(t *testing.T) {
 	// And the end of it, which b had in part.
 	y = newYard(t, vfs.NewMem(0))
 	y.unsynced = true
-	a, b = y.cursor("a"), y.cursor("b")
+	y.cursor("a")
+	b = y.cursor("b")
 	y.begin(segmentBytes)
 	y.append(100, 100)
 	y.sync()
 	y.append(100, 100, 100)
 	b.ack(1, 4)
 	b.save()
-	_ = a
 	for n := queue.Seq(3); n <= 5; n++ {
 		y.spoil(n, true)
 	}
