@@ -181,7 +181,11 @@ func (c *child) open() (err error) {
 	began := time.Now()
 	opts := c.options()
 	opts.OnEvent = func(e journal.Event) {
-		say("event %d %s %s %s", e.Level, e.Kind, e.Destination, oneLine(fmt.Errorf("%s: %w", e.Text, e.Err)))
+		text := e.Text
+		if e.Err != nil {
+			text += ": " + oneLine(e.Err)
+		}
+		say("event %d %s %s %s", e.Level, e.Kind, e.Destination, strings.ReplaceAll(text, "\n", "; "))
 	}
 	if c.store, err = journal.OpenStore(c.ctx, c.disk, opts); err != nil {
 		return err

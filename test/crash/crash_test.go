@@ -27,6 +27,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -110,7 +111,9 @@ func skip(t *testing.T, promise, missing string) {
 	t.Helper()
 	line := "SKIP " + promise + ": missing " + missing
 	skips.Lock()
-	skips.list = append(skips.list, line)
+	if !slices.Contains(skips.list, line) {
+		skips.list = append(skips.list, line)
+	}
 	skips.Unlock()
 	if os.Getenv("HOLDFAST_NO_SKIP") == "1" {
 		t.Fatal(line)

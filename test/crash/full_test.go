@@ -21,6 +21,7 @@ import (
 // what waits is delivered and its progress written; whoever is killed then opens without any room. With room again it
 // accepts by itself.
 func TestRealFullDisk(t *testing.T) {
+	needDisks(t, "full disk")
 	for _, kind := range []struct {
 		name string
 		mkfs []string
@@ -32,7 +33,7 @@ func TestRealFullDisk(t *testing.T) {
 	} {
 		t.Run(kind.name, func(t *testing.T) {
 			modes(t, func(t *testing.T, synced bool) {
-				v := newVolume(t, "full disk", 96, kind.mkfs...)
+				v := newVolume(t, 96, kind.mkfs...)
 				v.mount()
 				o := working(filepath.Join(v.at, "queue"), synced)
 				o.Consumers["far"] = "most"

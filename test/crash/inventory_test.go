@@ -59,6 +59,7 @@ func inventory(t *testing.T, o order, s *story) {
 	for _, wrong := range unbalanced(r.books(), s.lossy()) {
 		t.Error(wrong)
 	}
+	s.booked(r.books())
 	if err := r.store.Close(context.Background()); err != nil {
 		t.Errorf("close: %v", err)
 	}

@@ -29,7 +29,8 @@ func TestTheCrashTestsFindLies(t *testing.T) {
 			var v *volume
 			dir := ""
 			if c.power {
-				v = newVolume(t, "lies about syncs", 256)
+				needDisks(t, "lies about syncs")
+				v = newVolume(t, 256)
 				dir = v.at
 			} else {
 				dir = place(t)

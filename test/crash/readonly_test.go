@@ -20,8 +20,9 @@ import (
 // open for writing: what is open can be written, nothing new can be made. It refuses and says why, delivers, and comes
 // back by itself.
 func TestRemountReadOnly(t *testing.T) {
+	needDisks(t, "read-only disk")
 	modes(t, func(t *testing.T, synced bool) {
-		v := newVolume(t, "read-only disk", 96)
+		v := newVolume(t, 96)
 		v.mount()
 		o := working(filepath.Join(v.at, "queue"), synced)
 		o.Consumers["far"] = "most"
@@ -88,7 +89,8 @@ func (v *volume) readOnly(dir string) (back func()) {
 // Fault: D9. The file system meets an error and makes itself read-only, which is how a disk becomes so under a process.
 // Nothing can be written any more, open or not, until it is repaired: what was acknowledged is there then.
 func TestFileSystemErrorMakesItReadOnly(t *testing.T) {
-	v := newVolume(t, "file system error", 96)
+	needDisks(t, "file system error")
+	v := newVolume(t, 96)
 	o := working(filepath.Join(v.at, "queue"), true)
 	o.Consumers["far"] = "most"
 	s := newStory(o.Destinations...)

@@ -49,6 +49,7 @@ type tally struct {
 	oldest                            int64 // the longest ago that one of them was resolved, before the crash, in ticks
 	came                              int   // refused, and there after a crash
 	lost, lostItems                   int   // given up by policy: unsynced mode, power cut
+	booked                            int   // items that the books of whoever lost most give up
 }
 
 // item is one record.
@@ -400,6 +401,19 @@ func (s *story) count() tally {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.tally
+}
+
+// booked keeps what the books of whoever lost most say was lost.
+func (s *story) booked(all []books) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, b := range all {
+		sum := 0
+		for _, n := range b.Counts.Dropped {
+			sum += int(n)
+		}
+		s.tally.booked = max(s.tally.booked, sum)
+	}
 }
 
 // unbalanced says whose books do not add up, or tell of losses.

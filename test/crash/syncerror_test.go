@@ -19,9 +19,7 @@ import (
 // Fault: D2. Writes go well and syncs fail, as the disk below the file system says. Nothing that was not synced is
 // acknowledged, no file whose sync failed is synced again (that would succeed), and what was acknowledged is there.
 func TestSyncErrorFromARealDisk(t *testing.T) {
-	if missing := missingForDisks(); missing != "" {
-		skip(t, "sync error", missing)
-	}
+	needDisks(t, "sync error")
 	t.Run("the disk dies", dyingDisk)
 	t.Run("the disk is smaller than it says", smallDisk)
 }
@@ -29,7 +27,7 @@ func TestSyncErrorFromARealDisk(t *testing.T) {
 // dyingDisk puts the file system on an image in another one, and cuts that one off: from then on each write to the
 // device is an error.
 func dyingDisk(t *testing.T) {
-	outer := newVolume(t, "sync error", 256)
+	outer := newVolume(t, 256)
 	image := filepath.Join(outer.at, "image")
 	outer.mount()
 	inner := volumeIn(t, place(t), image, 128)

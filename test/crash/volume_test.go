@@ -35,12 +35,17 @@ type volume struct {
 	mounted   bool
 }
 
-// newVolume makes the file system, not mounted yet. Without what it takes the test is skipped.
-func newVolume(t *testing.T, promise string, mib int64, mkfs ...string) *volume {
+// needDisks skips the test where there can be no disks of its own.
+func needDisks(t *testing.T, promise string) {
 	t.Helper()
 	if missing := missingForDisks(); missing != "" {
 		skip(t, promise, missing)
 	}
+}
+
+// newVolume makes the file system, not mounted yet.
+func newVolume(t *testing.T, mib int64, mkfs ...string) *volume {
+	t.Helper()
 	dir := place(t)
 	return volumeIn(t, dir, filepath.Join(dir, "image"), mib, mkfs...)
 }
