@@ -45,8 +45,8 @@ type wing struct {
 	slots     []int           // by level, free
 	held      []*parcel       // no level takes them
 	waiting   []*parcel       // for a slot
-	delivered []int // by level
-	moved     int   // away from a level that failed
+	delivered []int           // by level
+	moved     int             // away from a level that failed
 	sent      int
 	flying    int
 }
@@ -62,9 +62,9 @@ type parcel struct {
 // endpoint answers for an exporter; the zero value takes everything at once.
 type endpoint struct {
 	live, probe reply
-	up, down    time.Duration // in turns, if up is set
-	since       time.Time     // of the first up
-	fails, n    int           // so many of ten live batches are refused
+	up, down    time.Duration         // in turns, if up is set
+	since       time.Time             // of the first up
+	fails, n    int                   // so many of ten live batches are refused
 	only        map[otlp.Signal]reply // one signal's own answer
 }
 
