@@ -31,7 +31,7 @@ func (s *Store) open(pipeline string, tag uint8, wanted []queue.Destination, hea
 	s.opening.Lock()
 	defer s.opening.Unlock()
 	for _, o := range s.journals() {
-		if o.pipeline == pipeline {
+		if o.dir == layout.Pipeline(s.dir, pipeline) {
 			return nil, fmt.Errorf("it is open already")
 		}
 	}

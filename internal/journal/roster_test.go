@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -128,6 +129,47 @@ func TestBacklogFollowsItsExporter(t *testing.T) {
 		}
 		if n := tail.Snapshot().Segments; n > 1 {
 			t.Errorf("%d segments are left of a tail that is done", n)
+		}
+	})
+}
+
+// A pipeline whose name is too long for a directory is found again by what is left of the name.
+func TestALongNameLeadsToItsJournal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := vfs.NewMem(1 << 40)
+		long := "traces/" + strings.Repeat("very-", 30) + "long"
+		store := openStore(t, mem, small)
+		j, err := store.Head(long, 1, wants("a"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found := store.Found(); len(found) != 1 || found[0] != long {
+			t.Errorf("found %q", found)
+		}
+		s := newStory(t)
+		s.attach(j, "a")
+		appendAll(t, s, j, 10)
+		store.Close(context.Background())
+		store = openStore(t, mem, small)
+		defer store.Close(context.Background())
+		found := store.Found()
+		if len(found) != 1 {
+			t.Fatalf("found %q", found)
+		}
+		tail, err := store.Tail(found[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := store.Head(long, 1, wants("a")); err == nil {
+			t.Error("its journal was opened twice")
+		}
+		a, err := tail.Inherit("a", "heir")
+		if err != nil {
+			t.Fatal(err)
+		}
+		comes(t, "the heir", a, 1, 10)
+		if again := store.Found(); len(again) != 1 {
+			t.Errorf("now there are %q", again)
 		}
 	})
 }

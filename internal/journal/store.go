@@ -109,22 +109,29 @@ func stricter(a, b int64) int64 {
 }
 
 // Found lists the pipelines that have a journal in the directory, opened or not. Names that were too long to be kept
-// are listed as they are on disk.
+// are listed as they are on disk, unless their journal is open; Tail takes them so too.
 func (s *Store) Found() []string {
 	entries, err := s.disk.ReadDir(path.Join(s.dir, layout.Pipelines))
 	if err != nil {
 		return nil
+	}
+	open := map[string]string{}
+	for _, j := range s.journals() {
+		open[path.Base(j.dir)] = j.pipeline
 	}
 	var out []string
 	for _, e := range entries {
 		if !e.Type.IsDir() {
 			continue
 		}
-		if id, ok := layout.Unescape(e.Name); ok {
-			out = append(out, id)
-		} else {
-			out = append(out, e.Name)
+		id, ok := layout.Unescape(e.Name)
+		if !ok {
+			id = e.Name
 		}
+		if pipeline, ok := open[e.Name]; ok {
+			id = pipeline
+		}
+		out = append(out, id)
 	}
 	return out
 }

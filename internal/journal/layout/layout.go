@@ -44,8 +44,12 @@ const (
 
 // Escape is a component ID as the name of a file or directory: bytes outside [A-Za-z0-9._-] become ~ and two hex
 // digits, and above 100 bytes it is the first 60, ~~ and 16 hex digits of the ID's SHA-256. A name that would be hidden
-// or mean another directory has its first dot written so too.
+// or mean another directory has its first dot written so too. A name that was shortened stays as it is: it is all that
+// is known of its ID, and no ID has ~ in it.
 func Escape(id string) string {
+	if shortened(id) {
+		return id
+	}
 	var b strings.Builder
 	for i := range len(id) {
 		c := id[i]
@@ -63,6 +67,14 @@ func Escape(id string) string {
 	}
 	sum := sha256.Sum256([]byte(id))
 	return b.String()[:keptName] + "~~" + hex.EncodeToString(sum[:hashBytes])
+}
+
+func shortened(name string) bool {
+	if len(name) != keptName+2+2*hashBytes || name[keptName:keptName+2] != "~~" {
+		return false
+	}
+	_, err := hex.DecodeString(name[keptName+2:])
+	return err == nil
 }
 
 // Unescape is the ID that Escape made name from; false if name is none of its, or was shortened.

@@ -44,6 +44,9 @@ func TestLongNamesStayApart(t *testing.T) {
 	if _, ok := layout.Unescape(ea); ok {
 		t.Error("a shortened name pretends to be whole")
 	}
+	if again := layout.Escape(ea); again != ea {
+		t.Errorf("a shortened name leads elsewhere: %q", again)
+	}
 }
 
 func TestSegmentNamesSortAndComeBack(t *testing.T) {
