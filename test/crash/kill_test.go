@@ -195,7 +195,7 @@ func (k *killer) proves(kills int, sum tally) {
 	slices.Sort(where)
 	k.Logf("%d kills, %d before the journal was open, %d of these in a row; slowest opening %s\n\t%s\n\tkilled: %s",
 		kills, k.deaths, k.deepest, k.slowest.Round(time.Millisecond), sum, strings.Join(where, ", "))
-	if kills >= 20 && (sum.acked < kills*20 || sum.resolved < kills*10 || k.deaths < kills/20 || len(k.where) < min(10, kills/4)) {
+	if kills >= 50 && (sum.acked < kills*10 || sum.resolved < kills*10 || k.deaths < kills/20 || len(k.where) < 6) {
 		k.Error("this run shows nothing: too little was going on when the processes died")
 	}
 }
