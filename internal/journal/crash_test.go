@@ -96,7 +96,9 @@ func (s *story) append(j *journal.Journal, size int) error {
 	}
 	s.accepted[n] = true
 	for _, name := range to {
-		s.owed[name][n] = true
+		if _, quick := s.done[name][n]; !quick { // it may have been delivered before it was answered
+			s.owed[name][n] = true
+		}
 	}
 	return nil
 }
@@ -141,29 +143,31 @@ func (s *story) take(c queue.Cursor, max int64) []queue.Delivered {
 
 // resolve ends leases; final outcomes are noted before the call, since a crash may find them done or not.
 func (s *story) resolve(c queue.Cursor, name string, o queue.Outcome, got ...queue.Delivered) error {
+	final := o.Kind == queue.Ack || o.Kind == queue.Dead || o.Kind == queue.Drop
 	seqs := make([]queue.Seq, len(got))
 	s.mu.Lock()
+	if s.done[name] == nil {
+		s.done[name] = map[int]bool{}
+	}
 	for i, d := range got {
 		seqs[i] = d.Seq
 		n, ok := numberOf(d.Body)
 		if !ok {
 			s.t.Errorf("%s got bytes nobody appended: %.16x…", name, d.Body)
 		}
-		if o.Kind == queue.Ack || o.Kind == queue.Dead || o.Kind == queue.Drop {
+		if final {
 			delete(s.owed[name], n)
+			s.done[name][n] = false
 		}
 	}
 	s.mu.Unlock()
 	err := c.Resolve(o, seqs...)
-	if err == nil && o.Kind != queue.Nack && o.Kind != queue.Release {
+	if err != nil { // of Dead; it is offered again
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.done[name] == nil {
-			s.done[name] = map[int]bool{}
-		}
 		for _, d := range got {
 			n, _ := numberOf(d.Body)
-			s.done[name][n] = false
+			delete(s.done[name], n)
 		}
 	}
 	return err
