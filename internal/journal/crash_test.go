@@ -365,47 +365,26 @@ func crashEverywhere(t *testing.T, mode []func(*journal.Options)) {
 	mem := vfs.NewMem(1 << 40)
 	disk := vfs.NewFaulty(mem)
 	s := newStory(t)
-	crashes, reported := 0, 0
-	check := func(left *vfs.Mem, was chapter, how string, c vfs.Call) {
-		crashes++
-		if wrong := survivors(left, was, mode...); wrong != "" && reported < 5 {
-			reported++
-			t.Errorf("%s call %d, %s: %s", how, c.N, c.Name, wrong)
-		}
+	var all wrecks
+	seeds := uint64(1)
+	if long() {
+		seeds = 8
 	}
-	type wreck struct {
-		disk *vfs.Mem
-		was  chapter
-		how  string
-		call vfs.Call
+	if !synced {
+		seeds = 0
 	}
-	var mu sync.Mutex
-	var wrecks []wreck
-	cut := func(when string) func(vfs.Call) {
-		return func(c vfs.Call) {
-			was := s.now()
-			mu.Lock()
-			defer mu.Unlock()
-			wrecks = append(wrecks, wreck{mem.KillClone(), was, "kill " + when, c})
-			for seed := range uint64(crashSeeds) {
-				if synced {
-					how := fmt.Sprintf("power cut %d %s", seed, when)
-					wrecks = append(wrecks, wreck{mem.CrashClone(seed + uint64(c.N)<<8), was, how, c})
-				}
-			}
-		}
-	}
-	disk.Watch(vfs.Watch{Before: cut("before"), After: cut("after")})
+	all.at(disk, mem, s.now, seeds, func(vfs.Call) bool { return true })
 	script(s, disk, mode...)
 	disk.Watch(vfs.Watch{})
-	for _, w := range wrecks {
-		check(w.disk, w.was, w.how, w.call)
+	reported := 0
+	for _, w := range all.list {
+		if wrong := survivors(w.disk, w.was, mode...); wrong != "" && reported < 5 {
+			reported++
+			t.Errorf("%s: %s", w.how, wrong)
+		}
 	}
 	if len(s.refused) > 0 {
 		t.Errorf("%d appends were refused on a good disk", len(s.refused))
 	}
-	t.Logf("%d crashes at %d calls", crashes, len(disk.Calls("")))
+	t.Logf("%d crashes at %d calls", len(all.list), len(disk.Calls("")))
 }
-
-// crashSeeds is how many ways of losing what was not synced are tried at each call.
-const crashSeeds = 3

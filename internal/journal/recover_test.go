@@ -50,8 +50,9 @@ type wrecks struct {
 	list []wreck
 }
 
-// at makes disk leave wrecks at each call that which says: one killed, and in a synced journal one that lost its power.
-func (w *wrecks) at(disk *vfs.Faulty, mem *vfs.Mem, now func() chapter, power bool, which func(vfs.Call) bool) {
+// at makes disk leave wrecks at each call that which says: one killed before it, and so many that lost their power before
+// and after it.
+func (w *wrecks) at(disk *vfs.Faulty, mem *vfs.Mem, now func() chapter, seeds uint64, which func(vfs.Call) bool) {
 	cut := func(when string) func(vfs.Call) {
 		return func(c vfs.Call) {
 			if !which(c) {
@@ -61,9 +62,11 @@ func (w *wrecks) at(disk *vfs.Faulty, mem *vfs.Mem, now func() chapter, power bo
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			how := fmt.Sprintf("%s call %d (%s)", when, c.N, c.Name)
-			w.list = append(w.list, wreck{mem.KillClone(), was, "killed " + how})
-			if power {
-				seed := uint64(c.N)<<1 | uint64(len(w.list)%2)
+			if when == "before" {
+				w.list = append(w.list, wreck{mem.KillClone(), was, "killed " + how})
+			}
+			for i := range seeds {
+				seed := uint64(c.N)<<1 + i + uint64(len(w.list)%2)
 				w.list = append(w.list, wreck{mem.CrashClone(seed), was, fmt.Sprintf("power cut %d %s", seed, how)})
 			}
 		}
@@ -80,10 +83,10 @@ func someOf(rng *rand.Rand, all []wreck, n int) (some []wreck) {
 }
 
 // reopened opens and closes what a crash left, with all that the keeper does in between, and collects the wrecks of that.
-func (w *wreck) reopened(t *testing.T, power bool, mode []func(*journal.Options)) []wreck {
+func (w *wreck) reopened(t *testing.T, seeds uint64, mode []func(*journal.Options)) []wreck {
 	var more wrecks
 	disk := vfs.NewFaulty(w.disk)
-	more.at(disk, w.disk, func() chapter { return w.was }, power, func(vfs.Call) bool { return true })
+	more.at(disk, w.disk, func() chapter { return w.was }, seeds, func(vfs.Call) bool { return true })
 	s, err := journal.OpenStore(context.Background(), disk, options(mode...))
 	if err != nil {
 		t.Fatalf("%s: open the store: %v", w.how, err)
@@ -118,7 +121,7 @@ func TestACrashDuringRecoveryDoesNoHarm(t *testing.T) {
 
 func crashRecovery(t *testing.T, mode []func(*journal.Options)) {
 	rng := luck(t)
-	synced := len(mode) == 1
+	seeds := uint64(2 - len(mode)) // in unsynced mode a power cut may cost something
 	first, then := 6, 40
 	if long() {
 		first, then = 200, 1000
@@ -127,7 +130,7 @@ func crashRecovery(t *testing.T, mode []func(*journal.Options)) {
 	disk := vfs.NewFaulty(mem)
 	s := newStory(t)
 	var all wrecks
-	all.at(disk, mem, s.now, synced, func(vfs.Call) bool { return rng.IntN(4) == 0 })
+	all.at(disk, mem, s.now, seeds, func(vfs.Call) bool { return rng.IntN(4) == 0 })
 	script(s, disk, mode...)
 	disk.Watch(vfs.Watch{})
 	checked := [4]int{}
@@ -142,11 +145,11 @@ func crashRecovery(t *testing.T, mode []func(*journal.Options)) {
 		}
 	}
 	for _, one := range someOf(rng, all.list, first) {
-		two := one.reopened(t, synced, mode)
+		two := one.reopened(t, seeds, mode)
 		check(2, someOf(rng, two, 4*then))
 		for _, second := range someOf(rng, two, 2) {
 			second.how = one.how + ", then " + second.how
-			three := second.reopened(t, synced, mode)
+			three := second.reopened(t, seeds, mode)
 			check(3, someOf(rng, three, then))
 		}
 	}
@@ -167,7 +170,7 @@ func TestTheCrashTestsFindLies(t *testing.T) {
 				s := newStory(t)
 				var all wrecks
 				rng := rand.New(rand.NewPCG(1, 2))
-				all.at(disk, mem, s.now, true, func(vfs.Call) bool { return rng.IntN(3) == 0 })
+				all.at(disk, mem, s.now, 1, func(vfs.Call) bool { return rng.IntN(3) == 0 })
 				script(s, disk, small)
 				disk.Watch(vfs.Watch{})
 				if disk.Hits() == 0 {
