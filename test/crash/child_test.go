@@ -49,6 +49,7 @@ type order struct {
 	Backlog   int  // appenders pause while a destination has more records
 	Bytes     int64
 	Consumers map[string]string // by destination: see consume
+	Letters   int               // dead letters each of them may make
 	Syncs     bool              // tell of syncs of segments
 	Effects   bool              // tell of all effects
 	Die       death
@@ -182,6 +183,9 @@ func (c *child) open() (err error) {
 	opts := c.options()
 	opts.OnEvent = func(e journal.Event) {
 		text := e.Text
+		if e.Reason != "" {
+			text += " (" + e.Reason + ")"
+		}
 		if e.Err != nil {
 			text += ": " + oneLine(e.Err)
 		}

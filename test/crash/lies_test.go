@@ -38,7 +38,7 @@ func TestTheCrashTestsFindLies(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed(t), 5)) //nolint:gosec // moments, not secrets
 			o := working(filepath.Join(dir, "queue"), true)
 			o.Lie, o.Inventory = c.lie, true
-			s := newStory(o.Destinations...)
+			s := newStory(o)
 			for n := 1; n <= 40; n++ {
 				if v != nil {
 					v.mount()

@@ -21,7 +21,7 @@ import (
 // touched nothing; when the owner is killed it is the next one's, and nothing is lost on the way.
 func TestSecondProcessIsTurnedAway(t *testing.T) {
 	o := working(filepath.Join(place(t), "queue"), true)
-	s := newStory(o.Destinations...)
+	s := newStory(o)
 	first := launch(t, o, s)
 	first.opened()
 	first.acks(100)
@@ -126,7 +126,7 @@ func equal(a, b map[string]string) bool {
 func TestStoppedProcessResumes(t *testing.T) {
 	modes(t, func(t *testing.T, synced bool) {
 		o := working(filepath.Join(place(t), "queue"), synced)
-		s := newStory(o.Destinations...)
+		s := newStory(o)
 		p := launch(t, o, s)
 		p.opened()
 		stops := often(t, "HOLDFAST_STOPS", 5, 2)

@@ -30,7 +30,7 @@ func cutAndCutAgain(t *testing.T, synced bool) {
 	random := rand.New(rand.NewPCG(seed(t), map[bool]uint64{true: 3, false: 4}[synced])) //nolint:gosec // moments, not secrets
 	o := working(filepath.Join(v.at, "queue"), synced)
 	o.Syncs = true
-	c := &cutter{T: t, v: v, order: o, story: newStory(o.Destinations...), random: random, synced: synced}
+	c := &cutter{T: t, v: v, order: o, story: newStory(o), random: random, synced: synced}
 	began := time.Now()
 	for n := 1; n <= cuts && !t.Failed(); n++ {
 		c.once(n)

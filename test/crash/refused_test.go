@@ -56,7 +56,7 @@ func TestNewerFormatIsRefusedAndLeftAlone(t *testing.T) {
 	for _, file := range []struct{ kind, glob string }{{"segment", "seg/*.seg"}, {"cursor", "cur/near.cur"}} {
 		t.Run(file.kind, func(t *testing.T) {
 			o := working(filepath.Join(place(t), "queue"), true)
-			s := newStory(o.Destinations...)
+			s := newStory(o)
 			backlog(t, o, s, true)
 			names, err := filepath.Glob(filepath.Join(layout.Pipeline(o.Dir, "traces"), file.glob))
 			if err != nil || len(names) == 0 {
@@ -110,7 +110,7 @@ func newer(file []byte) []byte {
 // What is not the journal's stays where it is and as it is, wherever it lies, over openings, kills and deletions.
 func TestUnknownFilesAreLeftAlone(t *testing.T) {
 	o := working(filepath.Join(place(t), "queue"), true)
-	s := newStory(o.Destinations...)
+	s := newStory(o)
 	backlog(t, o, s, false)
 	journal := layout.Pipeline(o.Dir, "traces")
 	foreign := filepath.Join(o.Dir, "somebody-elses")
@@ -231,7 +231,7 @@ func TestWrongOwnerIsToldTheCommandThatFixesIt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			nobodys := asNobody(t)
 			o := working(filepath.Join(place(t), "queue"), true)
-			s := newStory(o.Destinations...)
+			s := newStory(o)
 			backlog(t, o, s, false)
 			spoil(t, o.Dir)
 			before := state(t, filepath.Join(o.Dir, layout.Pipelines))

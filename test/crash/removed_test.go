@@ -41,7 +41,7 @@ func TestDirectoryRemovedUnderUs(t *testing.T) {
 			o := working(filepath.Join(place(t), "queue"), true)
 			o.Effects, o.Consumers = true, map[string]string{"near": "all"}
 			o.CacheMiB = 64 // far is owed what is in memory
-			s := newStory(o.Destinations...)
+			s := newStory(o)
 			p := launch(t, o, s)
 			p.opened()
 			p.tell("consume off")
@@ -150,7 +150,7 @@ func TestDirectoryOfAnotherProcessIsLeftAlone(t *testing.T) {
 	dir := filepath.Join(place(t), "queue")
 	o := working(dir, true)
 	o.Consumers, o.CacheMiB = map[string]string{"near": "all"}, 1
-	first, second := newStory(o.Destinations...), newStory(o.Destinations...)
+	first, second := newStory(o), newStory(o)
 	p := launch(t, o, first)
 	p.opened()
 	p.tell("consume off")
@@ -174,7 +174,7 @@ func TestDirectoryOfAnotherProcessIsLeftAlone(t *testing.T) {
 	eventually(t, "it delivers what it has in memory", func() bool { return first.count().resolved > delivered })
 	pause(3 * time.Second) // it tries to read the rest, twice
 	_, sum := p.show()
-	for _, wrong := range unbalanced(sum.Books, false) {
+	for _, wrong := range unbalanced(sum.Books) {
 		t.Error(wrong)
 	}
 	p.tell("close")

@@ -103,7 +103,7 @@ func together(_, _ *queue.Record) bool { return true }
 func (c *child) consume(name, how string, random *rand.Rand) {
 	cur := c.journal.Attach(name)
 	defer cur.Close()
-	e := &eater{child: c, name: name, cur: cur, random: random, all: how == "all", letters: 2}
+	e := &eater{child: c, name: name, cur: cur, random: random, all: how == "all", letters: c.Letters}
 	for c.consuming.pass(c.ctx) {
 		if how == "lag" && cur.Fill().Records < int64(c.Backlog)/2 && !e.feasting {
 			c.wait(5 * time.Millisecond)
