@@ -61,7 +61,7 @@ test: ## every unit test, without the race detector: quick
 .PHONY: race
 race: ## every unit test, with the race detector
 	@$(if $(RACE),:,echo "SKIP race detector: no C compiler ($$($(GO) env CC)) on this machine")
-	packages=$(PACKAGES); $(GO) test $(RACE) -tags $(TAGS) -timeout 8m $$packages
+	packages=$(PACKAGES); $(GO) test $(RACE) -tags $(TAGS) -timeout 20m $$packages
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (20s) each
