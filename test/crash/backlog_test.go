@@ -26,7 +26,8 @@ const (
 	maxMemory       = 128 * mib // at any time, whatever the backlog
 	maxOpenTime     = time.Second
 	maxOpenBytes    = 64 * mib
-	openSegmentCost = 40 << 10 // bytes more per segment
+	openSegmentCost = 40 << 10  // bytes more per segment
+	openEdges       = 128 << 10 // and for counting at both ends of what a cursor is owed (section 7)
 )
 
 // backlogBytes is how much waits: HOLDFAST_BACKLOG, as in 10GiB, or 2 GiB.
@@ -130,7 +131,7 @@ func flat(t *testing.T, o order) {
 func openCold(t *testing.T, o order, bytes int64) *process {
 	t.Helper()
 	segments := coldly(t, o)
-	maxBytes := bytes + int64(openSegmentCost*segments)
+	maxBytes := bytes + int64(openSegmentCost*segments) + openEdges
 	p := launch(t, o, nil)
 	p.await("open ")
 	took := time.Since(p.started) // of the process, not only of the journal
