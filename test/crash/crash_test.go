@@ -60,6 +60,9 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	if err := watch(); err != nil {
+		fmt.Fprintln(os.Stderr, "no watchdog:", err) // then nothing is mounted, and a kill leaves the directory behind
+	}
 	code := m.Run()
 	dismiss()
 	if code == 0 || os.Getenv("HOLDFAST_KEEP") == "" {
