@@ -185,7 +185,7 @@ func (o *outcome) listed() string {
 	for name, missing := range o.missing {
 		items := uint64(0)
 		for _, n := range missing {
-			items += uint64(itemsOf(n))
+			items += itemsOf(n)
 		}
 		if items != o.dropped[name] {
 			return fmt.Sprintf("%s misses the records %v with %d items, and %d are booked as dropped", name, missing, items, o.dropped[name])

@@ -163,7 +163,7 @@ func TestRoomIsMadeInOrder(t *testing.T) {
 			missing := uint64(0)
 			for n := range s.owed[name] {
 				if !got[n] {
-					missing += uint64(itemsOf(n))
+					missing += itemsOf(n)
 				}
 			}
 			counts, _ := j.Counts(name)

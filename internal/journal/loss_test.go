@@ -135,7 +135,7 @@ func (r *reading) lost(reason string, want ...int) {
 	r.Helper()
 	items := uint64(0)
 	for _, n := range want {
-		items += uint64(itemsOf(n))
+		items += itemsOf(n)
 	}
 	for name, c := range map[string]queue.Cursor{"a": r.a, "b": r.b} {
 		got, wrong := drain(c)
@@ -313,7 +313,7 @@ func TestEveryLossIsListed(t *testing.T) {
 		if wrong != "" || len(got) != 59 || got[5] {
 			r.Errorf("b got %d records: %s", len(got), wrong)
 		}
-		for name, want := range map[string]uint64{"a": 0, "b": uint64(itemsOf(5))} {
+		for name, want := range map[string]uint64{"a": 0, "b": itemsOf(5)} {
 			if counts, _ := r.j.Counts(name); counts.Dropped["corrupt"] != want {
 				r.Errorf("%s: %+v", name, counts)
 			}

@@ -42,6 +42,7 @@ type modelDest struct {
 	state  queue.State
 	duties map[int]duty
 	leases map[int]bool
+	gone   uint64 // items given up by limits that are known to be missing
 }
 
 func newModel(synced bool) *model {
@@ -121,7 +122,7 @@ func (m *model) crashed(cut bool) *model {
 		c.tried, c.frail, c.seqs, c.answers = m.tried, m.frail, maps.Clone(m.seqs), maps.Clone(m.answers)
 		for name, d := range m.dests {
 			to := c.dest(name)
-			to.state = d.state
+			to.state, to.gone = d.state, d.gone
 			for n, duty := range d.duties {
 				late := cut && !m.synced && (m.frail || time.Since(m.recent[n]) <= lastMoment)
 				if duty != owed || late {
@@ -146,7 +147,7 @@ const lastMoment = 200 * time.Millisecond
 // came books that a record was handed out to name, and says what is wrong with that.
 func (m *model) came(name string, got queue.Delivered) (n int, wrong string) {
 	n, ok := numberOf(got.Body)
-	if !ok || string(got.Meta) != "meta" || int(got.Items) != itemsOf(n) || int(got.Size) != len(got.Body) {
+	if !ok || string(got.Meta) != "meta" || uint64(got.Items) != itemsOf(n) || int(got.Size) != len(got.Body) {
 		return n, fmt.Sprintf("number %d holds what nobody appended: %q, %d items, %.16x…", got.Seq, got.Meta, got.Items, got.Body)
 	}
 	m.change(func() {
@@ -210,4 +211,10 @@ func (m *model) backlog(name string) (least, most int64) {
 	return least, most
 }
 
-func itemsOf(n int) int { return n%5 + 1 }
+// itemsOf is the items of these records.
+func itemsOf(records ...int) (items uint64) {
+	for _, n := range records {
+		items += uint64(n%5 + 1)
+	}
+	return items
+}

@@ -32,14 +32,15 @@ func (j *Journal) read(d *destination) {
 	for {
 		j.Lock()
 		v, seq, more := d.wanted()
+		if caughtUp := d.next > d.upTo() || j.mu.closed; !more && caughtUp && d.ahead.isOpen() {
+			j.Unlock()
+			d.ahead.close() // while nobody else may read: not after filling is over
+			continue
+		}
 		if !more {
 			d.filling = false
-			caughtUp := d.next > d.upTo() || j.mu.closed
 			d.win.Serve(time.Time{})
 			j.Unlock()
-			if caughtUp {
-				d.ahead.close()
-			}
 			return
 		}
 		d.ahead.skip = d.failed[seq]

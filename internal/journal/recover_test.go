@@ -50,17 +50,17 @@ type wrecks struct {
 	list []wreck
 }
 
-// at makes disk leave wrecks at each call that which says: one killed before it, and so many that lost their power before
-// and after it.
+// at makes disk leave wrecks at each call that which, asked one at a time, says: one killed before it, and so many that
+// lost their power before and after it.
 func (w *wrecks) at(disk *vfs.Faulty, mem *vfs.Mem, now func() chapter, seeds uint64, which func(vfs.Call) bool) {
 	cut := func(when string) func(vfs.Call) {
 		return func(c vfs.Call) {
+			was := now() // not under the lock: it has one of its own
+			w.mu.Lock()
+			defer w.mu.Unlock()
 			if !which(c) {
 				return
 			}
-			was := now()
-			w.mu.Lock()
-			defer w.mu.Unlock()
 			how := fmt.Sprintf("%s call %d (%s)", when, c.N, c.Name)
 			if when == "before" {
 				w.list = append(w.list, wreck{mem.KillClone(), was, "killed " + how})

@@ -144,6 +144,9 @@ func (s *stream) reader(from segment.Place) *segment.Reader {
 	})
 }
 
+// isOpen reports whether there is something to close.
+func (s *stream) isOpen() bool { return s.file != nil }
+
 func (s *stream) close() {
 	if s.file != nil {
 		s.files.put(s.file)

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -90,6 +91,7 @@ type walk struct {
 	synced  bool
 	roomy   bool // the disk has room for all of it
 	sparse  bool // it cannot allocate
+	lossy   bool // what is oldest gives way
 	mem     *vfs.Mem
 	disk    *vfs.Faulty
 	faulty  bool // a fault may strike
@@ -98,7 +100,8 @@ type walk struct {
 	model   *model
 	handles []*walkHandle
 	cut     *crash
-	jump    time.Duration
+	step    atomic.Int64
+	jump    atomic.Int64 // by how many nanoseconds the clock is off
 }
 
 type walkHandle struct {
@@ -129,6 +132,7 @@ func (w *walk) run() {
 	w.choose()
 	w.start()
 	for w.Steps = 1; w.Steps <= walkSteps && !w.Failed(); w.Steps++ {
+		w.step.Store(int64(w.Steps))
 		w.once()
 		if w.cut != nil {
 			w.afterCrash(w.rng.IntN(6) == 0)
@@ -147,7 +151,7 @@ func (w *walk) run() {
 
 func (w *walk) say(format string, args ...any) {
 	if w.loud {
-		w.Logf("%4d: "+format, append([]any{w.Steps}, args...)...)
+		w.Logf("%4d: "+format, append([]any{w.step.Load()}, args...)...)
 	}
 }
 
@@ -165,15 +169,20 @@ func (w *walk) choose() {
 	if !w.roomy {
 		capacity = 3 << 20
 	}
+	w.lossy = w.rng.IntN(4) == 0
+	w.roomy = w.roomy && !w.lossy
 	w.mem = vfs.NewMem(capacity)
 	w.model = newModel(w.synced)
 	size, cache := int64(64<<10)<<w.rng.IntN(3), int64(w.rng.IntN(2)*64)
 	w.modes = []func(*journal.Options){func(o *journal.Options) {
 		o.FSync, o.Segments, o.TailCacheMiB, o.MinFreeMiB = w.synced, size, cache, 1
+		if w.lossy {
+			o.MaxSize, o.Overflow, o.ParkedHold = 16*size, "drop_oldest", 30*time.Second
+		}
 		o.OnEvent = func(e journal.Event) {
 			w.say("event %s %s %s %d-%d, %d records, %d items: %s %v", e.Kind, e.Destination, e.Reason, e.First, e.Last, e.Records, e.Items, e.Text, e.Err)
 		}
-		o.Now = func() time.Time { return stepped(time.Now(), w.jump) }
+		o.Now = func() time.Time { return stepped(time.Now(), time.Duration(w.jump.Load())) }
 	}}
 	w.say("synced %v, segments of %d, cache %d MiB, capacity %d", w.synced, size, cache, capacity)
 }
@@ -199,7 +208,10 @@ func (w *walk) start() {
 		states[info.Name] = info.State
 	}
 	for _, name := range slices.Sorted(maps.Keys(w.model.dests)) {
-		if least, _ := w.model.backlog(name); least > 0 && states[name] != queue.Live && states[name] != queue.Parked {
+		before := w.model.dest(name).gone
+		w.givenUp(name)
+		w.model.dest(name).gone = min(before, w.model.dest(name).gone) // a crash may have taken a drop back
+		if least, _ := w.model.backlog(name); least > 0 && !w.lossy && states[name] != queue.Live && states[name] != queue.Parked {
 			w.wrong("%s is owed %d records and is in state %d", name, least, states[name])
 		}
 		if d := w.model.dest(name); d.state == queue.Live {
@@ -251,7 +263,7 @@ func (w *walk) once() {
 	case n < 99:
 		w.reopen()
 	default:
-		w.jump += time.Duration(w.rng.Int64N(int64(48*time.Hour))) - 24*time.Hour
+		w.jump.Add(w.rng.Int64N(int64(48*time.Hour)) - int64(24*time.Hour))
 	}
 }
 
@@ -295,8 +307,9 @@ func (w *walk) afterCrash(now bool) {
 		c.after = 0
 		c.strike(w.mem, w.model)
 	}
+	struck := c.disk != nil
 	c.mu.Unlock()
-	if c.disk == nil {
+	if !struck {
 		return
 	}
 	w.say("crash")
@@ -340,7 +353,7 @@ func (w *walk) compare() {
 	}
 	for _, d := range w.j.Snapshot().Destinations {
 		least, most := w.model.backlog(d.Name)
-		if n := d.Fill.Records; n < least || n > most {
+		if n := d.Fill.Records; n < least && !w.lossy || n > most {
 			w.wrong("%s has a backlog of %d records, not %d to %d", d.Name, n, least, most)
 		}
 	}
@@ -369,18 +382,29 @@ func (w *walk) end() {
 }
 
 // compareBytes looks whether the books know what is allocated. Quarantine is estimated, and what cannot be allocated is
-// booked all the same.
+// booked all the same. Books that a fault made too high, which harms nobody, are put right by the third recount.
 func (w *walk) compareBytes() {
 	if _, err := w.mem.Stat(directory + "/pipelines/traces/bad"); err == nil || w.sparse {
 		return
 	}
-	var booked int64
+	got, booked := w.bytes()
+	if booked > got {
+		pass(45 * time.Second)
+		got, booked = w.bytes()
+	}
+	if got != booked {
+		w.wrong("%d bytes are allocated and %d are in the books: %v\n%s", got, booked, w.store.Snapshot().DiskBytes,
+			listing(w.mem, directory))
+	}
+}
+
+// bytes is what is allocated, and what the books say.
+func (w *walk) bytes() (got, booked int64) {
+	synctest.Wait() // a keeper that woke at the same instant may be between the books and the disk
 	for _, bytes := range w.store.Snapshot().DiskBytes {
 		booked += bytes
 	}
-	if got := allocated(w.T, w.mem, directory); got != booked {
-		w.wrong("%d bytes are allocated and %d are in the books\n%s", got, booked, listing(w.mem, directory))
-	}
+	return allocated(w.T, w.mem, directory), booked
 }
 
 // listing is the files below a directory, and what they take.
