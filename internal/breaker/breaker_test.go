@@ -359,8 +359,8 @@ func TestCloneGoesOnAlone(t *testing.T) {
 	s := tripped(t, nil)
 	s.at(30 * second)
 	c := s.b.Clone()
-	if c.State() != breaker.Probing || c.Due(s.now) != breaker.WantProbe {
-		t.Errorf("%s wants %d", c.State(), c.Due(s.now))
+	if want, _ := c.Due(s.now); c.State() != breaker.Probing || want != breaker.WantProbe {
+		t.Errorf("%s wants %d", c.State(), want)
 	}
 	s.answer(bad())
 	if c.State() != breaker.Probing || s.b.State() != breaker.Down {

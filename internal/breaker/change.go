@@ -12,7 +12,7 @@ type ChangeKind uint8
 const (
 	Moved     ChangeKind = 1 + iota // the state changed
 	Struck                          // a strike that did not change it
-	Confirmed                       // a good recovery probe, or a live batch of several
+	Confirmed                       // a good recovery probe, or one live batch of several
 	Refuted                         // a failed probe of the emergency file
 	PutOff                          // the endpoint asked for silence
 	Warned                          // the reason says of what; the state did not change
@@ -83,19 +83,18 @@ const (
 	SiblingTrip              // a sibling tripped
 	Quiet                    // no strike for a window
 	ProbeIsDue               //
+	ProbeGood                // a confirmation
+	StillGood                // the same, while the canary waits for a batch
 	ProbeFailed              // recovery probe
 	CanaryFailed             //
 	ProofComplete            // canary delivered
 	WritesAgain              // the emergency file
-	OperatorAsked            //
-	SiblingReturned          //
 	ProbeIsNotTrusted        // an external probe that was never good proves nothing
 )
 
 var reasonWords = [...]string{
 	"none", "consecutive", "startup", "sibling", "ratio", "misconfigured", "probe", "throttled", "write", "failure",
-	"sibling_trip", "quiet", "due", "probe_failed", "canary_failed", "canary", "write", "operator", "sibling_return",
-	"untrusted",
+	"sibling_trip", "quiet", "due", "good", "still_good", "probe_failed", "canary_failed", "canary", "write", "untrusted",
 }
 
 // String is the reason's word in metrics and logs.

@@ -93,7 +93,7 @@ func (s *stand) serve() {
 		if n > 20 {
 			s.t.Fatalf("%s: never satisfied", s.now.Sub(start))
 		}
-		want := s.b.Due(s.now)
+		want, _ := s.b.Due(s.now)
 		if want == breaker.WantNothing {
 			return
 		}

@@ -61,14 +61,14 @@ type check struct {
 // never been answered well. Such a door may be gone for good, and the data's may be open.
 func (b *Breaker) live() bool { return b.set.Live || b.set.External && !b.check.proven }
 
-// Due is what the breaker wants to be asked now. The caller may put off what Recovers, for a gap, and ask again; it
-// calls Begin for what it does.
-func (b *Breaker) Due(now time.Time) Want {
+// Due is what the breaker wants to be asked now, and since when. The caller may put off what Recovers, for a gap, and
+// ask again; it calls Begin for what it does.
+func (b *Breaker) Due(now time.Time) (Want, time.Time) {
 	at, want := b.wanted()
 	if want == WantNothing || now.Before(at) {
-		return WantNothing
+		return WantNothing, time.Time{}
 	}
-	return want
+	return want, at
 }
 
 // Next is when the breaker wants Tick or Due to be called; zero = it waits for events only. A time that is past and

@@ -185,14 +185,16 @@ func (b *Breaker) recovered(now time.Time, p Probe, o *Outcome, out []Change) []
 func (b *Breaker) confirm(now time.Time, by Purpose, out []Change) []Change {
 	r := &b.recovery
 	r.failed, r.counted = 0, 0
+	why := ProbeGood
 	if r.canary { // a refresh: the canary is wanted anew, of whoever would not take it before
+		why = StillGood
 		b.wantAnother(now)
 	} else {
 		r.confirmed++
 		r.next = now
 	}
 	b.version++
-	return b.report(Change{Kind: Confirmed, Reason: ProbeIsDue, By: by, Confirmed: r.confirmed, Needed: b.needed()}, out)
+	return b.report(Change{Kind: Confirmed, Reason: why, By: by, Confirmed: r.confirmed, Needed: b.needed()}, out)
 }
 
 // refute takes one that is probing down again (T11).
@@ -202,7 +204,7 @@ func (b *Breaker) refute(now time.Time, o *Outcome, why Reason, by Purpose, out 
 	if !b.allDown { // probes of an all-down are many: they say nothing about how rare probes should be after it
 		r.counted++
 	}
-	r.confirmed, r.canary, r.taken = 0, false, false
+	r.confirmed, r.canary, r.taken, r.probe = 0, false, false, 0 // nor is a refresh waited for
 	r.next = later(now.Add(b.pace()), b.throttle.until)
 	b.lastError, r.evidence.Error = o.Text, o.Text
 	return b.move(now, Down, why, Change{By: by, Failed: r.failed}, out)

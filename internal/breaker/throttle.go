@@ -49,7 +49,7 @@ func (b *Breaker) putOff(now time.Time, d time.Duration, by Purpose, out []Chang
 	until = b.throttle.until
 	if !b.state.Carries() {
 		r := &b.recovery
-		r.canary, r.taken, r.next = false, false, until
+		r.canary, r.taken, r.probe, r.next = false, false, 0, until
 		b.version++
 		return b.report(Change{Kind: PutOff, Reason: Throttled, By: by, Until: until}, out)
 	}

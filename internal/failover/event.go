@@ -92,8 +92,8 @@ type Goes uint8
 
 // Where it can go.
 const (
-	GoesOn        Goes = iota // to the level that changed, as before
-	GoesNext                  // to another ordinary level
+	GoesOn        Goes = iota // as before: to this level or a better one
+	GoesNext                  // to a lower ordinary level
 	GoesEmergency             // to the emergency file
 	GoesNowhere               // it is held
 )

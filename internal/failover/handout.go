@@ -11,37 +11,75 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/breaker"
 )
 
-// handOut lets breakers do what is due: evidence and checks at once, recovery probes and canaries by level, one per
-// route and gap. In an all-down, and at the emergency level, nobody waits for a gap, nor makes others wait. It reports
-// whether nothing was due.
+// turn is a cell whose recovery is due and has to keep a gap.
+type turn struct {
+	cell    *cell
+	want    breaker.Want
+	overdue time.Duration // beyond a retry_interval; 0 = not so long
+}
+
+// handOut lets breakers do what is due: evidence and checks at once, recovery probes and canaries one per route and
+// gap. In an all-down, and at the emergency level, nobody waits for a gap, nor makes others wait. It reports whether
+// nothing was done.
 func (s *Switch) handOut(now time.Time, out []Effect) ([]Effect, bool) {
 	nothing := true
+	s.turns = s.turns[:0]
 	for _, c := range s.order {
-		for want := c.b.Due(now); want != breaker.WantNothing; want = c.b.Due(now) {
+		for {
+			want, since := c.b.Due(now)
+			if want == breaker.WantNothing {
+				break
+			}
 			if want.Recovers() && !c.exempt() {
-				if now.Before(c.gapEnds()) {
-					break
-				}
-				for _, at := range c.seats {
-					at.route.probed = now
-				}
+				overdue := max(now.Sub(since)-c.key.settings.RetryInterval, 0)
+				s.turns = append(s.turns, turn{c, want, overdue})
+				break
 			}
 			nothing = false
-			probe, changes := c.b.Begin(now, want, s.scratch[:0])
-			s.note(now, c, changes)
-			if probe.Number == 0 {
-				continue
-			}
-			order := c.order
-			order.Probe = probe
-			at := c.seats[0]
-			out = append(out, Effect{
-				Kind: EffectStartProbe, Route: at.route.set.RouteID, Level: at.level, Exporter: order.Exporter,
-				Breaker: c.id, Order: order,
-			})
+			out = s.begin(now, c, want, out)
 		}
 	}
+	slices.SortStableFunc(s.turns, before)
+	for _, t := range s.turns {
+		if now.Before(t.cell.gapEnds()) {
+			continue
+		}
+		for _, at := range t.cell.seats {
+			at.route.probed = now
+		}
+		nothing = false
+		out = s.begin(now, t.cell, t.want, out)
+	}
 	return out, nothing
+}
+
+// before is the order of turns: by level, as the cells are; those that only see to it that a canary is still worth
+// sending come after those that have to come back; but one that was passed over for a whole retry_interval comes
+// first. Without that, the members of one level could keep another one's from ever being asked.
+func before(a, b turn) int {
+	refresh := func(t turn) int {
+		if t.want == breaker.WantRefresh {
+			return 1
+		}
+		return 0
+	}
+	return cmp.Or(cmp.Compare(b.overdue, a.overdue), cmp.Compare(refresh(a), refresh(b)))
+}
+
+// begin does what a cell wants.
+func (s *Switch) begin(now time.Time, c *cell, want breaker.Want, out []Effect) []Effect {
+	probe, changes := c.b.Begin(now, want, s.scratch[:0])
+	s.note(now, c, changes)
+	if probe.Number == 0 {
+		return out
+	}
+	order := c.order
+	order.Probe = probe
+	at := c.seats[0]
+	return append(out, Effect{
+		Kind: EffectStartProbe, Route: at.route.set.RouteID, Level: at.level, Exporter: order.Exporter, Breaker: c.id,
+		Order: order,
+	})
 }
 
 // exempt reports whether the cell's recovery keeps no gap: one of its routes is all-down, or it is the last resort.

@@ -28,6 +28,7 @@ type Switch struct {
 
 	changes []pending        // to be reported by this Step
 	scratch []breaker.Change // of one call of a breaker
+	turns   []turn           // of one handing out
 }
 
 // cell is a breaker and where it sits.
@@ -286,12 +287,12 @@ func (r *swRoute) goes(level int) Goes {
 	switch active := r.view.Active; {
 	case active < 0:
 		return GoesNowhere
-	case r.view.Levels[active].Emergency && active != level:
+	case active <= level:
+		return GoesOn
+	case r.view.Levels[active].Emergency:
 		return GoesEmergency
-	case active != level:
-		return GoesNext
 	}
-	return GoesOn
+	return GoesNext
 }
 
 // tellWake says when time will next mean something.

@@ -33,8 +33,10 @@ type house struct {
 	refused   string
 	// seen is told every effect, before it is done.
 	seen func(e *failover.Effect)
-	// attempted is told every attempt before it is made.
-	attempted func(w *wing, level int, m *failover.MemberView, canary bool)
+	// stepped is told an event and all that came of it, before it is done.
+	stepped func(ev *failover.Event, effects []failover.Effect)
+	// attempted is told every attempt as it begins and, over, as it ends.
+	attempted func(w *wing, level int, m *failover.MemberView, canary, over bool)
 }
 
 // wing is a route's part of the house.
@@ -49,6 +51,9 @@ type wing struct {
 	moved     int             // away from a level that failed
 	sent      int
 	flying    int
+	dead      int // rejected
+	late      int // waiting for a time
+	limit     int // of what is held or waits, beyond which no more is sent; 0 = none
 }
 
 // patience is how long a batch waits for a throttled level.
@@ -74,6 +79,7 @@ type reply struct {
 	after time.Duration // RetryAfter
 	took  time.Duration
 	hang  bool
+	lost  bool // a probe's answer never comes; else as hang
 	vague bool // unclear
 	text  string
 }
@@ -152,6 +158,9 @@ func (h *house) at(d time.Duration) {
 // tell steps the Switch and does what it says.
 func (h *house) tell(ev failover.Event) {
 	effects := h.sw.Step(h.now, ev, nil)
+	if h.stepped != nil {
+		h.stepped(&ev, effects)
+	}
 	var views []*failover.Effect
 	for i := range effects {
 		e := &effects[i]
@@ -187,6 +196,9 @@ func (h *house) startProbe(e *failover.Effect) {
 	order, id := e.Order, e.Breaker
 	r := h.endpoints[order.Exporter].answer(h.now, order.Signal, true)
 	took := r.took
+	if r.lost {
+		return
+	}
 	if r.hang || took > *order.What.Timeout {
 		r, took = reply{class: breaker.Ambiguous, text: "timeout"}, *order.What.Timeout
 	}
@@ -222,7 +234,9 @@ func (r *reply) outcome() breaker.Outcome {
 // load sends n batches, one every gap, from now on.
 func (h *house) load(w *wing, gap time.Duration, n int) {
 	if n > 0 {
-		h.send(w)
+		if w.limit == 0 || len(w.held)+len(w.waiting) < w.limit {
+			h.send(w)
+		}
 		h.after(gap, func() { h.load(w, gap, n-1) })
 	}
 }
@@ -261,7 +275,7 @@ func (h *house) route(w *wing, p *parcel) {
 		case !l.Eligible, l.Silent && elsewhere(i):
 		case throttled > 0:
 			if throttled <= patience || !elsewhere(i) {
-				h.after(throttled, func() { h.route(w, p) })
+				h.resend(w, p, throttled)
 				return
 			}
 		case w.slots[i] == 0:
@@ -279,10 +293,19 @@ func (h *house) route(w *wing, p *parcel) {
 	}
 	clear(p.tried)
 	if eligible { // tried already: again in a second
-		h.after(time.Second, func() { h.route(w, p) })
+		h.resend(w, p, time.Second)
 		return
 	}
 	w.held = append(w.held, p)
+}
+
+// resend routes a batch again after a while.
+func (h *house) resend(w *wing, p *parcel, wait time.Duration) {
+	w.late++
+	h.after(wait, func() {
+		w.late--
+		h.route(w, p)
+	})
 }
 
 // reroute routes again what is held, oldest first.
@@ -297,17 +320,17 @@ func (h *house) reroute(w *wing) {
 // attempt sends a batch to every member of a level.
 func (h *house) attempt(w *wing, p *parcel, level int, proof, canary bool) {
 	l := &w.view.Levels[level]
-	left, bad := len(l.Members), false
+	left, worst := len(l.Members), reply{class: breaker.Delivered}
 	w.flying++
 	w.slots[level]--
 	for i := range l.Members {
 		m := l.Members[i]
 		if h.attempted != nil {
-			h.attempted(w, level, &m, canary)
+			h.attempted(w, level, &m, canary, false)
 		}
 		r := h.endpoints[m.Exporter].answer(h.now, w.id.Signal, false)
 		took := r.took
-		if timeout := w.timeouts[level]; r.hang || timeout > 0 && took > timeout {
+		if timeout := w.timeouts[level]; r.hang || r.lost || timeout > 0 && took > timeout {
 			r, took = reply{class: breaker.Ambiguous, text: "timeout"}, timeout
 		}
 		done := func() {
@@ -317,8 +340,13 @@ func (h *house) attempt(w *wing, p *parcel, level int, proof, canary bool) {
 			if m.Token != nil && proof && m.Canary {
 				kind = failover.EventCanaryDone
 			}
-			bad = bad || r.class != breaker.Delivered
+			if worst.class == breaker.Delivered || r.class == breaker.Rejected {
+				worst = r
+			}
 			left--
+			if h.attempted != nil {
+				h.attempted(w, level, &m, canary, true)
+			}
 			h.tell(failover.Event{Kind: kind, Breaker: m.Breaker, Outcome: o, Proof: proof && m.Token != nil && !m.Canary})
 			if left > 0 {
 				return
@@ -326,10 +354,14 @@ func (h *house) attempt(w *wing, p *parcel, level int, proof, canary bool) {
 			w.flying--
 			w.slots[level]++
 			switch {
-			case !bad:
+			case worst.class == breaker.Delivered:
 				w.delivered[level]++
-			case r.class == breaker.RetryAfter:
+			case worst.class == breaker.RetryAfter && w.view.Levels[level].ThrottledUntil.After(h.now):
 				h.route(w, p)
+			case worst.class == breaker.Rejected:
+				w.dead++
+			case worst.class == breaker.Local, canary && w.view.Active < 0: // the next canary is to be another batch
+				h.resend(w, p, time.Second)
 			default:
 				p.tried[level] = true
 				w.moved++
