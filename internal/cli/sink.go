@@ -26,7 +26,7 @@ answered in sink-NAME.tsv of --out, for "holdfast ledger verify" to judge. SIGTE
 its notes and its counters as JSON on stdout.
 
 A fault is text, kind[:value][,key=value...]:
-  refuse  blackhole  hang  forget  no_compression  reset:accept|headers|body|answer  slow:D[..D2]
+  refuse  blackhole  drop  hang  forget  no_compression  reset:accept|headers|body|answer  slow:D[..D2]
   status:CODE  partial:N|N%  reject_marked[:whole|part]  max_bytes:N  capacity:N[,burst=B,over=status|slow|reset]
   inflight:N  read_rate:N  write_rate:N  flap:UP/DOWN[,fault=KIND]  goaway:N  age:D
   tls:expired|wrong_name|unknown_ca|client_cert|old  answer:html|type|huge|endless|redirect|none

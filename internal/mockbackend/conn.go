@@ -125,7 +125,7 @@ func (c *conn) rate(kind string) *rule {
 	return nil
 }
 
-// awaitVoice waits while the backend is a blackhole; false if the connection is closed meanwhile.
+// awaitVoice waits while the backend is a blackhole or drops packets; false if the connection is closed meanwhile.
 func (c *conn) awaitVoice() bool {
 	open := c.d.b.silent.state()
 	if open == nil {
@@ -133,7 +133,7 @@ func (c *conn) awaitVoice() bool {
 	}
 	if c.silenced.CompareAndSwap(false, true) {
 		for _, r := range c.d.b.rules.all() {
-			if active, _ := r.active(time.Now()); active && r.what().Kind == "blackhole" {
+			if active, _ := r.active(time.Now()); active && (r.what().Kind == "blackhole" || r.what().Kind == "drop") {
 				r.hit()
 			}
 		}

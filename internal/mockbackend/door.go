@@ -5,8 +5,10 @@ package mockbackend
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"time"
 )
@@ -30,10 +32,13 @@ type door struct {
 		sync.Mutex
 		inner   net.Listener
 		refused bool
-		opened  chan struct{} // closed when inner is open again
+		opened  chan struct{} // closed when inner is open again, or taken from again
 		diverts *rule         // the answer fault in force
 		closed  bool
 		conns   map[*conn]struct{}
+
+		dropping bool       // see drop.go
+		fill     []net.Conn // what fills the backlog meanwhile
 	}
 }
 
@@ -61,6 +66,12 @@ func (d *door) Close() error {
 		close(d.mu.opened)
 		return nil
 	}
+	if d.mu.dropping {
+		close(d.mu.opened)
+	}
+	for _, c := range d.mu.fill {
+		_ = c.Close() // nobody uses it
+	}
 	return d.mu.inner.Close()
 }
 
@@ -77,12 +88,12 @@ func (d *door) Accept() (net.Conn, error) {
 		raw, err := inner.Accept()
 		if err != nil {
 			d.mu.Lock()
-			gone := d.mu.closed || d.mu.inner == inner && !d.mu.refused
+			gone := d.mu.closed || d.mu.inner == inner && !d.mu.refused && !errors.Is(err, os.ErrDeadlineExceeded)
 			d.mu.Unlock()
 			if gone {
 				return nil, err
 			}
-			continue // closed by refuse
+			continue // closed by refuse, or woken up by drop
 		}
 		if out := d.admit(raw); out != nil {
 			return out, nil
@@ -137,7 +148,7 @@ func (d *door) admit(raw net.Conn) net.Conn {
 // others are refused the kernel does not tell.
 func (d *door) refuse(r *rule) error {
 	d.mu.Lock()
-	if d.mu.closed || d.mu.refused == (r != nil) {
+	if d.mu.closed || d.mu.refused == (r != nil) || d.mu.dropping {
 		d.mu.Unlock()
 		return nil
 	}

@@ -50,7 +50,7 @@ type outcomeSpec struct {
 
 // kinds are all faults with the values they take; a nil list takes what its parser accepts.
 var kinds = map[string][]string{
-	"refuse": {""}, "blackhole": {""}, "hang": {""}, "no_compression": {""}, "forget": {""},
+	"refuse": {""}, "blackhole": {""}, "drop": {""}, "hang": {""}, "no_compression": {""}, "forget": {""},
 	"reset":         {"accept", "headers", "body", "answer"},
 	"reject_marked": {"", "whole", "part"},
 	"tls":           {"expired", "wrong_name", "unknown_ca", "client_cert", "old"},

@@ -289,7 +289,7 @@ func (b *Backend) applyLocked(now time.Time) time.Duration {
 			next = min(next, max(t.Sub(now), time.Millisecond))
 		}
 	}
-	var refuse, odd, blackhole *rule
+	var refuse, odd, silent, drop *rule
 	for _, r := range b.rules.list {
 		active, change := r.active(now)
 		soon(change)
@@ -303,17 +303,20 @@ func (b *Backend) applyLocked(now time.Time) time.Duration {
 		case "refuse":
 			refuse = r
 		case "blackhole":
-			blackhole = r
+			silent = r
+		case "drop":
+			silent, drop = r, r
 		case "answer":
 			odd = r
 		}
 	}
-	b.silent.set(blackhole != nil)
+	b.silent.set(silent != nil)
 	for _, d := range b.doors {
 		if err := d.refuse(refuse); err != nil {
 			b.note(err)
 			soon(now.Add(reopenEvery))
 		}
+		b.note(d.drop(drop))
 		d.divert(odd)
 		soon(d.ageConns(now, b.rules.list))
 	}
