@@ -22,11 +22,14 @@ type benchCase struct {
 	files [2]string    // configurations of the reference and of Holdfast
 	load  load.Options // no InFlight: nothing is sent, the process is sampled when it has been quiet
 	sinks int          // each must receive everything
+	// beside, if set, is what the first row is called: the case compares two configurations of Holdfast, and the reference
+	// is not played.
+	beside string
 	// stored says that the case's queues are on disk: it is told what was written and read there.
 	stored bool
 
 	// The release's targets (docs/benchmarks.md); 0 = none.
-	least float64 // how many times less CPU time than the reference
+	least float64 // how many times less CPU time than the first row's
 	most  float64 // bytes written to storage per payload byte
 }
 
@@ -56,5 +59,26 @@ var cases = []benchCase{
 		load: closed(512, load.Gzip), sinks: 1, stored: true, least: 12, most: onDisk},
 	{name: "persistent queue, fsync true, 10 spans", files: both("stored-fsync.yaml"), load: closed(10, load.Identity),
 		sinks: 1, stored: true, least: 6},
+	{name: "failover connector on a persistent queue, fsync false, 512 spans", beside: "holdfast, exporter alone",
+		files: [2]string{"stored.yaml", "failover-stored.yaml"}, load: closed(512, load.Identity), sinks: 1, stored: true,
+		least: 0.95, most: onDisk},
 	{name: "idle", note: "resident memory after a quiet time", files: both("memory.yaml"), sinks: 1},
+}
+
+// system is who plays a case in a row of the table.
+func (c benchCase) system(row int, systems []system) system {
+	s := systems[row]
+	if c.beside != "" {
+		s = systems[len(systems)-1]
+		s.file = row
+	}
+	return s
+}
+
+// label is what a row of the case is called.
+func (c benchCase) label(row int, systems []system) string {
+	if c.beside != "" && row == 0 {
+		return c.beside
+	}
+	return systems[row].name
 }

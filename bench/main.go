@@ -66,12 +66,12 @@ func bench(ctx context.Context) error {
 			continue
 		}
 		for round := range *rounds {
-			for _, s := range systems {
-				r, err := play(ctx, c, s, *where, length{sending: *seconds, quiet: *quiet}, *logs)
+			for i, s := range systems {
+				r, err := play(ctx, c, c.system(i, systems), *where, length{sending: *seconds, quiet: *quiet}, *logs)
 				if err != nil {
-					return fmt.Errorf("%s, %s: %w", c.name, s.name, err)
+					return fmt.Errorf("%s, %s: %w", c.name, c.label(i, systems), err)
 				}
-				progress("%s, round %d of %d, %s: %s", c.name, round+1, *rounds, s.name, r)
+				progress("%s, round %d of %d, %s: %s", c.name, round+1, *rounds, c.label(i, systems), r)
 				table.add(c, s, r)
 			}
 		}

@@ -65,9 +65,9 @@ func (t *table) String() string {
 		"| written per payload byte | read, MB | thousand items/s | acknowledged | at each sink |\n" +
 		"|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, w := range t.rows {
-		for i, s := range t.systems {
+		for i := range t.systems {
 			if len(w.results[i]) > 0 {
-				b.WriteString(w.line(i, s.name))
+				b.WriteString(w.line(i, w.label(i, t.systems)))
 			}
 		}
 	}
@@ -109,7 +109,15 @@ func (w *row) ratio(i int, of func(result) float64) string {
 	if i == 0 || len(w.results[0]) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%.1fx", median(w.results[0], of)/median(w.results[i], of))
+	return fmt.Sprintf(w.times(), median(w.results[0], of)/median(w.results[i], of))
+}
+
+// times is the format of a ratio: one near 1 needs more digits.
+func (w *row) times() string {
+	if w.beside != "" {
+		return "%.3fx"
+	}
+	return "%.1fx"
 }
 
 // storage is a figure about storage, of a case that has any.
@@ -130,7 +138,8 @@ func (t *table) missed() (out []string) {
 		if base := w.results[0]; w.least > 0 && len(base) > 0 {
 			ratio := median(base, result.perMillion) / median(results, result.perMillion)
 			if ratio < w.least {
-				out = append(out, fmt.Sprintf("%s: %.1fx less CPU than the reference, %.0fx is the target", w.name, ratio, w.least))
+				out = append(out, fmt.Sprintf("%s: "+w.times()+" less CPU than %s, %gx is the target", w.name, ratio,
+					w.label(0, t.systems), w.least))
 			}
 		}
 		if most := w.most; most > 0 {

@@ -52,6 +52,27 @@ func TestAStoredCaseShowsWhatStorageCost(t *testing.T) {
 	}
 }
 
+func TestACaseBesideItselfNamesBothRowsAfterHoldfast(t *testing.T) {
+	c := benchCase{name: "a case", beside: "holdfast, without", least: 0.95}
+	base := run(1000*time.Millisecond, 1e6, 0, 1e6)
+	table := played(t, c, base, run(1040*time.Millisecond, 1e6, 0, 1e6))
+	for _, want := range []string{"| a case | holdfast, without | 1.00 |", "|  | holdfast | 1.04 | 1.04 | 1.04 | 0.962x |"} {
+		if text := table.String(); !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	if missed := table.missed(); missed != nil {
+		t.Errorf("missed %q", missed)
+	}
+	missed := played(t, c, base, run(1060*time.Millisecond, 1e6, 0, 1e6)).missed()
+	if len(missed) != 1 || !strings.Contains(missed[0], "0.943x less CPU than holdfast, without, 0.95x is the target") {
+		t.Errorf("missed %q", missed)
+	}
+	if s := c.system(0, []system{{name: "reference"}, {name: "holdfast", file: 1}}); s.name != "holdfast" || s.file != 0 {
+		t.Errorf("the first row is played by %+v", s)
+	}
+}
+
 func TestMissedTargetsAreNamed(t *testing.T) {
 	c := benchCase{name: "a case", stored: true, least: 4, most: 1.05}
 	good := run(time.Second, 1e6, 0, 1e6)
