@@ -1,0 +1,156 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"time"
+
+	"github.com/holdfast-telemetry/holdfast/internal/ledger"
+)
+
+const (
+	// atOnce is how long a batch whose attempt failed may take to the next level (failover, F3).
+	atOnce = 100 * time.Millisecond
+	// beyond is what a batch whose attempt timed out may take beyond its timeout (F3).
+	beyond = time.Second
+	// strikes is how long three strikes take, and evidence how long the probe of the last one (failover, 5.2).
+	strikes  = 2 * time.Second
+	evidence = probeTimeout
+)
+
+// tripBound is how long a level may take to go down: a batch has to come by, its attempt has to fail, and strikes are a
+// second apart.
+func (r *result) tripBound() time.Duration {
+	t := r.seed.Times()
+	switch r.kind {
+	case silent:
+		return t.Linger + t.Timeout + strikes - time.Second + evidence + slack
+	case throttling:
+		return t.Linger + slack
+	}
+	return t.Linger + strikes + slack
+}
+
+// returnBound is how long after healing data may take to go to the first level again: a probe under way ends, the next
+// one comes, is confirmed after the gap, and after another one a batch comes by (failover, 4.2, section 8). With both
+// levels down the second may come first, and the first begins anew.
+func (r *result) returnBound() time.Duration {
+	t := r.seed.Times()
+	bound := t.RetryInterval*11/10 + 2*t.Gap + t.Linger + slack
+	if r.kind == silent {
+		bound += probeTimeout
+	}
+	bound += r.after
+	if r.both {
+		bound += probeTimeout + t.Linger
+	}
+	return bound
+}
+
+// interval is the longest time between two batches of any signal before the fault: how long the first attempt may be
+// away.
+func (r *result) interval() time.Duration { return worst(r.m.interval) }
+
+// judge compares what was seen with what is promised.
+func (r *result) judge() {
+	if r.verdict.Outcome != ledger.Pass {
+		r.broke("the ledger does not pass: %v %v", r.verdict.Failures, r.verdict.Doubts)
+	}
+	if r.verdict.Lost > 0 {
+		r.broke("%d acknowledged items are lost", r.verdict.Lost)
+	}
+	if d := r.verdict.Duplicates; float64(d.Ours+d.Across) > r.counted {
+		r.broke("%d items arrived twice, %.0f are counted", d.Ours+d.Across, r.counted)
+	}
+	if !r.switches() {
+		r.judgePatience()
+		return
+	}
+	r.judgeSwitch()
+	r.judgeReturn()
+	if r.both && r.acceptedWhile == 0 && r.holds() {
+		r.broke("nothing is accepted while all levels are down")
+	}
+}
+
+// judgePatience: nothing moves for a short wish.
+func (r *result) judgePatience() {
+	if r.switched > 0 || len(r.m.first) > 0 {
+		r.broke("%.0f switches for a level that asks for %s", r.switched, r.after)
+	}
+}
+
+// judgeSwitch: the way down.
+func (r *result) judgeSwitch() {
+	if gone := missing(r.firstAfter()); gone != nil {
+		r.broke("nothing of %v reaches the secondary", gone)
+		return
+	}
+	t := r.seed.Times()
+	if r.kind == silent {
+		if d, most := worst(r.firstAfter()), r.interval()+t.Timeout+beyond; d > most {
+			r.broke("first batch at the next level after %s, not within %s", short(d), short(most))
+		}
+	} else if d, least := r.handover(); least > atOnce {
+		r.broke("first batch at the next level %s after its attempt failed", short(d))
+	}
+	if gone := missing(r.m.down); gone != nil {
+		r.broke("the log does not say that the first level of %v is down", gone)
+	}
+	if d, most := worst(r.m.down), r.interval()+r.tripBound()-t.Linger; d > most {
+		r.broke("down after %s, not within %s", short(d), short(most))
+	}
+	most := max(worst(r.m.down), worst(r.firstAfter()))
+	if r.kind == silent {
+		most = max(most, worst(r.firstAfter())+t.Timeout)
+	}
+	if d := worst(r.m.followed); d > most+beyond+r.interval() {
+		r.broke("what was queued is delivered after %s, not within %s", short(d), short(most+beyond+r.interval()))
+	}
+	if !r.both && r.switched != 2*float64(len(signals)) {
+		r.broke("%.0f switches, not one down and one up for each signal", r.switched)
+	}
+}
+
+// judgeReturn: the way home.
+func (r *result) judgeReturn() {
+	if gone := missing(r.m.back); gone != nil {
+		r.broke("the log does not say that the first level of %v is back", gone)
+	}
+	if d, most := worst(r.m.back), r.returnBound(); d > most {
+		r.broke("back after %s, not within %s", short(d), short(most))
+	}
+	if r.m.below > 0 {
+		r.broke("%d items at the second level after the return", r.m.below)
+	}
+}
+
+// firstAfter is how long after the fault the first batch reached the secondary.
+func (r *result) firstAfter() map[string]time.Duration {
+	out := map[string]time.Duration{}
+	for s, t := range r.m.first {
+		out[s] = t.Sub(r.failed)
+	}
+	return out
+}
+
+// handover is how long the slowest signal's first batch took from its failed attempt to the next level. Where that
+// attempt is known only to lie in a span of time, the result lies between least and most.
+func (r *result) handover() (most, least time.Duration) {
+	for _, s := range signals {
+		if r.seen {
+			d := r.m.handover[s].first
+			if r.kind == silent {
+				d -= r.seed.Times().Timeout
+			}
+			most, least = max(most, d), max(least, d)
+			continue
+		}
+		if at, ok := r.watch.failed[s]; ok && !r.m.first[s].IsZero() {
+			most = max(most, r.m.first[s].Sub(at.from))
+			least = max(least, r.m.first[s].Sub(at.to))
+		}
+	}
+	return most, least
+}

@@ -1,0 +1,187 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/holdfast-telemetry/holdfast/test/seedbed"
+)
+
+// The table in the document lies between these lines.
+const (
+	tableBegins = "<!-- table -->\n"
+	tableEnds   = "<!-- /table -->\n"
+)
+
+// table is what a run prints.
+type table struct {
+	binary  string
+	results []*result
+}
+
+const (
+	alone = "| seed | fault | acknowledged | lost | duplicates | first batch below | after its attempt | what was queued | " +
+		"down | switches | back | below then |\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
+	joined = "| seed | fault | acknowledged | meanwhile | lost | duplicates | in the file | all down | switches | back | " +
+		"below then |\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
+)
+
+// String is the table as Markdown: first the primary alone, then what happens when the secondary follows.
+func (t *table) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s, %s %s/%s, %d CPUs, load average %s at the end; %s\n", time.Now().UTC().Format("2006-01-02"),
+		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), loadAverage(), t.version())
+	if lines := t.lines(false); lines != "" {
+		fmt.Fprintf(&b, "\n### The primary alone\n\n%s%s", alone, lines)
+	}
+	if lines := t.lines(true); lines != "" {
+		fmt.Fprintf(&b, "\n### The secondary too, then all back\n\n%s%s", joined, lines)
+	}
+	return b.String()
+}
+
+func (t *table) lines(both bool) string {
+	var b strings.Builder
+	for _, seed := range []seedbed.Seed{seedbed.A, seedbed.B} {
+		for _, f := range faults {
+			for _, r := range t.results {
+				if r.both == both && r.seed == seed && r.fault.name == f.name {
+					b.WriteString(r.line())
+				}
+			}
+		}
+	}
+	return b.String()
+}
+
+// line is one row.
+func (r *result) line() string {
+	if r.err != nil || r.verdict == nil {
+		return fmt.Sprintf("| %s | %s | **not played to its end** |\n", r.seed, r.fault.name)
+	}
+	v := r.verdict
+	cells := []string{string(r.seed), r.fault.name, num(v.Totals.Acked)}
+	if r.both {
+		meanwhile, inFile, allDown := "–", "–", "–"
+		if r.holds() {
+			meanwhile, allDown = num(r.acceptedWhile), short(r.allDown)
+		}
+		for _, p := range v.Places {
+			if p.Name == seedbed.Emergency {
+				inFile = num(p.Items)
+			}
+		}
+		cells = append(cells, meanwhile, loss(v.Lost), r.duplicates(), inFile, allDown)
+	} else {
+		cells = append(cells, loss(v.Lost), r.duplicates(), short(worst(r.firstAfter())), r.attempt(), short(worst(r.m.followed)),
+			short(worst(r.m.down)))
+	}
+	cells = append(cells, fmt.Sprint(r.switched), short(worst(r.m.back)), fmt.Sprint(r.m.below))
+	if len(r.broken) > 0 {
+		cells[1] = "**" + cells[1] + "**"
+	}
+	return "| " + strings.Join(cells, " | ") + " |\n"
+}
+
+func (r *result) duplicates() string {
+	d := r.verdict.Duplicates
+	return fmt.Sprintf("%s of %s", num(d.Ours+d.Across), num(uint64(r.counted)))
+}
+
+// attempt is the time from the first failed attempt to the next level.
+func (r *result) attempt() string {
+	most, _ := r.handover()
+	switch {
+	case !r.switches():
+		return "–"
+	case r.kind == silent && !r.seen:
+		return "≤ " + short(worst(r.firstAfter())-r.seed.Times().Timeout)
+	case r.seen:
+		return short(most)
+	}
+	return "≤ " + short(most)
+}
+
+func loss(n uint64) string {
+	if n > 0 {
+		return "**" + num(n) + "**"
+	}
+	return "0"
+}
+
+// short is a duration as a person reads it; none is a dash.
+func short(d time.Duration) string {
+	switch {
+	case d == 0:
+		return "–"
+	case d < time.Second:
+		return fmt.Sprintf("%d ms", d.Milliseconds())
+	}
+	return fmt.Sprintf("%.1f s", d.Seconds())
+}
+
+// num writes a number with commas.
+func num(n uint64) string {
+	text := strconv.FormatUint(n, 10)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}
+
+func (t *table) version() string {
+	out, err := exec.Command(t.binary, "--version").Output() //nolint:gosec // the caller's binary
+	if err != nil {
+		return "unknown version"
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func loadAverage() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	first, _, _ := strings.Cut(string(text), " ")
+	return first
+}
+
+// replaceIn puts the table into a document.
+func (t *table) replaceIn(path string) error {
+	text, err := os.ReadFile(path) //nolint:gosec // the caller's document
+	if err != nil {
+		return err
+	}
+	head, rest, ok := strings.Cut(string(text), tableBegins)
+	_, tail, closed := strings.Cut(rest, tableEnds)
+	if !ok || !closed {
+		return fmt.Errorf("%s has no %s", path, strings.TrimSpace(tableBegins))
+	}
+	return os.WriteFile(path, []byte(head+tableBegins+t.String()+tableEnds+tail), 0o644) //nolint:gosec // a document
+}
+
+// verdict is an error if a promise was not kept, or a case not played.
+func (t *table) verdict() error {
+	var errs []error
+	for _, r := range t.results {
+		if r.err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", r.name(), r.err))
+		}
+		for _, text := range r.broken {
+			errs = append(errs, fmt.Errorf("%s: %s", r.name(), text))
+		}
+	}
+	if len(t.results) == 0 {
+		errs = append(errs, errors.New("no case has such a name"))
+	}
+	return errors.Join(errs...)
+}
