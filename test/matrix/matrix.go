@@ -105,6 +105,8 @@ func (o *options) play(ctx context.Context) []*result {
 			todo = append(todo, c)
 		}
 	}
+	late := watchStalls()
+	defer late.stop()
 	controls := map[seedbed.Seed]*control{seedbed.A: {}, seedbed.B: {}}
 	out := make([]*result, len(todo))
 	slots := make(chan struct{}, max(o.parallel, 1))
@@ -113,7 +115,7 @@ func (o *options) play(ctx context.Context) []*result {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			out[i] = o.one(ctx, c, controls[c.seed])
+			out[i] = o.one(ctx, &result{scenario: c, stalls: late}, controls[c.seed])
 			progress("%s", out[i])
 		})
 	}
@@ -128,22 +130,22 @@ type control struct {
 	err     error
 }
 
-func (o *options) one(ctx context.Context, c scenario, good *control) *result {
+func (o *options) one(ctx context.Context, r *result, good *control) *result {
 	ctx, cancel := context.WithTimeout(ctx, runLimit)
 	defer cancel()
 	good.once.Do(func() {
-		good.verdict, good.err = seedbed.Control(ctx, seedbed.Options{Binary: o.binary, Root: o.root, Seed: c.seed,
-			Dir: filepath.Join(o.dir, "control-"+string(c.seed))})
+		good.verdict, good.err = seedbed.Control(ctx, seedbed.Options{Binary: o.binary, Root: o.root, Seed: r.seed,
+			Dir: filepath.Join(o.dir, "control-"+string(r.seed))})
 	})
-	r := &result{scenario: c, began: time.Now()}
+	r.began = time.Now()
 	if r.err = good.err; r.err != nil {
 		return r
 	}
-	dir := filepath.Join(o.dir, strings.Map(plain, c.name()))
+	dir := filepath.Join(o.dir, strings.Map(plain, r.name()))
 	if r.err = os.Mkdir(dir, 0o750); r.err != nil {
 		return r
 	}
-	b, err := seedbed.New(seedbed.Options{Binary: o.binary, Root: o.root, Dir: dir, Seed: c.seed})
+	b, err := seedbed.New(seedbed.Options{Binary: o.binary, Root: o.root, Dir: dir, Seed: r.seed})
 	if err != nil {
 		r.err = err
 		return r

@@ -42,6 +42,7 @@ type result struct {
 	switched      float64 // changes of the active level, all signals
 	tripped       float64 // times a level went down, all signals
 	watch         *watch
+	stalls        *stalls
 	m             measures
 	acceptedWhile uint64 // items acknowledged while all levels were down
 }
@@ -123,9 +124,9 @@ func (r *result) primaryFails(ctx context.Context, b *seedbed.Bed) error {
 		return pause(ctx, 2*r.after)
 	}
 	err := b.Until(ctx, limit, "every signal is switched, and its first level down", func(s seedbed.Series) bool {
-		down := s.Each("holdfast_failover_level_state", "state")
-		level, _ := s.Sum("holdfast_failover_level_state", "level", "0", "state", "healthy")
-		return s.AllAt(1) && len(down) > 0 && level == 0
+		down, _ := s.Sum("holdfast_failover_level_state", "level", "0", "state", "down")
+		probing, _ := s.Sum("holdfast_failover_level_state", "level", "0", "state", "probing")
+		return s.AllAt(1) && down+probing == float64(len(signals))
 	})
 	r.watch.stop()
 	if err != nil {

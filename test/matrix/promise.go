@@ -92,8 +92,8 @@ func (r *result) judgeSwitch() {
 		if d, most := worst(r.firstAfter()), r.interval()+t.Timeout+beyond; d > most {
 			r.broke("first batch at the next level after %s, not within %s", short(d), short(most))
 		}
-	} else if d, least := r.handover(); least > atOnce {
-		r.broke("first batch at the next level %s after its attempt failed", short(d))
+	} else if d, late := r.handover(); late > 0 {
+		r.broke("first batch at the next level %s after its attempt failed, %s late", short(d), short(late))
 	}
 	if gone := missing(r.m.down); gone != nil {
 		r.broke("the log does not say that the first level of %v is down", gone)
@@ -136,21 +136,25 @@ func (r *result) firstAfter() map[string]time.Duration {
 }
 
 // handover is how long the slowest signal's first batch took from its failed attempt to the next level. Where that
-// attempt is known only to lie in a span of time, the result lies between least and most.
-func (r *result) handover() (most, least time.Duration) {
+// attempt is known only to lie in a span of time, it is the most that it can have been. late is by how much the promise
+// was missed, if it was: by the least that it can have been, and without the time the machine itself let pass.
+func (r *result) handover() (most, late time.Duration) {
 	for _, s := range signals {
-		if r.seen {
-			d := r.m.handover[s].first
+		from, to, first := time.Time{}, time.Time{}, r.m.first[s]
+		if h, ok := r.m.handover[s]; r.seen && ok {
+			from = h.failed
 			if r.kind == silent {
-				d -= r.seed.Times().Timeout
+				from = from.Add(r.seed.Times().Timeout)
 			}
-			most, least = max(most, d), max(least, d)
+			to, first = from, h.failed.Add(h.first)
+		} else if at, ok := r.watch.failed[s]; !r.seen && ok {
+			from, to = at.from, at.to
+		}
+		if from.IsZero() || first.IsZero() {
 			continue
 		}
-		if at, ok := r.watch.failed[s]; ok && !r.m.first[s].IsZero() {
-			most = max(most, r.m.first[s].Sub(at.from))
-			least = max(least, r.m.first[s].Sub(at.to))
-		}
+		most = max(most, first.Sub(from))
+		late = max(late, first.Sub(to)-r.stalls.within(to, first)-atOnce)
 	}
-	return most, least
+	return most, late
 }
