@@ -1,0 +1,107 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package reload
+
+import "time"
+
+// EventKind is what happened.
+type EventKind uint8
+
+// The events. Those from EventLoaded to EventStored answer an action, each exactly one.
+const (
+	EventBoot      EventKind = 1 + iota // the process begins: Boot
+	EventRequested                      // Request
+	EventLoaded                         // to ActionLoad: Generation, Loaded, Err
+	EventPrepared                       // to ActionPrepare: Generation, Probes, Err
+	EventSwitched                       // to ActionSwitch: Generation, Before and Sample
+	EventStored                         // to ActionStoreGood: Generation, Err
+	EventSampled                        // Sample of what runs; Err of a Sample that panicked is Fatal in it
+	EventConfirmed                      // a person says that the trial went well
+	EventStop                           // the process ends
+)
+
+// Event is what the machine is told. Which fields count says the kind.
+type Event struct {
+	Kind       EventKind
+	Generation Generation
+	Request    Request
+	Loaded     Loaded // also with Err, as far as it got
+	Err        error
+	Probes     []Probe
+	Sample     *Sample // of what runs now
+	Before     *Sample // of what ran until now; nil = nothing did
+	Boot       *Boot
+}
+
+// Request asks for the configuration to be read again.
+type Request struct {
+	ID      uint64        // of whoever waits for a result; 0 = nobody does
+	Source  string        // SIGHUP, reload, …
+	Force   bool          // skips hold and preflight
+	Confirm time.Duration // 0 = none: the trial lasts until confirmed, and is undone after so long
+}
+
+// Loaded is what is known of a configuration after it was read.
+type Loaded struct {
+	Hash        string // "" = nothing was read
+	Fingerprint string
+	Settings    Settings
+}
+
+// Boot is what the store knows when the process begins.
+type Boot struct {
+	Good       *Record              // last-known-good; nil = none
+	Attempt    *Attempt             // one that never ended: the last process died in it
+	Last       Generation           // highest number ever given
+	Deliveries map[string]time.Time // last delivery per sender, before this process
+}
+
+// Attempt is what is on disk from just before a switch, at boot from before building, until its commit, its rollback
+// or a clean stop. Finding it at boot means an unclean end.
+type Attempt struct {
+	Generation Generation `json:"generation"`
+	Hash       string     `json:"hash"`
+	Unclean    int        `json:"unclean"` // ends of the process without a clean stop while this hash was on trial
+	Held       bool       `json:"held"`    // it reached maxUnclean: not tried again before another text is offered
+	// Confirm says that it was to be confirmed by a person: undone by any end of the process.
+	Confirm bool `json:"confirm,omitempty"`
+}
+
+// maxUnclean is how many unclean ends in a trial make a crash loop.
+const maxUnclean = 2
+
+// ActionKind is what is to be done.
+type ActionKind uint8
+
+// The actions, done in the order they come.
+const (
+	ActionLoad         ActionKind = 1 + iota // read and load the sources as Generation; Stored: load the good texts instead
+	ActionPrepare                            // prepare what was loaded as Generation; Preflight: and ask its senders
+	ActionCancel                             // end the load or prepare under way; its answer still comes
+	ActionUnwind                             // retire the prepared instance Generation, which never ran
+	ActionSwitch                             // Generation takes over
+	ActionCommit                             // tell the instance Generation that it stays
+	ActionRetire                             // stop the instance Generation, which ran
+	ActionRefresh                            // let the instance Generation read its files anew
+	ActionWriteAttempt                       // Attempt to disk, best effort
+	ActionClearAttempt                       //
+	ActionStoreGood                          // Record to disk as good
+	ActionAnswer                             // Request's result is Result; not for requests nobody waits for
+	ActionTell                               // Record has become Result.Outcome: log line, metrics, history
+	ActionGiveUp                             // nothing can be started: Err
+)
+
+// Action is what the machine wants done. Which fields count says the kind.
+type Action struct {
+	Kind       ActionKind
+	Generation Generation
+	Stored     bool
+	Preflight  bool
+	Of         Generation // ActionPrepare: prepare what was loaded under this number, if not 0
+	Attempt    Attempt
+	Record     Record
+	Request    uint64
+	Result     Result
+	Err        error
+}

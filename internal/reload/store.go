@@ -1,0 +1,420 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package reload
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/holdfast-telemetry/holdfast/internal/vfs"
+)
+
+// The files of a store.
+const (
+	goodPrefix   = "good-"
+	goodSuffix   = ".json"
+	attemptFile  = "attempt.json"
+	baselineFile = "baseline.json"
+	historyFile  = "history.jsonl"
+	keyFile      = "key.json"
+	lockFile     = "lock"
+	badDir       = "bad"
+
+	keptGood    = 2   // the newest are kept
+	keptHistory = 100 // entries
+	keyBytes    = 32
+)
+
+// Store keeps, in one directory per set of sources, what a restart must know. Every file is replaced whole and carries
+// a sum; one that is damaged is moved to bad/, and what stood before it is used. Of the good configurations the newest
+// two are kept, so one damaged file, and a crash at any moment, leave one. Its methods are called by one goroutine at
+// a time.
+type Store struct {
+	disk vfs.FS
+	dir  string
+	lock vfs.File
+	key  []byte
+	// Notes are what was found wrong when it was opened: lines for the log.
+	notes []string
+}
+
+// storedGood is the body of good-<generation>.json.
+type storedGood struct {
+	Generation  Generation `json:"generation"`
+	Texts       []Text     `json:"texts"` // unexpanded: a secret written out in one is as safe as its file
+	Hash        string     `json:"hash"`
+	Fingerprint string     `json:"fingerprint"`
+	Settings    Settings   `json:"settings"`
+	Evidence    Evidence   `json:"evidence"`
+	Source      string     `json:"source"`
+	Time        time.Time  `json:"time"`
+	Version     string     `json:"version"`
+}
+
+// Good is a configuration that was committed.
+type Good struct {
+	Record
+	Texts   []Text
+	Version string // of the program that committed it
+}
+
+// Entry is one line of the history.
+type Entry struct {
+	Generation Generation `json:"generation"`
+	Time       time.Time  `json:"time"`
+	Hash       string     `json:"hash,omitempty"`
+	Source     string     `json:"source,omitempty"`
+	State      Outcome    `json:"state"`
+	Reason     Reason     `json:"reason,omitempty"`
+	Text       string     `json:"text,omitempty"`
+	Evidence   Evidence   `json:"evidence,omitempty"`
+}
+
+// maxEntryText bounds the text of an entry.
+const maxEntryText = 4096
+
+// DirOf is where the store of these sources lies below a state directory.
+func DirOf(place string, uris []string) string {
+	sum := sha256.Sum256([]byte(strings.Join(uris, "\n")))
+	return path.Join(place, "config", hex.EncodeToString(sum[:])[:12])
+}
+
+// lockWait is how long somebody else's lock is waited for: the process before this one may still be stopping.
+const (
+	lockWait  = 10 * time.Second
+	lockAgain = 100 * time.Millisecond
+)
+
+// OpenStore opens the store of these sources in a state directory, and makes both where they do not exist. It is not
+// usable, and the error says why, if a file cannot be written there, or somebody else has it locked for lockWait.
+func OpenStore(ctx context.Context, disk vfs.FS, place string, uris []string) (*Store, error) {
+	s := &Store{disk: disk, dir: DirOf(place, uris)}
+	if err := s.makeDirs(place); err != nil {
+		return nil, fmt.Errorf("state directory %s: %w", place, err)
+	}
+	if err := s.takeLock(ctx); err != nil {
+		return nil, fmt.Errorf("state directory %s: %w", place, err)
+	}
+	if err := s.openKey(); err != nil {
+		return nil, errors.Join(fmt.Errorf("state directory %s: %w", place, err), s.lock.Close())
+	}
+	return s, nil
+}
+
+// makeDirs makes the directories, the durable way: each name before what lies in it. What leads to the place must be
+// there already but for its last element.
+func (s *Store) makeDirs(place string) error {
+	parent := path.Dir(place)
+	for _, dir := range []string{place, path.Join(place, "config"), s.dir} {
+		info, err := s.disk.Stat(dir)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			if err := s.disk.Mkdir(dir, dirPerm); err != nil && !errors.Is(err, fs.ErrExist) {
+				return err
+			}
+			if err := s.disk.SyncDir(parent); err != nil {
+				return err
+			}
+		case err != nil:
+			return err
+		case dir != place && !info.Mode.IsDir():
+			return fmt.Errorf("%s is no directory", dir)
+		}
+		parent = dir
+	}
+	return nil
+}
+
+func (s *Store) takeLock(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, lockWait)
+	defer cancel()
+	for {
+		f, err := s.disk.Lock(path.Join(s.dir, lockFile))
+		if err == nil {
+			s.lock = f
+			return nil
+		}
+		if !errors.Is(err, vfs.ErrLocked) || pause(ctx, lockAgain) != nil {
+			return err
+		}
+	}
+}
+
+// openKey reads the key of the fingerprints, or makes one. A new one makes every fingerprint differ: a trial.
+func (s *Store) openKey() error {
+	name := path.Join(s.dir, keyFile)
+	var text string
+	err := s.load(keyFile, &text)
+	if err == nil {
+		if s.key, err = hex.DecodeString(text); err == nil && len(s.key) == keyBytes {
+			return nil
+		}
+		err = s.setAside(keyFile, errDamaged)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errDamaged) {
+		return err
+	}
+	s.key = make([]byte, keyBytes)
+	rand.Read(s.key) // never fails
+	data, err := seal(hex.EncodeToString(s.key))
+	if err != nil {
+		return err
+	}
+	return replace(s.disk, name, data)
+}
+
+// Fingerprint is what expanded documents are compared by.
+func (s *Store) Fingerprint(expanded []byte) string {
+	h := hmac.New(sha256.New, s.key)
+	h.Write(expanded)
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// Dir is where the store lies.
+func (s *Store) Dir() string { return s.dir }
+
+// Notes returns what was found wrong since the last call, a line each.
+func (s *Store) Notes() []string {
+	notes := s.notes
+	s.notes = nil
+	return notes
+}
+
+// load reads one file. What is damaged is set aside.
+func (s *Store) load(name string, v any) error {
+	data, err := readFile(s.disk, path.Join(s.dir, name))
+	if err == nil {
+		err = unseal(data, v)
+	}
+	if errors.Is(err, errDamaged) {
+		return s.setAside(name, err)
+	}
+	return err
+}
+
+// setAside moves a damaged file out of the way, for somebody to look at, and returns why. Where it cannot be moved it
+// stays, and is passed by.
+func (s *Store) setAside(name string, why error) error {
+	bad := path.Join(s.dir, badDir)
+	err := s.disk.Mkdir(bad, dirPerm)
+	if errors.Is(err, fs.ErrExist) {
+		err = nil
+	}
+	if err == nil {
+		err = s.disk.Rename(path.Join(s.dir, name), path.Join(bad, name))
+	}
+	if err == nil {
+		err = errors.Join(s.disk.SyncDir(s.dir), s.disk.SyncDir(bad))
+	}
+	note := fmt.Sprintf("%s in %s: %v; moved to %s", name, s.dir, why, bad)
+	if err != nil {
+		note = fmt.Sprintf("%s in %s: %v; it cannot be moved away: %v", name, s.dir, why, err)
+	}
+	s.notes = append(s.notes, note)
+	return fmt.Errorf("%s: %w", name, why)
+}
+
+// Good is the newest configuration that was committed and is not damaged; nil = none. The error, if any, is about files
+// that could not be read.
+func (s *Store) Good() (*Good, error) {
+	all, err := s.goodFiles()
+	var errs []error
+	for _, g := range slices.Backward(all) {
+		name := goodName(g)
+		var body storedGood
+		err := s.load(name, &body)
+		if err == nil && (body.Generation != g || HashOf(body.Texts) != body.Hash || check(body.Texts) != nil) {
+			err = s.setAside(name, fmt.Errorf("%w: its text is not what its hash says", errDamaged))
+		}
+		if err == nil {
+			return &Good{Texts: body.Texts, Version: body.Version, Record: Record{
+				Generation: g, Source: body.Source, Hash: body.Hash, Fingerprint: body.Fingerprint,
+				Settings: body.Settings, Evidence: body.Evidence, At: body.Time,
+			}}, errors.Join(errs...)
+		}
+		if !errors.Is(err, errDamaged) {
+			errs = append(errs, err)
+		}
+	}
+	return nil, errors.Join(append(errs, err)...)
+}
+
+// goodFiles are the generations there are files of, ascending.
+func (s *Store) goodFiles() ([]Generation, error) {
+	entries, err := s.disk.ReadDir(s.dir)
+	var all []Generation
+	for _, e := range entries {
+		number, ok := strings.CutPrefix(e.Name, goodPrefix)
+		number, end := strings.CutSuffix(number, goodSuffix)
+		if g, err := strconv.ParseUint(number, 10, 63); ok && end && err == nil && goodName(Generation(g)) == e.Name {
+			all = append(all, Generation(g))
+		}
+	}
+	slices.Sort(all)
+	return all, err
+}
+
+func goodName(g Generation) string {
+	return goodPrefix + strconv.FormatUint(uint64(g), 10) + goodSuffix
+}
+
+// SaveGood makes g the good configuration. The one before stays beside it; older ones go.
+func (s *Store) SaveGood(g *Good) error {
+	data, err := seal(storedGood{
+		Generation: g.Generation, Texts: g.Texts, Hash: g.Hash, Fingerprint: g.Fingerprint, Settings: g.Settings,
+		Evidence: g.Evidence, Source: g.Source, Time: g.At, Version: g.Version,
+	})
+	if err != nil {
+		return err
+	}
+	if err := replace(s.disk, path.Join(s.dir, goodName(g.Generation)), data); err != nil {
+		return fmt.Errorf("store generation %d: %w", g.Generation, err)
+	}
+	all, err := s.goodFiles()
+	if err != nil {
+		return nil // it is stored; old files are tidied up another time
+	}
+	for _, old := range all[:max(0, len(all)-keptGood)] {
+		if err := s.disk.Remove(path.Join(s.dir, goodName(old))); err != nil {
+			s.notes = append(s.notes, fmt.Sprintf("%s in %s stays: %v", goodName(old), s.dir, err))
+		}
+	}
+	return nil
+}
+
+// Attempt is what a process that died was about; nil = none. Damaged, its crash count is lost.
+func (s *Store) Attempt() (*Attempt, error) {
+	var a Attempt
+	return present(&a, s.load(attemptFile, &a))
+}
+
+// SaveAttempt writes the attempt.
+func (s *Store) SaveAttempt(a Attempt) error { return s.save(attemptFile, a) }
+
+// ClearAttempt removes it, and the name with it.
+func (s *Store) ClearAttempt() error {
+	err := s.disk.Remove(path.Join(s.dir, attemptFile))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	}
+	return s.disk.SyncDir(s.dir)
+}
+
+// Deliveries are the last deliveries per sender, as of the last SaveDeliveries.
+func (s *Store) Deliveries() (map[string]time.Time, error) {
+	all := map[string]time.Time{}
+	got, err := present(&all, s.load(baselineFile, &all))
+	if got == nil {
+		return map[string]time.Time{}, err
+	}
+	return *got, err
+}
+
+// SaveDeliveries keeps them over a restart.
+func (s *Store) SaveDeliveries(all map[string]time.Time) error { return s.save(baselineFile, all) }
+
+// present makes none of what does not exist or is damaged.
+func present[T any](v *T, err error) (*T, error) {
+	switch {
+	case err == nil:
+		return v, nil
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errDamaged):
+		return nil, nil
+	}
+	return nil, err
+}
+
+func (s *Store) save(name string, v any) error {
+	data, err := seal(v)
+	if err != nil {
+		return err
+	}
+	return replace(s.disk, path.Join(s.dir, name), data)
+}
+
+// History is the last attempts, oldest first. Lines that cannot be read are skipped.
+func (s *Store) History() ([]Entry, error) { return readHistory(s.disk, s.dir) }
+
+func readHistory(disk vfs.FS, dir string) ([]Entry, error) {
+	data, err := readFile(disk, path.Join(dir, historyFile))
+	if err != nil {
+		return nil, ignoreMissing(err)
+	}
+	var all []Entry
+	for line := range strings.Lines(string(data)) {
+		var e Entry
+		if unseal([]byte(line), &e) == nil {
+			all = append(all, e)
+		}
+	}
+	return all, nil
+}
+
+// ReadHistory reads the history of these sources in a state directory, newest first, without opening the store: it works
+// beside a running process and without one. None is no error.
+func ReadHistory(disk vfs.FS, place string, uris []string) ([]Entry, error) {
+	all, err := readHistory(disk, DirOf(place, uris))
+	slices.Reverse(all)
+	return all, err
+}
+
+// AddHistory appends an entry and drops the oldest of more than keptHistory.
+func (s *Store) AddHistory(e Entry) error {
+	all, err := s.History()
+	if err != nil {
+		return err
+	}
+	e.Text = cut(e.Text, maxEntryText)
+	all = append(all, e)
+	var data []byte
+	for _, e := range all[max(0, len(all)-keptHistory):] {
+		line, err := seal(e)
+		if err != nil {
+			return err
+		}
+		data = append(data, line...)
+	}
+	return replace(s.disk, path.Join(s.dir, historyFile), data)
+}
+
+func cut(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
+}
+
+// Last is the highest number ever given, as far as the store knows.
+func (s *Store) Last() Generation {
+	all, _ := s.goodFiles()
+	last := Generation(0)
+	for _, g := range all {
+		last = max(last, g)
+	}
+	if a, _ := s.Attempt(); a != nil {
+		last = max(last, a.Generation)
+	}
+	history, _ := s.History()
+	for _, e := range history {
+		last = max(last, e.Generation)
+	}
+	return last
+}
+
+// Close gives the directory up.
+func (s *Store) Close() error { return s.lock.Close() }
