@@ -40,6 +40,22 @@ type Request struct {
 	// Keep, if set, may be called before Send returns by an exporter that cannot rule out that something below it goes
 	// on reading Parts: their memory is then not used again. Where it is nil such an exporter copies.
 	Keep func()
+	// Receipt is set where the request goes to an emergency level: the exporter is its last holder, and keeps books of
+	// what it owes (failover, section 12). Exporters that keep none need not look at it.
+	Receipt *Receipt
+}
+
+// Receipt says who owes a request's data to whom.
+type Receipt struct {
+	Pipeline, Connector string // IDs as written
+	// Records are those of the journal that the request consists of; nil where they are not to be known again.
+	Records []ReceiptRecord
+}
+
+// ReceiptRecord names a record of a journal.
+type ReceiptRecord struct {
+	Seq      uint64
+	Accepted time.Time
 }
 
 // Kind is one of the six verdicts.

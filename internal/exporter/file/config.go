@@ -12,6 +12,9 @@ import (
 
 	"go.opentelemetry.io/collector/config/configcompression"
 	"go.opentelemetry.io/collector/config/configoptional"
+	"go.uber.org/zap"
+
+	"github.com/holdfast-telemetry/holdfast/internal/exporter/file/vault"
 )
 
 // Config is a file block. Keys and formats are those of the Collector's file exporter.
@@ -34,6 +37,30 @@ type Config struct {
 	// Synced makes Send answer only after fdatasync. It is not a key: whoever builds the pipeline sets it for an
 	// exporter behind a journal.
 	Synced bool `mapstructure:"-"`
+	// Vault is set where the exporter is an emergency level's: data goes there, and the exporter opens no file itself.
+	// Whoever sets it closes it.
+	Vault *vault.Vault `mapstructure:"-"`
+}
+
+// Emergency returns the settings of a vault for the file; false if the path cannot be one. most bounds its bytes, 0 = by
+// rotation.
+func (c *Config) Emergency(most int64, log *zap.Logger) (vault.Settings, bool) {
+	if !newNames(c.Path, false).isFile() {
+		return vault.Settings{}, false
+	}
+	r := c.rotation()
+	s := vault.Settings{
+		Path: c.Path, Framed: c.framed(), Append: c.Append, MaxFile: int64(r.MaxMegabytes) * megabyte,
+		MaxBackups: r.MaxBackups, MaxAge: time.Duration(r.MaxDays) * 24 * time.Hour, LocalTime: r.LocalTime, Cap: most,
+		Log: log,
+	}
+	if s.Cap == 0 && s.MaxFile > 0 && s.MaxBackups > 0 {
+		s.Cap = s.MaxFile * int64(s.MaxBackups+1)
+	}
+	if mode, err := c.directoryMode(); err == nil && c.CreateDirectory {
+		s.DirMode = mode
+	}
+	return s, true
 }
 
 // Rotation bounds one file and what is kept of it.
