@@ -58,6 +58,8 @@ func run(ctx context.Context) error {
 	flag.StringVar(&o.out, "out", "", "a document whose table is replaced; empty: the table is only printed")
 	flag.BoolVar(&o.keep, "keep", false, "keep logs, queues and notes of all runs; else only of those that failed")
 	flag.IntVar(&o.parallel, "parallel", 8, "runs at the same time; they mostly wait")
+	backlog := flag.Int64("recover", 0, "instead of the cases: a backlog of so many MiB into a primary that takes only so much")
+	capacity := flag.Int("capacity", 10000, "what that primary takes, in items per second; a fifth of it goes on arriving")
 	flag.Parse()
 	var err error
 	if o.match, err = regexp.Compile(*only); err != nil {
@@ -78,6 +80,9 @@ func run(ctx context.Context) error {
 	if o.dir, err = os.MkdirTemp(o.dir, "matrix-"); err != nil {
 		return err
 	}
+	if *backlog > 0 {
+		return o.tidy(o.recovery(ctx, *backlog<<20, *capacity))
+	}
 	began := time.Now()
 	t := table{binary: o.binary, results: o.play(ctx)}
 	if err := ctx.Err(); err != nil {
@@ -90,7 +95,12 @@ func run(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := t.verdict(); err != nil || o.keep {
+	return o.tidy(t.verdict())
+}
+
+// tidy removes what was written, unless it is asked for or needed.
+func (o *options) tidy(err error) error {
+	if err != nil || o.keep {
 		progress("logs, queues and notes are in %s", o.dir)
 		return err
 	}

@@ -1,0 +1,54 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/holdfast-telemetry/holdfast/internal/ledger"
+	"github.com/holdfast-telemetry/holdfast/internal/ledger/item"
+	"github.com/holdfast-telemetry/holdfast/test/seedbed"
+)
+
+// What a recovery must keep (failover, 11.4): the margin above capacity, and the time against the ideal one.
+const (
+	marginMost = 1.10
+	timeMost   = 1.3
+)
+
+// recovery plays a backlog of so many bytes into a primary that takes so many items per second.
+func (o *options) recovery(ctx context.Context, backlog int64, capacity int) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Hour)
+	defer cancel()
+	b, err := seedbed.New(seedbed.Options{Binary: o.binary, Root: o.root, Dir: filepath.Join(o.dir, "recovery"), Seed: seedbed.B})
+	if err != nil {
+		return err
+	}
+	live := capacity / 5
+	r, err := b.Recover(ctx, seedbed.RecoveryOptions{Backlog: backlog, Capacity: capacity, Live: live,
+		Signals: []item.Signal{item.Traces}, Limit: time.Hour})
+	if p := b.Process(); p != nil {
+		_ = os.WriteFile(filepath.Join(o.dir, "recovery.log"), []byte(p.Output()), 0o600) // for who wants to read it
+	}
+	if err = errors.Join(err, b.Close()); err != nil {
+		return err
+	}
+	fmt.Println(r)
+	var errs []error
+	if r.Verdict.Outcome != ledger.Pass {
+		errs = append(errs, fmt.Errorf("the ledger does not pass:\n%s", r.Verdict.Text()))
+	}
+	if r.Offered > marginMost {
+		errs = append(errs, fmt.Errorf("%.0f %% of capacity were offered, %.0f %% at most are promised", 100*r.Offered, 100*marginMost))
+	}
+	if share := r.Took.Seconds() / r.Ideal.Seconds(); share > timeMost {
+		errs = append(errs, fmt.Errorf("drained in %.2f of the ideal time, %.1f at most is promised", share, timeMost))
+	}
+	return errors.Join(errs...)
+}
