@@ -48,7 +48,10 @@ func (m *meter) sent(e *failover.RouterEffect, items uint32) {
 	}
 	m.set.Telemetry.Metrics.Counter("holdfast_failover_moved_items_total", "Items that went to another level.",
 		m.with("from", strconv.Itoa(e.From), "to", strconv.Itoa(e.Level), "cause", e.Cause.String())...).Add(int64(items))
-	if m.moves++; m.line != nil && e.Cause != failover.MoveReturn && m.line.due("moved") {
+	if e.Level < e.From {
+		return // it was held, and goes home
+	}
+	if m.moves++; m.line != nil && m.line.due("moved") {
 		m.line.log.Warn("Failover: export error, batch goes to the next level", zap.Int("from", e.From),
 			zap.Int("to", e.Level), zap.Stringer("reason", e.Cause), zap.Int64("batches", m.moves))
 		m.moves = 0
