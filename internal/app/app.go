@@ -19,6 +19,7 @@ import (
 	"go.opentelemetry.io/collector/component"
 	"go.uber.org/zap"
 
+	"github.com/holdfast-telemetry/holdfast/internal/admin"
 	"github.com/holdfast-telemetry/holdfast/internal/admission"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
@@ -28,6 +29,7 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
 	"github.com/holdfast-telemetry/holdfast/internal/processor/memorylimiter"
 	"github.com/holdfast-telemetry/holdfast/internal/receiver"
+	"github.com/holdfast-telemetry/holdfast/internal/status"
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
 	"github.com/holdfast-telemetry/holdfast/internal/vfs"
 )
@@ -44,6 +46,8 @@ type Options struct {
 	ShutdownTimeout, ShutdownDelay time.Duration
 	// ImplicitHealth is "auto", "off" or an address (compat, section 8).
 	ImplicitHealth string
+	// StateDir and AdminSocket are the flags' (reload, section 9); empty = sought.
+	StateDir, AdminSocket string
 }
 
 // App runs one configuration.
@@ -66,6 +70,12 @@ type App struct {
 	receivers  []named[receiver.Receiver]
 	extensions []named[extension.Extension]
 	metrics    *telemetry.Server
+
+	stateDir string        // empty = none is usable
+	admin    *admin.Server // nil = not served
+	desk     *status.Desk
+	pace     *status.Pace
+	built    atomic.Bool // everything that the status looks at is there
 
 	phase   atomic.Int32 // extension.Phase
 	up      atomic.Pointer[time.Time]
@@ -98,6 +108,7 @@ func New(opts Options) (*App, error) {
 		return nil, errors.New(strings.Join(missing, "\n"))
 	}
 	a.gate = admission.New(admissionLimit(opts.Config.Service.Admission.LimitMiB))
+	a.pace, a.desk = status.NewPace(), status.NewDesk(a.header(), a.snapshot)
 	for _, build := range []func() error{a.buildLimiters, a.buildExporters, a.buildExtensions} {
 		if err := build(); err != nil {
 			return nil, err
@@ -140,15 +151,19 @@ func (a *App) Start(ctx context.Context) error {
 // start goes back to front: queues are open and recovered, and every series exists, before anything listens; deliveries
 // run before receivers do.
 func (a *App) start(ctx context.Context) error {
+	a.startAdmin(false)
 	if err := a.openStorages(ctx, vfs.OS()); err != nil {
 		return err
 	}
+	a.startAdmin(true)
 	for _, build := range []func() error{a.buildSwitch, a.buildPipelines, a.buildReceivers, a.inherit} {
 		if err := build(); err != nil {
 			return err
 		}
 	}
 	a.registerMetrics()
+	a.sayRoutes()
+	a.built.Store(true)
 	var err error
 	if a.metrics, err = telemetry.NewServer(a.opts.Config.Service.Telemetry.Metrics, a.opts.Telemetry); err != nil {
 		return err

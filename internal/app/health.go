@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/extension"
 	"github.com/holdfast-telemetry/holdfast/internal/extension/healthcheck"
+	"github.com/holdfast-telemetry/holdfast/internal/failover"
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
 )
 
@@ -43,15 +44,20 @@ func (a *App) health() extension.Health {
 		h.UpSince = *up
 	}
 	h.Extensions = a.opts.Config.Service.Extensions
+	if !a.built.Load() {
+		return h
+	}
 	for i, p := range a.pipelines {
 		ok, since := p.Accepting()
 		h.Pipelines = append(h.Pipelines, extension.PipelineHealth{
 			ID: a.opts.Plan.Pipelines[i].ID, Accepting: ok, RefusingSince: since,
 		})
+		signal := a.opts.Plan.Pipelines[i].Signal
 		for _, d := range p.Health() {
 			h.Destinations = append(h.Destinations, extension.DestinationHealth{
 				Pipeline: d.Pipeline, Name: d.Name, Failed: d.Failed, Delivered: d.Delivered,
 				LastFailure: d.LastFailure, LastDelivery: d.LastDelivery, LastError: d.LastError, Oldest: d.Oldest,
+				Degraded: a.degraded(failover.RouteID{Connector: d.Name, Signal: signal}),
 			})
 		}
 	}

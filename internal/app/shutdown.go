@@ -86,6 +86,7 @@ func (a *App) Stop(ctx context.Context) Report {
 		{"processor", backDoorTimeout},
 		{"extension", backDoorTimeout},
 		{"telemetry", backDoorTimeout},
+		{"admin", backDoorTimeout},
 	}
 	for _, room := range rooms {
 		began := time.Now()
@@ -192,16 +193,4 @@ func (a *App) Stopping() string {
 		return *room
 	}
 	return "nothing"
-}
-
-// LogStatus writes what every destination holds and how it fares to the log.
-func (a *App) LogStatus() {
-	for _, p := range a.pipelines {
-		for _, h := range p.Health() {
-			telemetry.Always(a.log).Info("Status", zap.String("otelcol.pipeline.id", h.Pipeline),
-				zap.String("destination", h.Name), zap.Int64("delivered", h.Delivered),
-				zap.Int64("failed", h.Failed), zap.Duration("oldest", h.Oldest),
-				telemetry.Foreign("last_error", h.LastError))
-		}
-	}
 }

@@ -54,6 +54,7 @@ func build(t *testing.T, doc string) *running {
 	r.tel.Logger = zap.New(core)
 	a, err := app.New(app.Options{
 		Config: cfg, Plan: p, Version: "test", Telemetry: r.tel, ShutdownTimeout: 20 * time.Second, ImplicitHealth: "off",
+		StateDir: t.TempDir(),
 	})
 	if err != nil {
 		t.Fatal(err)

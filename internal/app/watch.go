@@ -55,6 +55,10 @@ func (w *watcher) look(now time.Time) {
 	for _, p := range w.app.pipelines {
 		p.Watch(now)
 	}
+	w.app.lookAtPace(now)
+	if w.app.switches != nil {
+		w.app.switches.Remind(now, w.app.routeFill)
+	}
 	for _, s := range w.app.storages {
 		w.room(s)
 	}

@@ -88,6 +88,8 @@ Without a command it runs the configuration, as "holdfast run" does.`,
 		newLoadCommand(),
 		newLedgerCommand(),
 		newQueueCommand(),
+		newStatusCommand(),
+		newFailoverCommand(),
 	)
 	return root
 }

@@ -116,6 +116,7 @@ func run(ctx context.Context, f *runFlags, stdin io.Reader, stderr io.Writer) er
 		Config: cfg, Plan: p, Version: Version, Commit: readVersion().Commit, Collector: CollectorVersion,
 		Telemetry:       &telemetry.Telemetry{Logger: log, Metrics: telemetry.NewRegistry(), Resource: resource},
 		ShutdownTimeout: f.shutdownTimeout, ShutdownDelay: f.shutdownDelay, ImplicitHealth: f.implicitHealth,
+		StateDir: f.stateDir, AdminSocket: f.adminSocket,
 	})
 	if err != nil {
 		return &ExitError{exitFailed, err}

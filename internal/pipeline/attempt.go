@@ -5,7 +5,10 @@ package pipeline
 
 import (
 	"context"
+	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/holdfast-telemetry/holdfast/internal/breaker"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
@@ -23,25 +26,30 @@ func (x *dispatch) sendTo(l *load, e *failover.RouterEffect) {
 	req, err := l.request(x.set.Plan.Signal)
 	ctx, cancel := context.WithCancel(x.send)
 	try := e.Try // e is the loop's, and soon another one
-	x.flights[try] = &flight{l, cancel}
+	given := new(atomic.Bool)
+	x.flights[try] = &flight{l, e.Level, cancel, given}
 	a := &sending{
 		dispatch: x, batch: l.Seqs[0], level: e.Level, view: level, proof: e.Proof, members: e.Members, req: req,
-		results: make([]failover.Result, len(x.senders[e.Level])),
+		results: make([]failover.Result, len(x.senders[e.Level])), doubts: make([]doubt, len(x.senders[e.Level])),
 	}
 	if err != nil {
 		for i := range a.results {
 			a.results[i].Verdict = exporter.Verdict{Kind: exporter.Rejected, Err: err}
 			a.tell(ctx, i)
 		}
-		x.events = append(x.events, x.heard(answer{try, a.results}))
+		x.events = append(x.events, x.heard(answer{try: try, results: a.results}))
 		return
 	}
-	x.meter.sent(e, l.Items)
+	x.meter.sent(e, l, x.view)
 	// Nobody waits for the goroutine but for its answer; of an attempt that is abandoned not even that.
 	go func() {
-		a.run(ctx)
+		doubt := a.run(ctx)
+		if !given.CompareAndSwap(false, true) {
+			x.meter.freed(a.level)
+			return
+		}
 		select {
-		case x.answers <- answer{try, a.results}:
+		case x.answers <- answer{try, a.results, doubt}:
 		case <-x.over:
 		}
 	}()
@@ -57,10 +65,12 @@ type sending struct {
 	members uint64
 	req     *exporter.Request
 	results []failover.Result
+	doubts  []doubt
 }
 
-// run sends to all members at once, and tells the switch room what came of each before the loop hears of it.
-func (a *sending) run(ctx context.Context) {
+// run sends to all members at once, and tells the switch room what came of each before the loop hears of it. It returns
+// why the batch may have been taken although nobody said so.
+func (a *sending) run(ctx context.Context) doubt {
 	var others sync.WaitGroup
 	first := -1
 	for i := range a.results {
@@ -78,10 +88,15 @@ func (a *sending) run(ctx context.Context) {
 	}
 	a.one(ctx, first)
 	others.Wait()
+	return slices.Max(a.doubts)
 }
 
 func (a *sending) one(ctx context.Context, i int) {
+	began := time.Now()
 	v := a.senders[a.level][i].send(ctx, a.req)
+	took := time.Since(began)
+	a.meter.attempted(a.level, i, &v, took)
+	a.doubts[i] = a.meter.doubtOf(a.level, &v, took, ctx.Err() != nil, a.proof && a.view.Members[i].Canary)
 	a.results[i] = failover.Result{Verdict: v, Uncounted: !a.counts[a.level].Counts(&v)}
 	a.tell(ctx, i)
 }
@@ -114,6 +129,10 @@ func (x *dispatch) abandon(l *load, try uint64) {
 	}
 	delete(x.flights, try)
 	f.cancel()
+	l.doubt = max(l.doubt, doubtTimeout)
+	if f.given.CompareAndSwap(false, true) {
+		x.meter.given(f.level)
+	}
 	if keep := l.keep(); keep != nil {
 		keep()
 	}

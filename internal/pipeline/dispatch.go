@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
@@ -55,11 +56,15 @@ type load struct {
 	at   uint32  // items of the record before the piece
 	part *parted // the piece's record
 	last exporter.Verdict
+	// For the meter: the levels that were asked, or counted as passed by, and why it may have been taken.
+	asked uint64
+	doubt doubt
 }
 
 // parted is a record in several pieces. It is resolved when all of them have ended.
 type parted struct {
 	fate   fate
+	taken  uint32 // items of pieces that were delivered
 	live   int
 	delay  time.Duration
 	nacked bool
@@ -69,13 +74,16 @@ type parted struct {
 // flight is one attempt.
 type flight struct {
 	load   *load
+	level  int
 	cancel context.CancelFunc
+	given  *atomic.Bool // up: nobody waits for it
 }
 
 // answer is how an attempt ended.
 type answer struct {
 	try     uint64
 	results []failover.Result
+	doubt   doubt
 }
 
 func newDispatch(set *Settings, d *plan.Destination, v *delivery) (*dispatch, error) {
@@ -216,6 +224,7 @@ func (x *dispatch) step(ev failover.RouterEvent) {
 		}
 	}
 	x.events = nil
+	x.meter.holds(x.router.InHand())
 }
 
 // share is how full the queue is.
@@ -299,6 +308,7 @@ func (x *dispatch) heard(a answer) failover.RouterEvent {
 	f := x.flights[a.try]
 	delete(x.flights, a.try)
 	f.cancel()
+	f.load.doubt = max(f.load.doubt, a.doubt)
 	for i := range a.results {
 		if v := &a.results[i].Verdict; v.Kind != 0 && v.Kind != exporter.Delivered {
 			f.load.last = *v

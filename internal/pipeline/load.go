@@ -52,7 +52,10 @@ func (x *dispatch) halve(l *load, most uint32) []*failover.Batch {
 	if n := len(l.records); n > 1 {
 		var out []*failover.Batch
 		for _, half := range [][]queue.Delivered{l.records[:n/2], l.records[n/2:]} {
-			out = append(out, x.loadOf(l.from, half))
+			b := x.loadOf(l.from, half)
+			of := b.Owner.(*load)
+			of.asked, of.doubt = l.asked, l.doubt
+			out = append(out, b)
 		}
 		return out
 	}
@@ -82,7 +85,8 @@ func (x *dispatch) parts(l *load, pieces []otlp.Piece) []*failover.Batch {
 	at := l.at
 	var out []*failover.Batch
 	for _, p := range pieces {
-		c := &load{unit: unit{records: l.records[:1], piece: p.Body, items: p.Items}, from: l.from, at: at, part: part}
+		c := &load{unit: unit{records: l.records[:1], piece: p.Body, items: p.Items}, from: l.from, at: at, part: part,
+			asked: l.asked, doubt: l.doubt}
 		c.Owner, c.Source, c.Piece, c.Seqs, c.Items, c.Attempt = c, l.Source, true, l.Seqs, p.Items, l.Attempt
 		at += p.Items
 		out = append(out, &c.Batch)
@@ -98,7 +102,7 @@ func (x *dispatch) end(l *load, e *failover.RouterEffect) {
 	if e.Kind == failover.DeadBatch && e.Reason == failover.DeadUnclear {
 		l.last.Err = fmt.Errorf("answers that blame no endpoint, again and again, while others are delivered: %w", l.last.Err)
 	}
-	x.meter.ended(e, l.Items)
+	x.meter.ended(e, l)
 	switch {
 	case l.part != nil:
 		x.endPart(l, e)
@@ -132,6 +136,7 @@ func (x *dispatch) endPart(l *load, e *failover.RouterEffect) {
 	switch e.Kind {
 	case failover.AckBatch:
 		p.fate.took(l.items, e.Rejected)
+		p.taken += l.items - min(e.Rejected, l.items)
 	case failover.DeadBatch:
 		p.fate.at = l.at
 		p.fate.refused(l.items, l.last)
@@ -142,6 +147,9 @@ func (x *dispatch) endPart(l *load, e *failover.RouterEffect) {
 	}
 	if p.live > 0 {
 		return
+	}
+	if p.nacked || p.let || len(p.fate.ranges) > 0 {
+		x.meter.pieces(e.Level, p.taken)
 	}
 	switch {
 	case p.nacked:

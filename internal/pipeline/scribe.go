@@ -8,21 +8,31 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/holdfast-telemetry/holdfast/internal/breaker"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 	"github.com/holdfast-telemetry/holdfast/internal/failover"
+	"github.com/holdfast-telemetry/holdfast/internal/otlp"
+	"github.com/holdfast-telemetry/holdfast/internal/queue"
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
 )
 
-// probeLines is how many failed probes in a row share a line, after the first.
-const probeLines = 10
+// remindEvery is how often it is said again that data is held.
+const remindEvery = time.Minute
 
-// scribe writes down what the switch room does: a line and a count for every transition (failover, section 15).
+// kindLive is the kind of probe of an exporter that has none.
+const kindLive = "live"
+
+// scribe writes down what the switch room does: a line and a count for every transition (failover, section 15). Its
+// series are all there before the first event. The room's goroutine alone calls its methods, but for remind.
 type scribe struct {
 	log     *zap.Logger
 	metrics *telemetry.Registry
-	states  map[seat]memberState
+	seats   map[seat]*seatSeries
+	routes  map[failover.RouteID]*routeSeries
+	taken   map[failover.BreakerID][]seat // by whom a breaker is used; learnt from views
+	held    map[failover.RouteID]time.Time
 }
 
 // seat is an exporter's place in a route.
@@ -32,137 +42,268 @@ type seat struct {
 	exporter string
 }
 
-// memberState are one member's gauges, by state.
-type memberState [failover.HeldLevel + 1]*telemetry.Gauge
+// seatSeries are what is shown of one member.
+type seatSeries struct {
+	kind   string // of its probe
+	states [failover.HeldLevel + 1]*telemetry.Gauge
+	moves  map[breaker.Transition]*telemetry.Counter
+	probes map[exporter.Kind]*telemetry.Counter
+}
+
+// routeSeries are what is shown of one route.
+type routeSeries struct {
+	active, allDown *telemetry.Gauge
+	down            *stopwatch
+	at              []*stopwatch // by level, level -1 first
+	switches        map[[2]int]*telemetry.Counter
+}
 
 func newScribe(plan *failover.SwitchPlan, t *telemetry.Telemetry) *scribe {
-	s := &scribe{log: t.Logger, metrics: t.Metrics, states: map[seat]memberState{}}
+	s := &scribe{
+		log: t.Logger, metrics: t.Metrics, seats: map[seat]*seatSeries{}, routes: map[failover.RouteID]*routeSeries{},
+		taken: map[failover.BreakerID][]seat{}, held: map[failover.RouteID]time.Time{},
+	}
 	for i := range plan.Routes {
 		r := &plan.Routes[i]
+		s.routes[r.RouteID] = s.newRoute(r)
 		for k := range r.Levels {
-			for _, m := range r.Levels[k].Members {
-				var g memberState
-				for st := range g {
-					g[st] = s.metrics.Gauge("holdfast_failover_level_state", "1 for the state the exporter is in.",
-						labels(r.RouteID, "level", strconv.Itoa(k), "exporter", m.Exporter, "state",
-							failover.LevelState(st).String())...)
-				}
-				g[failover.Healthy].Set(1)
-				s.states[seat{r.RouteID, k, m.Exporter}] = g
+			for m := range r.Levels[k].Members {
+				member := &r.Levels[k].Members[m]
+				at := seat{r.RouteID, k, member.Exporter}
+				s.seats[at] = s.newSeat(at, member, r.Levels[k].Emergency)
 			}
 		}
-		s.allDown(r.RouteID)
-		s.active(r.RouteID)
 	}
 	return s
+}
+
+func (s *scribe) newRoute(r *failover.SwitchRoute) *routeSeries {
+	m, id := s.metrics, r.RouteID
+	out := &routeSeries{
+		allDown: m.Gauge("holdfast_failover_all_down", "1 while no ordinary level takes data.", labels(id)...),
+		active: m.Gauge("otelcol_connector_failover_active_level", "Level that new data goes to; -1 = it is held.",
+			labels(id)...),
+		down:     newStopwatch(m, "holdfast_failover_all_down_seconds_total", "How long no ordinary level took data.", labels(id)),
+		switches: map[[2]int]*telemetry.Counter{},
+	}
+	for level := -1; level < len(r.Levels); level++ {
+		out.at = append(out.at, newStopwatch(m, "holdfast_failover_active_seconds_total",
+			"How long new data went to the level; -1 = it was held.", labels(id, "level", strconv.Itoa(level))))
+		for to := -1; to < len(r.Levels) && len(r.Levels) <= maxEager; to++ {
+			if to != level {
+				s.switchOf(out, id, level, to)
+			}
+		}
+	}
+	return out
+}
+
+// maxEager is for how many levels the series of every pair are there from the start.
+const maxEager = 8
+
+func (s *scribe) switchOf(r *routeSeries, id failover.RouteID, from, to int) *telemetry.Counter {
+	c := r.switches[[2]int{from, to}]
+	if c == nil {
+		c = s.metrics.Counter("holdfast_failover_switches_total", "Changes of the level that new data goes to.",
+			labels(id, "from", strconv.Itoa(from), "to", strconv.Itoa(to))...)
+		r.switches[[2]int{from, to}] = c
+	}
+	return c
+}
+
+func (s *scribe) newSeat(at seat, member *failover.SwitchMember, emergency bool) *seatSeries {
+	out := &seatSeries{
+		kind: member.Probe.Kind, moves: map[breaker.Transition]*telemetry.Counter{},
+		probes: map[exporter.Kind]*telemetry.Counter{},
+	}
+	for st := range out.states {
+		out.states[st] = s.metrics.Gauge("holdfast_failover_level_state", "1 for the state the exporter is in.",
+			at.labels("state", failover.LevelState(st).String())...)
+	}
+	out.states[failover.Healthy].Set(1)
+	for _, t := range breaker.Transitions(emergency) {
+		s.moveOf(out, at, t)
+	}
+	if out.kind != kindLive {
+		for v := exporter.Kind(0); v <= exporter.Rejected; v++ {
+			out.probes[v] = s.metrics.Counter("holdfast_failover_probes_total", "Probes answered.",
+				at.labels("kind", out.kind, "result", verdictWord(v))...)
+		}
+	}
+	return out
+}
+
+func (s *scribe) moveOf(x *seatSeries, at seat, t breaker.Transition) *telemetry.Counter {
+	c := x.moves[t]
+	if c == nil {
+		c = s.metrics.Counter("holdfast_failover_transitions_total", "Changes of an exporter's state.",
+			at.labels("from", t.From.String(), "to", t.To.String(), "reason", t.Reason.String())...)
+		x.moves[t] = c
+	}
+	return c
+}
+
+// verdictWord is a verdict's word in metrics: none is local.
+func verdictWord(k exporter.Kind) string {
+	if k == 0 {
+		return "local"
+	}
+	return k.String()
 }
 
 func labels(id failover.RouteID, more ...string) []string {
 	return append([]string{"connector", id.Connector, "signal", id.Signal.String()}, more...)
 }
 
-func (s *scribe) allDown(id failover.RouteID) *telemetry.Gauge {
-	return s.metrics.Gauge("holdfast_failover_all_down", "1 while no ordinary level takes data.", labels(id)...)
-}
-
-func (s *scribe) active(id failover.RouteID) *telemetry.Gauge {
-	return s.metrics.Gauge("otelcol_connector_failover_active_level", "Level that new data goes to; -1 = it is held.",
-		labels(id)...)
+func (at seat) labels(more ...string) []string {
+	return labels(at.route, append([]string{"level", strconv.Itoa(at.level), "exporter", at.exporter}, more...)...)
 }
 
 func (s *scribe) lines(id failover.RouteID) *zap.Logger {
 	return s.log.With(zap.String("connector", id.Connector), zap.String("signal", id.Signal.String()))
 }
 
+var severities = [...]zapcore.Level{
+	failover.Debug: zapcore.DebugLevel, failover.Info: zapcore.InfoLevel, failover.Warn: zapcore.WarnLevel,
+	failover.Error: zapcore.ErrorLevel,
+}
+
+// write says what an effect says.
+func (s *scribe) write(log *zap.Logger, e *failover.Effect, fields func() []zap.Field) {
+	for _, line := range e.Lines(nil) {
+		if c := log.Check(severities[line.Severity], line.Text); c != nil {
+			c.Write(fields()...)
+		}
+	}
+}
+
 // changed writes down what one breaker did, for one of its routes.
 func (s *scribe) changed(now time.Time, e *failover.Effect) {
 	c := &e.Change
-	log := s.lines(e.Route).With(zap.Int("level", e.Level), zap.String("exporter", e.Exporter))
+	at := seat{e.Route, e.Level, e.Exporter}
+	if x := s.seats[at]; x != nil && c.Kind == breaker.Moved {
+		s.moveOf(x, at, breaker.Transition{From: c.From, To: c.To, Reason: c.Reason}).Inc()
+		x.states[c.From].Set(0)
+		x.states[c.To].Set(1)
+	}
+	s.write(s.lines(e.Route), e, func() []zap.Field { return changeFields(now, e) })
+}
+
+func changeFields(now time.Time, e *failover.Effect) []zap.Field {
+	c := &e.Change
 	fields := []zap.Field{
+		zap.Int("level", e.Level), zap.String("exporter", e.Exporter),
 		zap.Stringer("from", c.From), zap.Stringer("to", c.To), zap.Stringer("reason", c.Reason),
 		zap.Int("strikes", c.Evidence.Strikes), zap.Int("failed", c.Evidence.Failed),
 		zap.Int("delivered", c.Evidence.Delivered), zap.Uint64("generation", c.Generation),
 		telemetry.Foreign("error", c.Evidence.Error),
 	}
+	switch {
+	case c.Kind == breaker.Confirmed:
+		fields = append(fields, zap.Int("confirmed", c.Confirmed), zap.Int("needed", c.Needed))
+	case c.Kind == breaker.PutOff:
+		fields = append(fields, zap.Duration("until", c.Until.Sub(now).Round(time.Millisecond)))
+	case c.Failed > 0:
+		fields = append(fields, zap.Int("failed_probes", c.Failed))
+	}
 	if !c.Next.IsZero() {
 		fields = append(fields, zap.Duration("next_probe", c.Next.Sub(now).Round(time.Millisecond)))
 	}
-	switch c.Kind {
-	case breaker.Moved:
-		s.metrics.Counter("holdfast_failover_transitions_total", "Changes of an exporter's state.",
-			labels(e.Route, "level", strconv.Itoa(e.Level), "exporter", e.Exporter, "from", c.From.String(), "to",
-				c.To.String(), "reason", c.Reason.String())...).Inc()
-		if g := s.states[seat{e.Route, e.Level, e.Exporter}]; g[c.From] != nil {
-			g[c.From].Set(0)
-			g[c.To].Set(1)
-		}
-		s.moved(log, e, fields)
-	case breaker.Confirmed:
-		log.Info("Failover: retry probe succeeded", fields...)
-	case breaker.PutOff:
-		log.Warn("Failover: level asks for retry later", append(fields,
-			zap.Duration("until", c.Until.Sub(now).Round(time.Millisecond)))...)
-	case breaker.Refuted:
-		s.refuted(log, c, fields)
-	case breaker.Warned:
-		log.Warn("Failover: probe says nothing", fields...)
-	}
-}
-
-func (s *scribe) moved(log *zap.Logger, e *failover.Effect, fields []zap.Field) {
-	c := &e.Change
-	switch {
-	case c.To == breaker.Down && c.From.Carries():
-		text := "Failover: level is down, " + [...]string{
-			"data goes on", "data goes to the next level", "data goes to the emergency file", "data is held",
-		}[e.Goes]
-		if c.Reason == breaker.Standing {
-			log.Error(text, fields...)
-			return
-		}
-		log.Warn(text, fields...)
-	case c.To == breaker.Down:
-		s.refuted(log, c, fields)
-	case c.To == breaker.Healthy && !c.From.Carries():
-		log.Info("Failover: level is back", fields...)
-	}
-}
-
-func (s *scribe) refuted(log *zap.Logger, c *breaker.Change, fields []zap.Field) {
-	if c.Failed <= 1 || c.Failed%probeLines == 0 {
-		log.Warn("Failover: retry probe failed", append(fields, zap.Int("failed_probes", c.Failed))...)
-	}
+	return fields
 }
 
 // published writes down what a new view means for data.
-func (s *scribe) published(e *failover.Effect) {
+func (s *scribe) published(now time.Time, e *failover.Effect) {
 	v, before := e.View, e.Before
-	s.active(e.Route).Set(int64(v.Active))
-	s.allDown(e.Route).Set(0)
+	s.learn(e)
+	r := s.routes[e.Route]
+	if r == nil {
+		return
+	}
+	r.active.Set(int64(v.Active))
+	r.allDown.Set(0)
 	if v.AllDown {
-		s.allDown(e.Route).Set(1)
+		r.allDown.Set(1)
+	}
+	r.down.run(now, v.AllDown)
+	for i, w := range r.at {
+		w.run(now, i-1 == v.Active)
 	}
 	if before == nil {
 		return
 	}
-	log := s.lines(e.Route)
 	if v.Active != before.Active {
-		s.metrics.Counter("holdfast_failover_switches_total", "Changes of the level that new data goes to.",
-			labels(e.Route, "from", strconv.Itoa(before.Active), "to", strconv.Itoa(v.Active))...).Inc()
-		log.Info("Failover: active level changed", zap.Int("from", before.Active), zap.Int("to", v.Active))
+		s.switchOf(r, e.Route, before.Active, v.Active).Inc()
 	}
-	switch {
-	case v.AllDown && !before.AllDown && v.Active < 0:
-		log.Warn("Failover: all levels down, data is held")
-	case v.AllDown && !before.AllDown:
-		log.Warn("Failover: all levels down, data goes to the emergency file")
-	case !v.AllDown && before.AllDown:
-		log.Info("Failover: all levels down ended")
+	s.write(s.lines(e.Route), e, func() []zap.Field {
+		return []zap.Field{zap.Int("from", before.Active), zap.Int("to", v.Active)}
+	})
+}
+
+// learn notes who sits at which breaker. A new plan brings new views of all that changed.
+func (s *scribe) learn(e *failover.Effect) {
+	for i := range e.View.Levels {
+		for _, m := range e.View.Levels[i].Members {
+			at := seat{e.Route, i, m.Exporter}
+			known := false
+			for _, other := range s.taken[m.Breaker] {
+				known = known || other == at
+			}
+			if !known {
+				s.taken[m.Breaker] = append(s.taken[m.Breaker], at)
+			}
+		}
 	}
 }
 
-// probed counts a probe.
-func (s *scribe) probed(o *failover.ProbeOrder, v *exporter.Verdict) {
-	s.metrics.Counter("holdfast_failover_probes_total", "Probes answered.", "exporter", o.Exporter, "signal",
-		o.Signal.String(), "kind", o.What.Kind, "purpose", o.Probe.Purpose.String(), "result", v.Kind.String()).Inc()
+// probed counts a probe, once for each route of its breaker. One that failed to bring a level back also counts as an
+// export that failed: alerts made of these last as long as the outage, although the level is sent nothing.
+func (s *scribe) probed(id failover.BreakerID, o *failover.ProbeOrder, v *exporter.Verdict) {
+	for _, at := range s.taken[id] {
+		if x := s.seats[at]; x != nil && x.probes[v.Kind] != nil {
+			x.probes[v.Kind].Inc()
+		}
+	}
+	if o.Probe.Purpose == breaker.ByRecovery && badProbe(v.Kind) {
+		failedItems(s.metrics, o.Exporter, o.Signal).Inc()
+	}
+}
+
+// badProbe reports whether an answer to a probe speaks against the exporter.
+func badProbe(k exporter.Kind) bool {
+	return k == exporter.Retry || k == exporter.Ambiguous || k == exporter.Misconfigured
+}
+
+func failedItems(m *telemetry.Registry, exporterID string, signal otlp.Signal) *telemetry.Counter {
+	return m.Counter("otelcol_exporter_send_failed_"+signal.ItemName(), "Items of attempts that did not deliver.",
+		"exporter", exporterID)
+}
+
+// remind says every minute that a route's data is held, and how much. One goroutine calls it, now and then.
+func (s *scribe) remind(now time.Time, id failover.RouteID, v *failover.View, fill func() queue.Fill) {
+	if v == nil || !v.AllDown || v.Active >= 0 {
+		delete(s.held, id)
+		return
+	}
+	since, known := s.held[id]
+	if !known { // the transition had a line of its own
+		s.held[id] = now
+		return
+	}
+	if now.Sub(since) < remindEvery {
+		return
+	}
+	s.held[id] = now
+	f := fill()
+	fields := []zap.Field{
+		zap.Int64("items", f.Items), zap.Int64("size", f.Size), zap.Int64("capacity", f.Capacity),
+		zap.Duration("oldest", f.Oldest.Round(time.Second)),
+	}
+	if f.Capacity > 0 {
+		fields = append(fields, zap.Float64("share", float64(f.Size)/float64(f.Capacity)))
+	}
+	if !v.NextProbe.IsZero() {
+		fields = append(fields, zap.Duration("next_probe", max(v.NextProbe.Sub(now), 0).Round(time.Millisecond)))
+	}
+	s.lines(id).Warn(failover.LineAllDown, fields...)
 }

@@ -25,7 +25,15 @@ type SwitchRoom struct {
 	probe   func(ctx context.Context, o *failover.ProbeOrder) exporter.Verdict
 	scribe  *scribe
 
-	inbox  chan failover.Event
+	inbox    chan failover.Event
+	probed   chan probed  // unbuffered: a probe waits until the room has its answer
+	requests chan request // unbuffered: who asks waits for the answer anyway
+	refused  string       // what the switch said to the last event; the room's own
+	shown    atomic.Pointer[shownRoutes]
+	heard    struct { // who waits for answers to probes
+		sync.Mutex
+		by map[chan ProbeAnswer]struct{}
+	}
 	ctx    context.Context // of probes
 	cancel context.CancelFunc
 	done   sync.WaitGroup
@@ -53,8 +61,11 @@ type RoomSettings struct {
 func NewSwitchRoom(set RoomSettings) *SwitchRoom {
 	r := &SwitchRoom{
 		machine: failover.NewSwitch(set.Plan, nil, time.Now()), routes: map[failover.RouteID]*viewOf{}, probe: set.Probe,
-		inbox: make(chan failover.Event, maxTold), scribe: newScribe(set.Plan, set.Telemetry),
+		inbox: make(chan failover.Event, maxTold), probed: make(chan probed), requests: make(chan request),
+		scribe: newScribe(set.Plan, set.Telemetry),
 	}
+	r.heard.by = map[chan ProbeAnswer]struct{}{}
+	r.registerTimers(set.Plan, set.Telemetry.Metrics)
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	for i := range set.Plan.Routes {
 		r.routes[set.Plan.Routes[i].RouteID] = &viewOf{}
@@ -87,6 +98,12 @@ func (r *SwitchRoom) run(wake time.Time) {
 		select {
 		case ev := <-r.inbox:
 			wake = r.step(ev, wake)
+		case p := <-r.probed:
+			r.scribe.probed(p.event.Breaker, &p.order, &p.verdict)
+			wake = r.step(p.event, wake)
+			r.tellAnswer(&p)
+		case q := <-r.requests:
+			wake = r.serve(q, wake)
 		case <-due:
 			wake = r.step(failover.Event{Kind: failover.EventTick}, wake)
 		case <-r.ctx.Done():
@@ -98,37 +115,46 @@ func (r *SwitchRoom) run(wake time.Time) {
 // step does what one event brings and returns when time will next mean something.
 func (r *SwitchRoom) step(ev failover.Event, wake time.Time) time.Time {
 	now := time.Now()
+	r.refused = ""
 	effects := r.machine.Step(now, ev, nil)
+	visible := false
 	for i := range effects {
 		switch e := &effects[i]; e.Kind {
 		case failover.EffectStartProbe:
 			r.ask(e)
 		case failover.EffectChanged:
+			visible = true
 			r.scribe.changed(now, e)
 		case failover.EffectPublish:
+			visible = true
 			r.publish(e)
-			r.scribe.published(e)
+			r.scribe.published(now, e)
 		case failover.EffectWakeAt:
 			wake = e.At
+		case failover.EffectRefused:
+			r.refused = e.Why
 		}
+	}
+	if visible {
+		r.shown.Store(&shownRoutes{now, r.machine.Status(now)})
 	}
 	return wake
 }
 
 // ask runs a probe. Its answer is told like any other event; when the room ends, nobody needs it.
 func (r *SwitchRoom) ask(e *failover.Effect) {
-	order := e.Order
-	ev := failover.Event{Kind: failover.EventProbed, Breaker: e.Breaker, Probe: order.Probe}
+	p := probed{order: e.Order, event: failover.Event{
+		Kind: failover.EventProbed, Breaker: e.Breaker, Probe: e.Order.Probe,
+	}}
 	r.done.Go(func() {
-		ctx, cancel := context.WithTimeout(r.ctx, *order.What.Timeout)
+		ctx, cancel := context.WithTimeout(r.ctx, *p.order.What.Timeout)
 		defer cancel()
-		v := r.probe(ctx, &order)
+		p.verdict = r.probe(ctx, &p.order)
 		var every failover.Conditions
-		ev.Outcome = every.Outcome(&v)
-		ev.Outcome.Generation = order.Probe.Generation
-		r.scribe.probed(&order, &v)
+		p.event.Outcome = every.Outcome(&p.verdict)
+		p.event.Outcome.Generation = p.order.Probe.Generation
 		select {
-		case r.inbox <- ev:
+		case r.probed <- p:
 		case <-r.ctx.Done():
 		}
 	})

@@ -160,7 +160,7 @@ var importRules = []importRule{
 // planned are rooms the rules name before they are built. One that exists is taken off this list, so that a rule
 // notices when its room is renamed away.
 var planned = []string{
-	"internal/status", "internal/bridge", "internal/reload",
+	"internal/bridge", "internal/reload",
 }
 
 // notRequired are modules a rule forbids although nothing brings them; all other foreign paths in rules must be

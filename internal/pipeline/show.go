@@ -1,0 +1,51 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package pipeline
+
+import (
+	"github.com/holdfast-telemetry/holdfast/internal/failover"
+	"github.com/holdfast-telemetry/holdfast/internal/queue"
+)
+
+// Shown is one destination for the status.
+type Shown struct {
+	Label  string // as written
+	Queued bool   // Fill means something
+	Fill   queue.Fill
+	Counts queue.Counts
+	Health Health
+	Route  *ShownRoute // nil = no levels
+}
+
+// ShownRoute is what a pipeline adds to a route: several may share it.
+type ShownRoute struct {
+	ID        failover.RouteID
+	Emergency []string // exporters of its emergency level
+	InHand    Hand
+}
+
+// Hand are items in hand, by what they do.
+type Hand struct{ InFlight, Waiting, Moving, Held uint64 }
+
+// Show copies every destination; it never blocks.
+func (p *Pipeline) Show() []Shown {
+	var out []Shown
+	for _, d := range p.deliveries {
+		s := Shown{Label: d.dest.Label, Queued: true, Fill: d.fill(), Health: d.health()}
+		s.Counts, _ = p.set.Queue.Counts(d.dest.Name)
+		if d.levels != nil {
+			s.Route = &ShownRoute{ID: d.levels.id, InHand: d.levels.meter.inHand()}
+			for i := range d.dest.Levels {
+				if l := &d.dest.Levels[i]; l.Emergency {
+					s.Route.Emergency = l.Exporters
+				}
+			}
+		}
+		out = append(out, s)
+	}
+	for _, w := range p.entry.waits {
+		out = append(out, Shown{Label: w.dest.Label, Counts: w.counts(), Health: w.sender.health()})
+	}
+	return out
+}
