@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -57,7 +58,7 @@ type Driver struct {
 	halting sync.Once
 	booted  chan struct{} // closed when the start has succeeded or failed
 	done    chan struct{} // closed when the loop has ended
-	started bool
+	started atomic.Bool
 
 	// The loop's own.
 	state     State
@@ -123,7 +124,7 @@ func closedChan() chan struct{} {
 // where that is refused. An error says that nothing could be started, and nothing was left behind. Requests may come
 // before; they are served after. A ctx that ends meanwhile ends the start.
 func (d *Driver) Start(ctx context.Context) error {
-	d.started = true
+	d.started.Store(true)
 	go d.run(context.WithoutCancel(ctx))
 	select {
 	case <-d.booted:
@@ -143,7 +144,7 @@ func (d *Driver) Start(ctx context.Context) error {
 // Stop ends what is half built, answers whoever waits, and retires the warm instance. What runs goes on: its owner
 // stops it afterwards (section 11). It returns when all goroutines have ended, or ctx has.
 func (d *Driver) Stop(ctx context.Context) error {
-	if !d.started {
+	if !d.started.Load() {
 		return nil
 	}
 	d.beginStop()
@@ -182,11 +183,7 @@ func (d *Driver) run(ctx context.Context) {
 		case <-tick.C:
 			d.tick(ctx)
 		}
-		every := idleEvery
-		if d.state.phase == Trial {
-			every = trialEvery
-		}
-		tick.Reset(every)
+		tick.Reset(d.every())
 		d.show()
 	}
 	d.leave(ctx)
@@ -270,18 +267,31 @@ func (d *Driver) bootOver(err error) {
 	d.fresh = true
 	if err != nil {
 		d.boot <- err
+	} else if !d.state.drift() {
+		d.figures.success.Set(time.Now().Unix())
 	}
 	d.show()
 	close(d.booted)
 }
 
+// every is how long until the clock is looked at again.
+func (d *Driver) every() time.Duration {
+	every := idleEvery
+	if d.state.phase == Trial {
+		every = trialEvery
+	}
+	if d.state.next != nil {
+		every = min(every, max(time.Until(d.state.begun.Add(loadGap)), 10*time.Millisecond))
+	}
+	return every
+}
+
 // tick samples what runs, and remembers its deliveries.
 func (d *Driver) tick(ctx context.Context) {
 	s := d.sample()
-	if s == nil {
-		return
+	if s != nil {
+		d.sampled = s
 	}
-	d.sampled = s
 	d.step(ctx, Event{Kind: EventSampled, Sample: s})
 	if now := time.Now(); d.state.phase == Idle && now.Sub(d.saved) >= baselineEvery {
 		d.saveBaseline(now)

@@ -90,8 +90,7 @@ func (d *Driver) storeGood(a *Action) error {
 
 // remembered appends to the history.
 func (d *Driver) remembered(e Entry) {
-	d.history = append(d.history, e)
-	d.history = d.history[max(0, len(d.history)-keptHistory):]
+	d.history = withEntry(d.history, e)
 	d.keep("history", func() error { return d.store.AddHistory(e) })
 }
 

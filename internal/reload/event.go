@@ -16,7 +16,7 @@ const (
 	EventPrepared                       // to ActionPrepare: Generation, Probes, Err
 	EventSwitched                       // to ActionSwitch: Generation, Before and Sample
 	EventStored                         // to ActionStoreGood: Generation, Err
-	EventSampled                        // Sample of what runs; Err of a Sample that panicked is Fatal in it
+	EventSampled                        // Sample of what runs; nil = time has passed
 	EventConfirmed                      // a person says that the trial went well
 	EventStop                           // the process ends
 )

@@ -32,6 +32,10 @@ const (
 	cancelled // its answer is still to come, and is thrown away
 )
 
+// loadGap is the least time between the beginnings of two loads: a storm of requests costs a load a second. A request
+// that comes alone is served at once.
+const loadGap = time.Second
+
 // maxRestarts is how often in a row work is cancelled for a newer request. Then it goes on to its end, and what came
 // meanwhile is served after it: a storm of requests must not keep every configuration from being tried.
 const maxRestarts = 3
@@ -63,16 +67,17 @@ type State struct {
 	work     work
 	next     *Request
 	restarts int
+	begun    time.Time // the last load of what is offered
 
-	offered  Record // what the sources said last
-	refused  bool   // and it does not run
-	held     Hold
-	alarm    string     // why there is no way back
-	attempted bool      // an attempt of ours is on disk
-	unsaved  Generation // committed, and not on disk; 0 = none
-	again    time.Time
-	peaks    peaks
-	stopping bool
+	offered   Record // what the sources said last
+	refused   bool   // and it does not run
+	held      Hold
+	alarm     string     // why there is no way back
+	attempted bool       // an attempt of ours is on disk
+	unsaved   Generation // committed, and not on disk; 0 = none
+	again     time.Time
+	peaks     peaks
+	stopping  bool
 }
 
 // seat is a generation that runs, or that a rollback leads to.
@@ -95,16 +100,16 @@ type work struct {
 type coming struct {
 	seat    *seat
 	request *Request
-	trial   bool     // the new one goes on trial
+	trial   bool // the new one goes on trial
 	// supersedes says that one on trial is replaced; the way back stays the one before it.
 	supersedes bool
-	undoing *symptom // rolling back: why; nil = by request, for what ran before
+	undoing    *symptom // rolling back: why; nil = by request, for what ran before
 }
 
 // Hold keeps a hash from being tried again at once.
 type Hold struct {
 	Hash    string
-	Times   int       // rolled back in a row
+	Times   int // rolled back in a row
 	Until   time.Time
 	Forever bool // until another text is offered, whatever Until says; the store remembers it
 }
@@ -214,7 +219,7 @@ func (m *machine) settle() {
 	case m.work.stage != noWork:
 	case m.phase == RollingBack && m.coming.seat == nil:
 		m.loadGood(&m.back.Record, nil)
-	case (m.phase == Idle || m.phase == Trial) && m.next != nil:
+	case (m.phase == Idle || m.phase == Trial) && m.next != nil && m.now.Sub(m.begun) >= loadGap:
 		m.begin()
 	}
 }

@@ -17,7 +17,11 @@ func (m *machine) requested(r Request) {
 	underWay := m.work.stage == loading || m.work.stage == preparing
 	if underWay && m.phase != Booting && m.phase != RollingBack && m.restarts < maxRestarts {
 		m.restarts++
-		m.end(&m.work.record, m.work.request, newer())
+		if m.work.stage == loading { // nothing is known of it
+			m.answer(m.work.request, newer())
+		} else {
+			m.end(&m.work.record, m.work.request, newer())
+		}
 		m.cancel()
 	}
 }
@@ -29,7 +33,7 @@ func newer() Result {
 // begin starts the request that waits.
 func (m *machine) begin() {
 	r := m.next
-	m.next = nil
+	m.next, m.begun = nil, m.now
 	m.last++
 	m.work = work{stage: loading, request: r, record: Record{Generation: m.last, Source: r.Source, At: m.now}}
 	m.do(Action{Kind: ActionTell, Record: m.work.record, Result: Result{Outcome: Received, Generation: m.last}})

@@ -62,7 +62,7 @@ func (m *machine) onTrial(before *baseline, s *Sample) {
 
 // sampled looks at what runs.
 func (m *machine) sampled(s *Sample) {
-	if s == nil || m.stopping {
+	if s == nil || m.stopping { // nil: only time has passed
 		return
 	}
 	switch m.phase {

@@ -10,11 +10,11 @@
 // implements. Store keeps what a restart must know: the last-known-good configuration, the attempt under way, the
 // last deliveries, and the history.
 //
-//	         request            loaded              prepared            switched
-//	  idle ──────────► loading ────────► preparing ──────────► switching ────────► trial ──► idle, committed
-//	    ▲                 │ unchanged, rejected │ rejected                           │
-//	    └─────────────────┴─────────────────────┘                                    ▼ symptom
-//	    └──────────────────────────────────────────────────────────────────── rolling back
+//	       request            loaded              prepared            switched
+//	idle ──────────► loading ────────► preparing ──────────► switching ────────► trial ──► idle, committed
+//	  ▲                 │ unchanged, rejected │ rejected                           │
+//	  └─────────────────┴─────────────────────┘                                    ▼ symptom
+//	  └──────────────────────────────────────────────────────────────────── rolling back
 //
 // It promises that a configuration which cannot be read, checked or built changes nothing; that nothing which can fail
 // follows a switch; that going back to a generation that is still warm builds, binds and opens nothing; that the good
@@ -70,19 +70,19 @@ const (
 	ReasonHeld      Reason = "held"      // it was rolled back not long ago
 	ReasonExpected  Reason = "expected"  // the text is not the one the request expects
 
-	ReasonFatal         Reason = "fatal"          // S1
-	ReasonListener      Reason = "listener"       // S2
-	ReasonAppend        Reason = "append"         // S3
-	ReasonMemory        Reason = "memory"         // S4
-	ReasonMisconfigured Reason = "misconfigured"  // S5
-	ReasonUndelivered   Reason = "undelivered"    // S6
-	ReasonRefusedData   Reason = "refused_data"   // S7
-	ReasonRefusesAll    Reason = "refuses_all"    // S8
-	ReasonCrashLoop     Reason = "crash_loop"     // the process ended twice while it was on trial
-	ReasonNotConfirmed  Reason = "not_confirmed"  // nobody confirmed it in time
-	ReasonNewer         Reason = "newer"          // superseded by a newer request
-	ReasonWayBack       Reason = "way_back"       // superseded by a request for what ran before
-	ReasonStopping      Reason = "stopping"       // the process ends
+	ReasonFatal         Reason = "fatal"         // S1
+	ReasonListener      Reason = "listener"      // S2
+	ReasonAppend        Reason = "append"        // S3
+	ReasonMemory        Reason = "memory"        // S4
+	ReasonMisconfigured Reason = "misconfigured" // S5
+	ReasonUndelivered   Reason = "undelivered"   // S6
+	ReasonRefusedData   Reason = "refused_data"  // S7
+	ReasonRefusesAll    Reason = "refuses_all"   // S8
+	ReasonCrashLoop     Reason = "crash_loop"    // the process ended twice while it was on trial
+	ReasonNotConfirmed  Reason = "not_confirmed" // nobody confirmed it in time
+	ReasonNewer         Reason = "newer"         // superseded by a newer request
+	ReasonWayBack       Reason = "way_back"      // superseded by a request for what ran before
+	ReasonStopping      Reason = "stopping"      // the process ends
 )
 
 // rejectedReasons, rolledBackReasons and supersededReasons are the label sets of the metrics.

@@ -80,6 +80,21 @@ type Entry struct {
 	Reason     Reason     `json:"reason,omitempty"`
 	Text       string     `json:"text,omitempty"`
 	Evidence   Evidence   `json:"evidence,omitempty"`
+	// Times is how often in a row the same text ended the same way, 0 = once; generation and time are the last one's.
+	Times int `json:"times,omitempty"`
+}
+
+// withEntry appends e, or counts it if it repeats the last one, and drops the oldest of more than keptHistory.
+func withEntry(all []Entry, e Entry) []Entry {
+	e.Text = cut(e.Text, maxEntryText)
+	if n := len(all); n > 0 {
+		if was := all[n-1]; was.Hash == e.Hash && was.State == e.State && was.Reason == e.Reason {
+			e.Times = max(was.Times, 1) + 1
+			all = all[:n-1]
+		}
+	}
+	all = append(all[:len(all):len(all)], e)
+	return all[max(0, len(all)-keptHistory):]
 }
 
 // maxEntryText bounds the text of an entry.
@@ -373,16 +388,14 @@ func ReadHistory(disk vfs.FS, place string, uris []string) ([]Entry, error) {
 	return all, err
 }
 
-// AddHistory appends an entry and drops the oldest of more than keptHistory.
+// AddHistory appends an entry; one that repeats the last one is counted there.
 func (s *Store) AddHistory(e Entry) error {
 	all, err := s.History()
 	if err != nil {
 		return err
 	}
-	e.Text = cut(e.Text, maxEntryText)
-	all = append(all, e)
 	var data []byte
-	for _, e := range all[max(0, len(all)-keptHistory):] {
+	for _, e := range withEntry(all, e) {
 		line, err := seal(e)
 		if err != nil {
 			return err

@@ -54,9 +54,9 @@ func TestStories(t *testing.T) {
 // tale is a house that is told what to do in words.
 type tale struct {
 	*house
-	lines   []string
-	silent  bool
-	counts  map[string]int
+	lines  []string
+	silent bool
+	counts map[string]int
 }
 
 func newTale(t *testing.T) *tale {
@@ -208,7 +208,7 @@ func (s *tale) tally() {
 	}
 	slices.Sort(keys)
 	for _, k := range keys {
-		s.lines = append(s.lines, fmt.Sprintf("%4d × %s", s.counts[k], k))
+		s.lines = append(s.lines, fmt.Sprintf("%d × %s", s.counts[k], k))
 	}
 	clear(s.counts)
 }

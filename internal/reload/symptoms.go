@@ -115,7 +115,7 @@ func (w watch) look(s *Sample, now time.Time) (watch, *symptom) {
 		}
 	}
 	if n := len(s.Fatal); n > 0 {
-		report(Clock{Symptom: ReasonFatal}, true, "fatal: %s", s.Fatal[n-1])
+		report(Clock{Symptom: ReasonFatal}, true, "%s", s.Fatal[n-1])
 	}
 	for _, l := range s.Listeners {
 		if l.FailedChecks > 0 {
