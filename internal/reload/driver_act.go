@@ -143,6 +143,12 @@ func (d *Driver) beginPrepare(ctx context.Context, a *Action) {
 		of = g
 	}
 	l, preflight, idle := d.loads[of], a.Preflight, d.retiring.wait()
+	limit := prepareLimit + preflightLimit
+	select {
+	case <-idle:
+	default:
+		limit += retireLimit
+	}
 	d.loads[g] = l
 	before := d.sample()
 	d.call(ctx, EventPrepared, g, func(ctx context.Context) (Event, func()) {
@@ -152,7 +158,7 @@ func (d *Driver) beginPrepare(ctx context.Context, a *Action) {
 				d.instances[g] = in
 			}
 		}
-	}, retireLimit+prepareLimit+preflightLimit)
+	}, limit)
 }
 
 func (d *Driver) prepare(ctx context.Context, l *loaded, idle <-chan struct{}, preflight bool) (in Instance, probes []Probe, err error) {
