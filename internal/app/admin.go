@@ -52,9 +52,10 @@ func (a *App) findStateDir(last bool) {
 
 // storageDirs are the directories of the storages in use, in the service's order.
 func (a *App) storageDirs() []string {
+	g := a.now()
 	var out []string
-	for _, id := range a.opts.Config.Service.Extensions {
-		if c := a.opts.Config.Components[config.Extensions][id]; c != nil {
+	for _, id := range g.cfg.Service.Extensions {
+		if c := g.cfg.Components[config.Extensions][id]; c != nil {
 			if cfg, ok := c.Config.(*journal.Config); ok {
 				out = append(out, cfg.Directory)
 			}

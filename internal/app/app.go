@@ -11,7 +11,6 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -22,13 +21,10 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/admin"
 	"github.com/holdfast-telemetry/holdfast/internal/admission"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
-	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 	"github.com/holdfast-telemetry/holdfast/internal/extension"
 	"github.com/holdfast-telemetry/holdfast/internal/journal"
 	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
-	"github.com/holdfast-telemetry/holdfast/internal/processor/memorylimiter"
-	"github.com/holdfast-telemetry/holdfast/internal/receiver"
 	"github.com/holdfast-telemetry/holdfast/internal/status"
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
 	"github.com/holdfast-telemetry/holdfast/internal/vfs"
@@ -50,26 +46,20 @@ type Options struct {
 	StateDir, AdminSocket string
 }
 
-// App runs one configuration.
+// App is the process: what outlives a configuration, and the configuration that runs.
 type App struct {
-	opts     Options
-	log      *zap.Logger
-	host     host
-	gate     *admission.Gate
-	limiters map[string]*memorylimiter.Limiter
+	opts    Options
+	log     *zap.Logger
+	host    host
+	gate    *admission.Gate
+	running atomic.Pointer[generation] // while the first one is built, that one
 
 	lines    *lines
 	events   *events
 	storages []*storage
 	memories map[string]func() journal.Snapshot // queues in memory, by pipeline
-
-	instances  map[string]exporter.Exporter
-	exporters  []named[exporter.Exporter]
-	switches   *pipeline.SwitchRoom // nil = no destination has levels
-	pipelines  []*pipeline.Pipeline
-	receivers  []named[receiver.Receiver]
-	extensions []named[extension.Extension]
-	metrics    *telemetry.Server
+	switches *pipeline.SwitchRoom               // nil = no destination has levels
+	metrics  *telemetry.Server
 
 	stateDir string        // empty = none is usable
 	admin    *admin.Server // nil = not served
@@ -80,15 +70,13 @@ type App struct {
 	phase   atomic.Int32 // extension.Phase
 	up      atomic.Pointer[time.Time]
 	dropped atomic.Int64 // items with a drop record of shutdown
-	undo    []step       // what was started, in order
+	undo    []step       // what was started and is no generation's, in order
 	hasten  chan struct{}
 	room    atomic.Pointer[string] // being stopped
 }
 
-type named[T any] struct {
-	id    string
-	value T
-}
+// now is the generation that runs.
+func (a *App) now() *generation { return a.running.Load() }
 
 // host is the Collector's view of us for its client and server settings. There are no extensions of the Collector's
 // kind, so authenticators are not found, and the settings say so.
@@ -107,12 +95,12 @@ func New(opts Options) (*App, error) {
 	if missing := Missing(opts.Plan); len(missing) > 0 {
 		return nil, errors.New(strings.Join(missing, "\n"))
 	}
+	g := &generation{app: a, cfg: opts.Config, plan: opts.Plan}
+	a.running.Store(g)
 	a.gate = admission.New(admissionLimit(opts.Config.Service.Admission.LimitMiB))
 	a.pace, a.desk = status.NewPace(), status.NewDesk(a.header(), a.snapshot)
-	for _, build := range []func() error{a.buildLimiters, a.buildExporters, a.buildExtensions} {
-		if err := build(); err != nil {
-			return nil, err
-		}
+	if err := g.build(); err != nil {
+		return nil, err
 	}
 	return a, nil
 }
@@ -151,12 +139,13 @@ func (a *App) Start(ctx context.Context) error {
 // start goes back to front: queues are open and recovered, and every series exists, before anything listens; deliveries
 // run before receivers do.
 func (a *App) start(ctx context.Context) error {
+	g := a.now()
 	a.startAdmin(false)
 	if err := a.openStorages(ctx, vfs.OS()); err != nil {
 		return err
 	}
 	a.startAdmin(true)
-	for _, build := range []func() error{a.buildSwitch, a.buildPipelines, a.buildReceivers, a.inherit} {
+	for _, build := range []func() error{a.buildSwitch, g.buildPipelines, g.buildReceivers, a.inherit} {
 		if err := build(); err != nil {
 			return err
 		}
@@ -165,48 +154,27 @@ func (a *App) start(ctx context.Context) error {
 	a.sayRoutes()
 	a.built.Store(true)
 	var err error
-	if a.metrics, err = telemetry.NewServer(a.opts.Config.Service.Telemetry.Metrics, a.opts.Telemetry); err != nil {
+	if a.metrics, err = telemetry.NewServer(g.cfg.Service.Telemetry.Metrics, a.opts.Telemetry); err != nil {
 		return err
 	}
 	if err := a.metrics.Start(ctx); err != nil {
 		return err
 	}
 	a.began("telemetry", a.metrics.Stop)
-	for _, e := range a.extensions {
-		if err := e.value.Start(ctx, a.host); err != nil {
-			return fmt.Errorf("extensions/%s: %w", e.id, err)
-		}
-		a.began("extension "+e.id, e.value.Stop)
+	if err := g.startExtensions(ctx); err != nil {
+		return err
 	}
 	if err := a.startImplicitHealth(ctx); err != nil {
 		return err
 	}
-	for id, l := range a.limiters {
-		if err := l.Start(ctx); err != nil {
-			return fmt.Errorf("processors/%s: %w", id, err)
-		}
-		a.began("processor "+id, l.Stop)
-	}
-	for _, e := range a.exporters {
-		if err := e.value.Start(ctx, a.host); err != nil {
-			return fmt.Errorf("exporters/%s: %w", e.id, err)
-		}
-		a.began("exporter "+e.id, e.value.Stop)
+	if err := g.startBack(ctx); err != nil {
+		return err
 	}
 	if a.switches != nil {
 		a.switches.Start()
 		a.began("switch room", a.switches.Stop)
 	}
-	for _, p := range a.pipelines {
-		p.Start()
-		a.began("deliveries", func(ctx context.Context) error { p.Stop(ctx); return nil })
-	}
+	g.startDeliveries()
 	a.startWatch()
-	for _, r := range a.receivers {
-		if err := r.value.Start(ctx, a.host); err != nil {
-			return fmt.Errorf("receivers/%s: %w", r.id, err)
-		}
-		a.began("receiver "+r.id, r.value.Stop)
-	}
-	return nil
+	return g.startReceivers(ctx)
 }

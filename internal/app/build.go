@@ -23,8 +23,8 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/receiver"
 )
 
-func (a *App) component(kind config.Kind, id string) (*config.Component, error) {
-	c := a.opts.Config.Components[kind][id]
+func (g *generation) component(kind config.Kind, id string) (*config.Component, error) {
+	c := g.cfg.Components[kind][id]
 	if c == nil {
 		return nil, fmt.Errorf("%s/%s is not configured", kind, id)
 	}
@@ -32,36 +32,36 @@ func (a *App) component(kind config.Kind, id string) (*config.Component, error) 
 }
 
 // buildLimiters makes one limiter per processor, shared by the pipelines that name it.
-func (a *App) buildLimiters() error {
-	a.limiters = map[string]*memorylimiter.Limiter{}
-	for i := range a.opts.Plan.Pipelines {
-		for _, id := range a.opts.Plan.Pipelines[i].MemoryLimiters {
-			if a.limiters[id] != nil {
+func (g *generation) buildLimiters() error {
+	g.limiters = map[string]*memorylimiter.Limiter{}
+	for i := range g.plan.Pipelines {
+		for _, id := range g.plan.Pipelines[i].MemoryLimiters {
+			if g.limiters[id] != nil {
 				continue
 			}
-			c, err := a.component(config.Processors, id)
+			c, err := g.component(config.Processors, id)
 			if err != nil {
 				return err
 			}
-			l, err := memorylimiter.New(c.Config.(*memorylimiter.Config), id, a.opts.Telemetry.For("processor", id))
+			l, err := memorylimiter.New(c.Config.(*memorylimiter.Config), id, g.app.opts.Telemetry.For("processor", id))
 			if err != nil {
 				return fmt.Errorf("processors/%s: %w", id, err)
 			}
-			a.limiters[id] = l
+			g.limiters[id] = l
 		}
 	}
 	return nil
 }
 
 // buildExporters makes one exporter per ID, shared by the pipelines that lead to it.
-func (a *App) buildExporters() error {
-	a.instances = map[string]exporter.Exporter{}
-	for i := range a.opts.Plan.Pipelines {
-		p := &a.opts.Plan.Pipelines[i]
+func (g *generation) buildExporters() error {
+	g.instances = map[string]exporter.Exporter{}
+	for i := range g.plan.Pipelines {
+		p := &g.plan.Pipelines[i]
 		for j := range p.Destinations {
 			for _, level := range p.Destinations[j].Levels {
 				for _, id := range level.Exporters {
-					if err := a.buildExporter(id, p.Signal); err != nil {
+					if err := g.buildExporter(id, p.Signal); err != nil {
 						return err
 					}
 				}
@@ -71,8 +71,8 @@ func (a *App) buildExporters() error {
 	return nil
 }
 
-func (a *App) buildExporter(id string, s otlp.Signal) error {
-	c, err := a.component(config.Exporters, id)
+func (g *generation) buildExporter(id string, s otlp.Signal) error {
+	c, err := g.component(config.Exporters, id)
 	if err != nil {
 		return err
 	}
@@ -83,26 +83,26 @@ func (a *App) buildExporter(id string, s otlp.Signal) error {
 	if len(f.Signals) > 0 && !slices.Contains(f.Signals, s) {
 		return fmt.Errorf("exporters/%s: type %q does not carry %s", id, c.Type, s)
 	}
-	if a.instances[id] != nil {
+	if g.instances[id] != nil {
 		return nil
 	}
 	e, err := f.New(exporter.Settings{
-		ID: id, Telemetry: a.opts.Telemetry.For("exporter", id), Version: a.opts.Version,
-	}, a.synced(id, c.Config))
+		ID: id, Telemetry: g.app.opts.Telemetry.For("exporter", id), Version: g.app.opts.Version,
+	}, g.synced(id, c.Config))
 	if err != nil {
 		return fmt.Errorf("exporters/%s: %w", id, err)
 	}
-	a.instances[id] = e
-	a.exporters = append(a.exporters, named[exporter.Exporter]{id, e})
+	g.instances[id] = e
+	g.exporters = append(g.exporters, named[exporter.Exporter]{id, e})
 	return nil
 }
 
 // synced makes a file answer after its sync where a journal may hang on the answer: a record that is resolved is gone
 // from the journal. That is so for every file once there is a storage, since any of them may inherit a backlog, and for
 // those of an emergency level, which take what no queue will have again.
-func (a *App) synced(id string, cfg any) any {
+func (g *generation) synced(id string, cfg any) any {
 	c, ok := cfg.(*file.Config)
-	if !ok || len(a.opts.Plan.Storages) == 0 && !a.emergency(id) {
+	if !ok || len(g.plan.Storages) == 0 && !g.emergency(id) {
 		return cfg
 	}
 	out := *c
@@ -110,31 +110,31 @@ func (a *App) synced(id string, cfg any) any {
 	return &out
 }
 
-func (a *App) buildPipelines() error {
-	for i := range a.opts.Plan.Pipelines {
-		if err := a.buildPipeline(&a.opts.Plan.Pipelines[i]); err != nil {
+func (g *generation) buildPipelines() error {
+	for i := range g.plan.Pipelines {
+		if err := g.buildPipeline(&g.plan.Pipelines[i]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (a *App) buildPipeline(p *plan.Pipeline) error {
+func (g *generation) buildPipeline(p *plan.Pipeline) error {
 	set := pipeline.Settings{
-		Plan: *p, Telemetry: a.opts.Telemetry, Gate: a.gate, Exporters: a.instances,
-		Decode: decode, Jitter: rand.Float64, Switch: a.switches,
+		Plan: *p, Telemetry: g.app.opts.Telemetry, Gate: g.app.gate, Exporters: g.instances,
+		Decode: decode, Jitter: rand.Float64, Switch: g.app.switches,
 	}
 	if p.Batch != nil {
 		set.MetadataKeys = p.Batch.MetadataKeys
 	}
 	for _, id := range p.MemoryLimiters {
-		set.Limiters = append(set.Limiters, a.limiters[id])
+		set.Limiters = append(set.Limiters, g.limiters[id])
 	}
 	var inMemory *memory.Queue
-	drops := newDropLog(a.lines, p.ID, &a.dropped)
+	drops := newDropLog(g.app.lines, p.ID, &g.app.dropped)
 	switch {
 	case p.Storage != "":
-		j := a.head(p)
+		j := g.app.head(p)
 		if j == nil {
 			return fmt.Errorf("pipeline %s: storage %s is not open", p.ID, p.Storage)
 		}
@@ -146,15 +146,15 @@ func (a *App) buildPipeline(p *plan.Pipeline) error {
 			return err
 		}
 		set.Queue, inMemory = q, q
-		a.began("queue "+p.ID, q.Close)
+		g.app.began("queue "+p.ID, q.Close)
 	}
 	built, err := pipeline.New(set)
 	if err != nil {
 		return err
 	}
-	a.pipelines = append(a.pipelines, built)
+	g.pipelines = append(g.pipelines, built)
 	if inMemory != nil {
-		a.memories[p.ID] = func() journal.Snapshot { return memorySnapshot(built, inMemory, drops) }
+		g.app.memories[p.ID] = func() journal.Snapshot { return memorySnapshot(built, inMemory, drops) }
 	}
 	return nil
 }
@@ -174,19 +174,19 @@ func openMemory(p *plan.Pipeline, drops *dropLog) (*memory.Queue, error) {
 }
 
 // buildReceivers makes each receiver once, with a sink per signal that feeds every pipeline it is named in.
-func (a *App) buildReceivers() error {
+func (g *generation) buildReceivers() error {
 	sinks := map[string]map[otlp.Signal][]receiver.Sink{}
-	for i := range a.opts.Plan.Pipelines {
-		p := &a.opts.Plan.Pipelines[i]
+	for i := range g.plan.Pipelines {
+		p := &g.plan.Pipelines[i]
 		for _, id := range p.Receivers {
 			if sinks[id] == nil {
 				sinks[id] = map[otlp.Signal][]receiver.Sink{}
 			}
-			sinks[id][p.Signal] = append(sinks[id][p.Signal], a.pipelines[i].Entry())
+			sinks[id][p.Signal] = append(sinks[id][p.Signal], g.pipelines[i].Entry())
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(sinks)) {
-		c, err := a.component(config.Receivers, id)
+		c, err := g.component(config.Receivers, id)
 		if err != nil {
 			return err
 		}
@@ -195,8 +195,8 @@ func (a *App) buildReceivers() error {
 			return fmt.Errorf("receivers/%s: no implementation of type %q", id, c.Type)
 		}
 		set := receiver.Settings{
-			ID: id, Telemetry: a.opts.Telemetry.For("receiver", id), Sinks: map[otlp.Signal]receiver.Sink{},
-			Admission: a.gate, Ready: a.ready,
+			ID: id, Telemetry: g.app.opts.Telemetry.For("receiver", id), Sinks: map[otlp.Signal]receiver.Sink{},
+			Admission: g.app.gate, Ready: g.app.ready,
 		}
 		for s, entries := range sinks[id] {
 			set.Sinks[s] = pipeline.NewFan(entries)
@@ -205,14 +205,14 @@ func (a *App) buildReceivers() error {
 		if err != nil {
 			return fmt.Errorf("receivers/%s: %w", id, err)
 		}
-		a.receivers = append(a.receivers, named[receiver.Receiver]{id, r})
+		g.receivers = append(g.receivers, named[receiver.Receiver]{id, r})
 	}
 	return nil
 }
 
-func (a *App) buildExtensions() error {
-	for _, id := range a.opts.Config.Service.Extensions {
-		c, err := a.component(config.Extensions, id)
+func (g *generation) buildExtensions() error {
+	for _, id := range g.cfg.Service.Extensions {
+		c, err := g.component(config.Extensions, id)
 		if err != nil {
 			return err
 		}
@@ -221,12 +221,12 @@ func (a *App) buildExtensions() error {
 			continue // file_storage has no process of its own
 		}
 		e, err := f.New(extension.Settings{
-			ID: id, Telemetry: a.opts.Telemetry.For("extension", id), Status: a.health,
+			ID: id, Telemetry: g.app.opts.Telemetry.For("extension", id), Status: g.app.health,
 		}, c.Config)
 		if err != nil {
 			return fmt.Errorf("extensions/%s: %w", id, err)
 		}
-		a.extensions = append(a.extensions, named[extension.Extension]{id, e})
+		g.extensions = append(g.extensions, named[extension.Extension]{id, e})
 	}
 	return nil
 }

@@ -14,15 +14,15 @@ import (
 // an answer after the write is all that a queue in memory asks for.
 func TestAFileAnswersAfterItsSyncOnceThereIsAStorage(t *testing.T) {
 	written := file.Default()
-	a := &App{opts: Options{Plan: &plan.Plan{Storages: []plan.Storage{{Directory: "q"}}}}}
-	if got := a.synced("file", written).(*file.Config); !got.Synced || written.Synced {
+	g := &generation{plan: &plan.Plan{Storages: []plan.Storage{{Directory: "q"}}}}
+	if got := g.synced("file", written).(*file.Config); !got.Synced || written.Synced {
 		t.Errorf("synced %v; the configuration itself was changed: %v", got.Synced, written.Synced)
 	}
-	a.opts.Plan = &plan.Plan{}
-	if got := a.synced("file", written).(*file.Config); got.Synced {
+	g.plan = &plan.Plan{}
+	if got := g.synced("file", written).(*file.Config); got.Synced {
 		t.Error("synced without a storage")
 	}
-	if other := new(int); a.synced("other", other) != any(other) {
+	if other := new(int); g.synced("other", other) != any(other) {
 		t.Error("another exporter's configuration was changed")
 	}
 }

@@ -26,33 +26,35 @@ func admissionLimit(configuredMiB int64) int64 {
 
 // ready reports whether some pipeline accepts data.
 func (a *App) ready() bool {
+	g := a.now()
 	if extension.Phase(a.phase.Load()) != extension.Running {
 		return false
 	}
-	for _, p := range a.pipelines {
+	for _, p := range g.pipelines {
 		if ok, _ := p.Accepting(); ok {
 			return true
 		}
 	}
-	return len(a.pipelines) == 0
+	return len(g.pipelines) == 0
 }
 
 // health is the snapshot the health endpoints show. It never waits for the data path.
 func (a *App) health() extension.Health {
+	g := a.now()
 	h := extension.Health{Phase: extension.Phase(a.phase.Load())}
 	if up := a.up.Load(); up != nil {
 		h.UpSince = *up
 	}
-	h.Extensions = a.opts.Config.Service.Extensions
+	h.Extensions = g.cfg.Service.Extensions
 	if !a.built.Load() {
 		return h
 	}
-	for i, p := range a.pipelines {
+	for i, p := range g.pipelines {
 		ok, since := p.Accepting()
 		h.Pipelines = append(h.Pipelines, extension.PipelineHealth{
-			ID: a.opts.Plan.Pipelines[i].ID, Accepting: ok, RefusingSince: since,
+			ID: g.plan.Pipelines[i].ID, Accepting: ok, RefusingSince: since,
 		})
-		signal := a.opts.Plan.Pipelines[i].Signal
+		signal := g.plan.Pipelines[i].Signal
 		for _, d := range p.Health() {
 			h.Destinations = append(h.Destinations, extension.DestinationHealth{
 				Pipeline: d.Pipeline, Name: d.Name, Failed: d.Failed, Delivered: d.Delivered,
@@ -89,8 +91,9 @@ func (a *App) startImplicitHealth(ctx context.Context) error {
 }
 
 func (a *App) hasHealthCheck() bool {
-	for _, id := range a.opts.Config.Service.Extensions {
-		if c := a.opts.Config.Components[config.Extensions][id]; c != nil && c.Type == "health_check" {
+	g := a.now()
+	for _, id := range g.cfg.Service.Extensions {
+		if c := g.cfg.Components[config.Extensions][id]; c != nil && c.Type == "health_check" {
 			return true
 		}
 	}

@@ -26,10 +26,11 @@ func (a *App) registerMetrics() {
 
 // registerQueues shows every queue and every cursor in it, those of destinations that left included.
 func (a *App) registerQueues() {
+	g := a.now()
 	m := a.opts.Telemetry.Metrics
 	written := map[string]map[string]string{} // pipeline → canonical name → label
-	for i, p := range a.pipelines {
-		pl := &a.opts.Plan.Pipelines[i]
+	for i, p := range g.pipelines {
+		pl := &g.plan.Pipelines[i]
 		written[pl.ID] = map[string]string{}
 		for j := range pl.Destinations {
 			written[pl.ID][pl.Destinations[j].Name] = pl.Destinations[j].Label
@@ -78,11 +79,12 @@ func (a *App) registerJournal(j *shelf, written map[string]string) {
 
 // registerBacklogs shows the Collector's series of queues, one per exporter and signal.
 func (a *App) registerBacklogs() {
+	g := a.now()
 	m := a.opts.Telemetry.Metrics
 	type key struct{ exporter, signal string }
 	seen := map[key]bool{}
-	for i, p := range a.pipelines {
-		signal := a.opts.Plan.Pipelines[i].Signal.String()
+	for i, p := range g.pipelines {
+		signal := g.plan.Pipelines[i].Signal.String()
 		for _, b := range p.Backlogs() {
 			k := key{b.Exporter, signal}
 			if seen[k] {
@@ -100,8 +102,9 @@ func (a *App) registerBacklogs() {
 
 // backlog sums one exporter's queues over the pipelines of a signal.
 func (a *App) backlog(exporter, signal string) (size, capacity float64) {
-	for i, p := range a.pipelines {
-		if a.opts.Plan.Pipelines[i].Signal.String() != signal {
+	g := a.now()
+	for i, p := range g.pipelines {
+		if g.plan.Pipelines[i].Signal.String() != signal {
 			continue
 		}
 		for _, b := range p.Backlogs() {

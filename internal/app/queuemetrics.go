@@ -20,10 +20,11 @@ var (
 
 // observer feeds the histograms of the journals that take appends.
 func (a *App) observer() journal.Observer {
+	g := a.now()
 	type histograms struct{ append, sync, group *telemetry.Histogram }
 	m, byPipeline := a.opts.Telemetry.Metrics, map[string]histograms{}
-	for i := range a.opts.Plan.Pipelines {
-		p := &a.opts.Plan.Pipelines[i]
+	for i := range g.plan.Pipelines {
+		p := &g.plan.Pipelines[i]
 		if p.Storage == "" {
 			continue
 		}

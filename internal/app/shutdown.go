@@ -43,13 +43,19 @@ func (a *App) began(name string, stop func(context.Context) error) {
 
 // unwind stops what a failed start began, last first.
 func (a *App) unwind(ctx context.Context) error {
+	g := a.now()
+	err := errors.Join(unwind(ctx, g.undo), unwind(ctx, a.undo))
+	g.undo, a.undo = nil, nil
+	return err
+}
+
+func unwind(ctx context.Context, steps []step) error {
 	var errs []error
-	for _, s := range slices.Backward(a.undo) {
+	for _, s := range slices.Backward(steps) {
 		if err := s.stop(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("stop %s: %w", s.name, err))
 		}
 	}
-	a.undo = nil
 	return errors.Join(errs...)
 }
 
@@ -141,9 +147,10 @@ func (a *App) stopRoom(ctx context.Context, room string, timeout time.Duration) 
 		name string
 		err  error
 	}
-	results := make(chan result, len(a.undo))
+	steps := append(slices.Clone(a.undo), a.now().undo...)
+	results := make(chan result, len(steps))
 	waiting := map[string]int{}
-	for _, s := range a.undo {
+	for _, s := range steps {
 		if s.room() == room {
 			waiting[s.name]++
 			go func() { results <- result{s.name, s.stop(ctx)} }()

@@ -38,9 +38,10 @@ func (a *App) LogStatus() {
 
 // header is what there is to say before anything is built.
 func (a *App) header() status.Status {
+	g := a.now()
 	s := status.Status{
 		Phase: extension.Phase(a.phase.Load()).String(), Version: a.opts.Version, PID: os.Getpid(), Time: time.Now().UTC(),
-		Config:    status.Config{Running: status.Generation{SHA256: a.opts.Config.Hash, Sources: sourcesOf(a.opts.Config)}},
+		Config:    status.Config{Running: status.Generation{SHA256: g.cfg.Hash, Sources: sourcesOf(g.cfg)}},
 		Pipelines: []status.Pipeline{}, Destinations: []status.Destination{}, Failover: []status.Route{},
 		Storage: []status.Storage{}, Admission: status.Admission{Bytes: a.gate.Used(), LimitBytes: a.gate.Limit()},
 	}
@@ -68,14 +69,15 @@ func sourcesOf(cfg *config.Config) []string {
 
 // snapshot copies everything the status shows.
 func (a *App) snapshot() status.Status {
+	g := a.now()
 	s := a.header()
 	if !a.built.Load() {
 		return s
 	}
 	now, failing := time.Now(), a.failing()
 	routes := a.routes()
-	for i, p := range a.pipelines {
-		pl := &a.opts.Plan.Pipelines[i]
+	for i, p := range g.pipelines {
+		pl := &g.plan.Pipelines[i]
 		accepting, since := p.Accepting()
 		one := status.Pipeline{ID: pl.ID, Accepting: accepting}
 		if !accepting && !since.IsZero() {
@@ -108,8 +110,9 @@ func (a *App) snapshot() status.Status {
 
 // failing is when a destination counts as failing: as the health check says, if there is one.
 func (a *App) failing() extension.Failing {
-	for _, id := range a.opts.Config.Service.Extensions {
-		if c := a.opts.Config.Components[config.Extensions][id]; c != nil {
+	g := a.now()
+	for _, id := range g.cfg.Service.Extensions {
+		if c := g.cfg.Components[config.Extensions][id]; c != nil {
 			if h, ok := c.Config.(*healthcheck.Config); ok {
 				p := h.CheckCollectorPipeline
 				return extension.Failing{Threshold: p.ExporterFailureThreshold, Interval: p.Interval}
@@ -208,12 +211,13 @@ func (a *App) storageStatus() []status.Storage {
 
 // lookAtPace notes the counts of every destination, for their rates.
 func (a *App) lookAtPace(now time.Time) {
+	g := a.now()
 	var counts []status.Count
-	for i, p := range a.pipelines {
+	for i, p := range g.pipelines {
 		for _, d := range p.Show() {
 			b := booksOf(&d.Counts)
 			counts = append(counts, status.Count{
-				Pipeline: a.opts.Plan.Pipelines[i].ID, Name: d.Label, In: b.Accepted, Out: b.Delivered + b.Rejected + b.Dropped,
+				Pipeline: g.plan.Pipelines[i].ID, Name: d.Label, In: b.Accepted, Out: b.Delivered + b.Rejected + b.Dropped,
 				Size: d.Fill.Size, Capacity: d.Fill.Capacity,
 			})
 		}
@@ -223,8 +227,9 @@ func (a *App) lookAtPace(now time.Time) {
 
 // routeFill is what waits for a route in all its pipelines.
 func (a *App) routeFill(id failover.RouteID) queue.Fill {
+	g := a.now()
 	var sum queue.Fill
-	for _, p := range a.pipelines {
+	for _, p := range g.pipelines {
 		for _, d := range p.Show() {
 			if d.Route != nil && d.Route.ID == id {
 				sum.Items, sum.Size, sum.Capacity = sum.Items+d.Fill.Items, sum.Size+d.Fill.Size, sum.Capacity+d.Fill.Capacity

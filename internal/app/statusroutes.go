@@ -118,6 +118,7 @@ func (a *App) degraded(id failover.RouteID) string {
 
 // sayRoutes says at start what a connector makes of settings that are written elsewhere, or differently.
 func (a *App) sayRoutes() {
+	g := a.now()
 	said := map[string]bool{}
 	once := func(connector, text string, fields ...zap.Field) {
 		if key := connector + " " + text; !said[key] {
@@ -125,9 +126,9 @@ func (a *App) sayRoutes() {
 			a.log.Info(text, append([]zap.Field{zap.String("connector", connector)}, fields...)...)
 		}
 	}
-	for i := range a.opts.Plan.Pipelines {
-		for k := range a.opts.Plan.Pipelines[i].Destinations {
-			r := a.opts.Plan.Pipelines[i].Destinations[k].Route
+	for i := range g.plan.Pipelines {
+		for k := range g.plan.Pipelines[i].Destinations {
+			r := g.plan.Pipelines[i].Destinations[k].Route
 			if r == nil || r.Config == nil {
 				continue
 			}

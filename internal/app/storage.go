@@ -80,9 +80,10 @@ func owner(version string) string {
 
 // findStorages merges the enabled extensions that lead to one directory, symbolic links resolved.
 func (a *App) findStorages(disk vfs.FS) error {
+	g := a.now()
 	found := map[string]*storage{}
-	for _, id := range a.opts.Config.Service.Extensions {
-		c := a.opts.Config.Components[config.Extensions][id]
+	for _, id := range g.cfg.Service.Extensions {
+		c := g.cfg.Components[config.Extensions][id]
 		if c == nil {
 			continue
 		}
@@ -106,9 +107,10 @@ func (a *App) findStorages(disk vfs.FS) error {
 
 // headsOf are the pipelines whose appends go to s.
 func (a *App) headsOf(s *storage) []*plan.Pipeline {
+	g := a.now()
 	var heads []*plan.Pipeline
-	for i := range a.opts.Plan.Pipelines {
-		if p := &a.opts.Plan.Pipelines[i]; slices.Contains(s.ids, p.Storage) {
+	for i := range g.plan.Pipelines {
+		if p := &g.plan.Pipelines[i]; slices.Contains(s.ids, p.Storage) {
 			heads = append(heads, p)
 		}
 	}
@@ -144,8 +146,9 @@ func (a *App) openJournals(s *storage, heads []*plan.Pipeline) error {
 
 // label is how a pipeline's journal in s is called: by the pipeline, unless the pipeline appends elsewhere.
 func (a *App) label(s *storage, pipeline string) string {
-	for i := range a.opts.Plan.Pipelines {
-		if p := &a.opts.Plan.Pipelines[i]; p.ID == pipeline && !slices.Contains(s.ids, p.Storage) {
+	g := a.now()
+	for i := range g.plan.Pipelines {
+		if p := &g.plan.Pipelines[i]; p.ID == pipeline && !slices.Contains(s.ids, p.Storage) {
 			return pipeline + "@" + s.ids[0]
 		}
 	}
@@ -200,6 +203,7 @@ func (a *App) inherit() error {
 }
 
 func (a *App) inheritOne(j *shelf, info queue.Info) error {
+	g := a.now()
 	fields := []zap.Field{
 		zap.String("otelcol.pipeline.id", j.label), zap.String("destination", info.Name),
 		zap.Uint64("items", info.Counts.Parked), zap.Duration("oldest", info.Oldest),
@@ -219,19 +223,20 @@ func (a *App) inheritOne(j *shelf, info queue.Info) error {
 	if err != nil {
 		return fmt.Errorf("queue of pipeline %s: %w", j.label, err)
 	}
-	for i := range a.pipelines {
-		if a.opts.Plan.Pipelines[i].ID == p.ID {
+	for i := range g.pipelines {
+		if g.plan.Pipelines[i].ID == p.ID {
 			a.log.Info("Queue: backlog is inherited", append(fields, zap.String("heir", p.ID+":"+d.Label))...)
-			return a.pipelines[i].Inherit(d.Name, cursor)
+			return g.pipelines[i].Inherit(d.Name, cursor)
 		}
 	}
 	return fmt.Errorf("queue of pipeline %s: pipeline %s is not built", j.label, p.ID)
 }
 
 func (a *App) heir(j *shelf, info queue.Info) (*plan.Pipeline, *plan.Destination, bool) {
+	g := a.now()
 	signal, ok := otlp.ParseSignal(j.signal)
 	if !ok {
 		return nil, nil, false
 	}
-	return a.opts.Plan.Heir(signal, info.Exporters)
+	return g.plan.Heir(signal, info.Exporters)
 }

@@ -24,7 +24,8 @@ import (
 
 // buildSwitch makes the room above all connectors; without one there is none.
 func (a *App) buildSwitch() error {
-	p := pipeline.SwitchPlan(a.opts.Plan, a.member, rand.Float64)
+	g := a.now()
+	p := pipeline.SwitchPlan(g.plan, g.member, rand.Float64)
 	if len(p.Routes) == 0 {
 		return nil
 	}
@@ -34,8 +35,8 @@ func (a *App) buildSwitch() error {
 
 // member says how an exporter is asked for itself. Its configuration has no hash: until there is a reload, an exporter
 // has one configuration in a process.
-func (a *App) member(id string) (hash, kind string) {
-	if p, ok := a.instances[id].(exporter.Prober); ok {
+func (g *generation) member(id string) (hash, kind string) {
+	if p, ok := g.instances[id].(exporter.Prober); ok {
 		return "", string(p.ProbeKind())
 	}
 	return "", ""
@@ -43,8 +44,9 @@ func (a *App) member(id string) (hash, kind string) {
 
 // probe asks whether an exporter's backend would take data, at the door the order names.
 func (a *App) probe(ctx context.Context, o *failover.ProbeOrder) exporter.Verdict {
+	g := a.now()
 	if o.What.Kind == "http" || o.What.Kind == "tcp" {
-		addr, set, err := a.door(ctx, o.Exporter)
+		addr, set, err := g.door(ctx, o.Exporter)
 		switch {
 		case err != nil:
 			return exporter.Verdict{Kind: exporter.Misconfigured, Err: err}
@@ -53,7 +55,7 @@ func (a *App) probe(ctx context.Context, o *failover.ProbeOrder) exporter.Verdic
 		}
 		return probe.TCP(ctx, addr, set)
 	}
-	p, ok := a.instances[o.Exporter].(exporter.Prober)
+	p, ok := g.instances[o.Exporter].(exporter.Prober)
 	if !ok || o.What.Kind != string(p.ProbeKind()) {
 		return exporter.Verdict{Err: fmt.Errorf("exporters/%s: no probe of kind %s", o.Exporter, o.What.Kind)}
 	}
@@ -61,8 +63,8 @@ func (a *App) probe(ctx context.Context, o *failover.ProbeOrder) exporter.Verdic
 }
 
 // door is where an exporter's backend listens, and its TLS settings; nil = it speaks no TLS, or has no settings.
-func (a *App) door(ctx context.Context, id string) (addr string, set *tls.Config, err error) {
-	c, err := a.component(config.Exporters, id)
+func (g *generation) door(ctx context.Context, id string) (addr string, set *tls.Config, err error) {
+	c, err := g.component(config.Exporters, id)
 	if err != nil {
 		return "", nil, err
 	}
@@ -118,10 +120,10 @@ func missingOf(pl *plan.Pipeline, d *plan.Destination) []string {
 }
 
 // emergency reports whether an exporter is the last resort of some route: what it took is gone from the queue.
-func (a *App) emergency(id string) bool {
-	for i := range a.opts.Plan.Pipelines {
-		for k := range a.opts.Plan.Pipelines[i].Destinations {
-			for _, l := range a.opts.Plan.Pipelines[i].Destinations[k].Levels {
+func (g *generation) emergency(id string) bool {
+	for i := range g.plan.Pipelines {
+		for k := range g.plan.Pipelines[i].Destinations {
+			for _, l := range g.plan.Pipelines[i].Destinations[k].Levels {
 				for _, member := range l.Exporters {
 					if l.Emergency && member == id {
 						return true

@@ -52,7 +52,7 @@ func (w *watcher) run() {
 }
 
 func (w *watcher) look(now time.Time) {
-	for _, p := range w.app.pipelines {
+	for _, p := range w.app.now().pipelines {
 		p.Watch(now)
 	}
 	w.app.lookAtPace(now)

@@ -19,6 +19,8 @@ type Options struct {
 	URIs  []string  // merged in order; a bare path is file:, - is Stdin
 	Sets  []string  // key=value, applied after all URIs
 	Stdin io.Reader // nil = there is none
+	// Texts are what the URIs said when they were read, in their order; nil = they are read now.
+	Texts []Text
 	// Registry holds the types there are.
 	Registry *Registry
 	// Strict makes warnings and supplied parts errors.

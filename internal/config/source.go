@@ -53,8 +53,8 @@ func read(ctx context.Context, opts *Options) (documents, []Source, string, erro
 	var docs documents
 	var sources []Source
 	total := 0
-	for _, uri := range opts.URIs {
-		d, err := fetch(ctx, schemes, uri, opts.Stdin)
+	for i, uri := range opts.URIs {
+		d, err := fetchOne(ctx, schemes, opts, i)
 		if err != nil {
 			return nil, nil, "", fmt.Errorf("read configuration: %w", err)
 		}
@@ -66,6 +66,43 @@ func read(ctx context.Context, opts *Options) (documents, []Source, string, erro
 		sources = append(sources, Source{URI: uri, SHA256: hex.EncodeToString(sum[:])})
 	}
 	return docs, sources, hash(sources), nil
+}
+
+// Text is what a source said, before anything is expanded in it.
+type Text struct{ URI, Text string }
+
+// Texts reads every URI of opts once and returns what they say. Standard input can be read only once: it is for the
+// caller to remember.
+func Texts(ctx context.Context, opts Options) ([]Text, error) {
+	docs, _, _, err := read(ctx, &opts)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Text, len(docs))
+	for i, d := range docs {
+		out[i] = Text{d.uri, d.text}
+	}
+	return out, nil
+}
+
+// fetchOne returns the document at a place of opts.URIs: what it is known to say, or what it says now.
+func fetchOne(ctx context.Context, schemes map[string]confmap.Provider, opts *Options, i int) (*document, error) {
+	uri := opts.URIs[i]
+	if opts.Texts == nil {
+		return fetch(ctx, schemes, uri, opts.Stdin)
+	}
+	return &document{uri: uri, name: nameOf(uri), text: opts.Texts[i].Text}, nil
+}
+
+// nameOf is how people know a source: a file by its path.
+func nameOf(uri string) string {
+	if uri == stdinURI {
+		return "stdin"
+	}
+	if m := schemeOf.FindStringSubmatch(uri); m != nil && !driveLetter.MatchString(uri) && m[1] == "file" {
+		return m[2]
+	}
+	return uri
 }
 
 func hash(sources []Source) string {
@@ -88,14 +125,11 @@ func fetch(ctx context.Context, schemes map[string]confmap.Provider, uri string,
 		if err != nil {
 			return nil, fmt.Errorf("standard input: %w", err)
 		}
-		return &document{uri: uri, name: "stdin", text: text}, nil
+		return &document{uri: uri, name: nameOf(uri), text: text}, nil
 	}
-	scheme, full, name := "file", "file:"+uri, uri
+	scheme, full := "file", "file:"+uri
 	if m := schemeOf.FindStringSubmatch(uri); m != nil && !driveLetter.MatchString(uri) {
 		scheme, full = m[1], uri
-		if scheme == "file" {
-			name = m[2]
-		}
 	}
 	p, ok := schemes[scheme]
 	if !ok {
@@ -112,7 +146,7 @@ func fetch(ctx context.Context, schemes map[string]confmap.Provider, uri string,
 	if len(text) > maxSourceBytes {
 		return nil, fmt.Errorf("%q is larger than %d MiB", uri, maxSourceBytes>>20)
 	}
-	return &document{uri: uri, name: name, text: text}, nil
+	return &document{uri: uri, name: nameOf(uri), text: text}, nil
 }
 
 // setDocument is one --set key=value: dots or :: part the keys, the value is YAML.
