@@ -97,6 +97,11 @@ compare: build bench/bin/reference ## the same faults, reference collector and h
 	$(GO) -C bench build -o bin/compare ./compare
 	cd bench && exec bin/compare -holdfast ../bin/holdfast $(COMPARE)
 
+.PHONY: failover
+failover: build ## every backend fault against the guides' failover configurations; docs/failover-faults.md, FAILOVER=-list
+	$(GO) build -tags $(TAGS) -o bin/matrix ./test/matrix
+	exec bin/matrix $(FAILOVER)
+
 .PHONY: accept
 accept: ## the journal against its disk: the acceptance table; ACCEPT='-backlog-mib 4096' for a release
 	$(GO) -C bench build -o bin/stock ./stock

@@ -51,7 +51,7 @@ var faults = []fault{
 	{name: "slow", texts: map[seedbed.Seed][]string{seedbed.A: {"slow:40s"}, seedbed.B: {"slow:8s"}}, kind: silent, seen: true,
 		note: "the answer is OK, but comes after the timeout (A: 40 s, B: 8 s); what is answered is stored, so duplicates are real"},
 	{name: "429, 45 s", texts: both("status:RESOURCE_EXHAUSTED,retry_after=45s"), kind: throttling, seen: true, after: longWish,
-		note: "ResourceExhausted with RetryInfo 45 s, more than `throttle.failover_after`; a second level that says so too is waited for"},
+		note: "ResourceExhausted with RetryInfo 45 s, more than `throttle.failover_after`; with both levels asking so, data is held"},
 	{name: "429, 10 s", texts: both("status:RESOURCE_EXHAUSTED,retry_after=10s"), kind: patient, seen: true, after: shortWish,
 		note: "ResourceExhausted with RetryInfo 10 s: the level is waited for, nothing switches"},
 	{name: "refused", texts: both("refuse"), note: "the listener is closed, live connections are cut"},

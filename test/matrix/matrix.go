@@ -67,7 +67,7 @@ func run(ctx context.Context) error {
 	}
 	if *list {
 		for _, c := range cases() {
-			fmt.Println(c.name())
+			fmt.Printf("%-38s %s\n", c.name(), c.note)
 		}
 		return nil
 	}

@@ -147,8 +147,8 @@ func (r *result) handover() (most, late time.Duration) {
 				from = from.Add(r.seed.Times().Timeout)
 			}
 			to, first = from, h.failed.Add(h.first)
-		} else if at, ok := r.watch.failed[s]; !r.seen && ok {
-			from, to = at.from, at.to
+		} else if !r.seen {
+			from, to = r.watch.failed[s].from, r.watch.failed[s].to
 		}
 		if from.IsZero() || first.IsZero() {
 			continue

@@ -46,6 +46,7 @@ type Recovery struct {
 	// Live are the items accepted and delivered while there was a backlog; their delays, from acknowledgement to arrival.
 	Live          uint64
 	Median, Worst time.Duration
+	Paced         bool    // the collector says that it paces a drain
 	LiveShare     float64 // delivered of what was live, of what was accepted of it, while there was a backlog
 	Verdict       *ledger.Verdict
 }
@@ -95,7 +96,9 @@ func (b *Bed) Recover(ctx context.Context, o RecoveryOptions) (*Recovery, error)
 	if err := b.Primary.SetFaults(fmt.Sprintf("capacity:%d,burst=%d", o.Capacity, o.Capacity)); err != nil {
 		return nil, err
 	}
+	r := &Recovery{Backlog: sum.Acked}
 	err = b.Until(ctx, o.Limit, "the backlog is drained", func(s Series) bool {
+		_, r.Paced = s.Sum("holdfast_failover_pace")
 		queued, found := s.Sum("holdfast_ledger_queued_items")
 		return found && queued < float64(2*o.Live)
 	})
@@ -113,7 +116,7 @@ func (b *Bed) Recover(ctx context.Context, o RecoveryOptions) (*Recovery, error)
 	if err != nil {
 		return nil, err
 	}
-	r := &Recovery{Backlog: sum.Acked, Verdict: v}
+	r.Verdict = v
 	r.Ideal = time.Duration(float64(sum.Acked) / float64(max(o.Capacity-o.Live, 1)) * float64(time.Second))
 	return r, r.read(notes, healed, o)
 }
