@@ -1,0 +1,43 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"testing"
+	"time"
+
+	"github.com/holdfast-telemetry/holdfast/internal/ledger"
+	"github.com/holdfast-telemetry/holdfast/internal/ledger/item"
+	"github.com/holdfast-telemetry/holdfast/test/seedbed"
+)
+
+// Fault: B18. A backlog meets a primary that takes only so much a second and asks for time: nothing is lost, and where the
+// collector paces a drain, the primary is offered little more than it takes, and the drain is nearly as short as it can
+// be. HOLDFAST_BACKLOG_MIB says how large the backlog is.
+func TestABacklogDoesNotKnockThePrimaryDownAgain(t *testing.T) {
+	t.Parallel()
+	mib := env(t, "HOLDFAST_BACKLOG_MIB", 64)
+	const capacity, live = 10_000, 2_000
+	b := newBed(t, seedbed.Options{Seed: seedbed.B})
+	r, err := b.Recover(t.Context(), seedbed.RecoveryOptions{Backlog: int64(mib) << 20, Capacity: capacity, Live: live,
+		Signals: []item.Signal{item.Traces}, Limit: 2*time.Minute + time.Duration(mib)*time.Second})
+	must(t, err)
+	t.Log(r)
+	if r.Verdict.Outcome != ledger.Pass {
+		t.Errorf("the ledger does not pass:\n%s", r.Verdict.Text())
+	}
+	if r.Overloads == 0 {
+		t.Error("the primary never asked for time: this test shows nothing")
+	}
+	if !r.Paced {
+		t.Log("the collector does not pace a drain")
+		return
+	}
+	if r.Offered > 1.1 {
+		t.Errorf("%.0f %% of capacity were offered in some ten seconds since the first overload, want 110 %% at most", 100*r.Offered)
+	}
+	if share := r.Took.Seconds() / r.Ideal.Seconds(); share > 1.3 {
+		t.Errorf("drained in %.2f of the ideal time, want 1.3 at most", share)
+	}
+}
