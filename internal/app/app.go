@@ -22,6 +22,7 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/admission"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/extension"
+	"github.com/holdfast-telemetry/holdfast/internal/failover"
 	"github.com/holdfast-telemetry/holdfast/internal/journal"
 	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
@@ -65,7 +66,8 @@ type App struct {
 	admin    *admin.Server // nil = not served
 	desk     *status.Desk
 	pace     *status.Pace
-	built    atomic.Bool // everything that the status looks at is there
+	built    atomic.Bool                 // everything that the status looks at is there
+	debts    func(failover.RouteID) debt // of emergency files; nil = they keep no receipts
 
 	phase   atomic.Int32 // extension.Phase
 	up      atomic.Pointer[time.Time]

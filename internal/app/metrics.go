@@ -21,6 +21,8 @@ func (a *App) registerMetrics() {
 		func() float64 { return float64(a.gate.Used()) })
 	m.GaugeFunc("holdfast_door_admission_limit_bytes", "Budget of holdfast_door_admission_bytes.",
 		func() float64 { return float64(a.gate.Limit()) })
+	a.registerDebts()
+	a.registerCertificates()
 	extension.RegisterHealth(m, a.health)
 }
 

@@ -102,6 +102,8 @@ func (a *App) snapshot() status.Status {
 		if r.Queue.Share = 0; r.capacity > 0 {
 			r.Queue.Share = float64(r.size) / float64(r.capacity)
 		}
+		owed := a.owes(r.id)
+		r.Emergency = status.Emergency{Items: owed.items, Bytes: owed.bytes}
 		s.Failover = append(s.Failover, r.Route)
 	}
 	s.Storage = a.storageStatus()
