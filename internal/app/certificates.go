@@ -50,21 +50,22 @@ func (a *App) registerCertificates() {
 
 // certificates finds the files in the configuration of what runs.
 func (a *App) certificates() []*certificate {
+	g := a.now()
 	used := map[config.Kind]map[string]bool{config.Receivers: {}, config.Exporters: {}, config.Extensions: {}}
-	for i := range a.opts.Plan.Pipelines {
-		for _, id := range a.opts.Plan.Pipelines[i].Receivers {
+	for i := range g.plan.Pipelines {
+		for _, id := range g.plan.Pipelines[i].Receivers {
 			used[config.Receivers][id] = true
 		}
 	}
-	for id := range a.instances {
+	for id := range g.instances {
 		used[config.Exporters][id] = true
 	}
-	for _, id := range a.opts.Config.Service.Extensions {
+	for _, id := range g.cfg.Service.Extensions {
 		used[config.Extensions][id] = true
 	}
 	var out []*certificate
 	for kind, ids := range used {
-		section, _ := a.opts.Config.Effective[string(kind)].(map[string]any)
+		section, _ := g.cfg.Effective[string(kind)].(map[string]any)
 		for id := range ids {
 			found := map[string]bool{} // by file: chain
 			findCertificates(section[id], found)
