@@ -36,6 +36,19 @@ type works struct {
 	lines     []string
 }
 
+func (w *works) readings() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.reads
+}
+
+// runs is the text of what runs.
+func (w *works) runs() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.running.text
+}
+
 // machinery is an instance, and its candidate too.
 type machinery struct {
 	w    *works
@@ -275,10 +288,10 @@ func TestDriverTakesAChangeFromRequestToCommit(t *testing.T) {
 		if n := p.value("holdfast_config_info", "generation", "2", "sha256", s.Running.Hash); n != 1 {
 			t.Errorf("info is %v", n)
 		}
+		p.stop()
 		if p.refreshed != 1 {
 			t.Errorf("files read anew %d times", p.refreshed)
 		}
-		p.stop()
 
 		// The next process starts what is good without a trial, with its number.
 		p = newPlant(t, disk, "two changed")
@@ -337,10 +350,11 @@ func TestDriverRollsBackWhatBreaksItsPromises(t *testing.T) {
 					t.Errorf("result %+v, want %s", r, want)
 				}
 				p.mu.Lock()
-				if p.running.text != "one" || len(p.all) != 2 {
-					t.Errorf("%q runs, %d were built", p.running.text, len(p.all))
-				}
+				built := len(p.all)
 				p.mu.Unlock()
+				if p.runs() != "one" || built != 2 {
+					t.Errorf("%q runs, %d were built", p.runs(), built)
+				}
 				synctest.Wait()
 				if s := p.Snapshot(); len(s.Held) != 1 || !s.Drift {
 					t.Errorf("%+v", s)
@@ -359,7 +373,7 @@ func TestDriverAnswersAThousandRequestsWithFewLoads(t *testing.T) {
 		}
 		p.start()
 		time.Sleep(time.Minute)
-		before := p.reads
+		before := p.readings()
 		p.offer("two")
 		var wg sync.WaitGroup
 		results := make(chan reload.Outcome, 1000)
@@ -375,7 +389,7 @@ func TestDriverAnswersAThousandRequestsWithFewLoads(t *testing.T) {
 		if sums[reload.Committed] != 1 || sums[reload.Superseded] != 999 {
 			t.Errorf("results %v", sums)
 		}
-		if n := p.reads - before; n > 8 {
+		if n := p.readings() - before; n > 8 {
 			t.Errorf("%d readings", n)
 		}
 		if n := p.says("Config unchanged"); n != 1 {
@@ -433,7 +447,7 @@ func TestDriverStartsTheGoodOneWhereTheOfferedOneIsRefused(t *testing.T) {
 			p = newPlant(t, disk, text)
 			p.start()
 			s := p.Snapshot()
-			if s.State != "idle" || !s.Drift || s.Running.Generation != s.Good.Generation || p.running.text != "one" {
+			if s.State != "idle" || !s.Drift || s.Running.Generation != s.Good.Generation || p.runs() != "one" {
 				t.Errorf("%q offered: %+v", text, s)
 			}
 			if p.value("holdfast_config_drift") != 1 {
@@ -525,14 +539,14 @@ func TestDriverRemembersDeliveriesOverARestart(t *testing.T) {
 		// Unreachable where the one before delivered until a moment ago: the good one starts.
 		p = newPlant(t, disk, "unreachable changed denied")
 		p.start()
-		if s := p.Snapshot(); !s.Drift || p.running.text != "one" || s.Attempts[0].Reason != reload.ReasonPreflight {
+		if s := p.Snapshot(); !s.Drift || p.runs() != "one" || s.Attempts[0].Reason != reload.ReasonPreflight {
 			t.Errorf("%+v", s)
 		}
 		p.stop()
 		time.Sleep(time.Hour) // then nobody knows any more
 		p = newPlant(t, disk, "unreachable changed denied")
 		p.start()
-		if s := p.Snapshot(); p.running.text != "unreachable changed denied" {
+		if s := p.Snapshot(); p.runs() != "unreachable changed denied" {
 			t.Errorf("%+v", s)
 		}
 		p.stop()

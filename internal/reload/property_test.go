@@ -16,7 +16,7 @@ import (
 )
 
 // walks is how many random lives are played; HOLDFAST_RELOAD_WALKS asks for more, HOLDFAST_RELOAD_SEED for one.
-const walks = 400
+const walks = 120
 
 // TestRandomLivesKeepThePromises plays random events in random worlds: what runs was prepared; nothing that can fail
 // follows a switch; good changes only at a commit; a rollback to what is warm loads and builds nothing; every request
@@ -108,6 +108,7 @@ func newWalk(t *testing.T, seed uint64) *walk {
 		w.names = append(w.names, c.name)
 	}
 	w.told, w.slow = w.hear, true
+	w.late = func() bool { return w.r.IntN(2) == 0 }
 	w.offered = w.names[w.r.IntN(3)]
 	return w
 }
