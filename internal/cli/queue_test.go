@@ -88,7 +88,8 @@ func (s *stored) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		_, _, err := execute(ctx, newRunCommand(), io.Discard, "--config", s.config, "--implicit-health", "off")
+		_, _, err := execute(ctx, newRunCommand(), io.Discard, "--config", s.config, "--implicit-health", "off",
+			"--state-dir", filepath.Join(filepath.Dir(s.config), "state"))
 		done <- err
 	}()
 	ended := false
