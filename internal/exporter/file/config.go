@@ -37,9 +37,6 @@ type Config struct {
 	// Synced makes Send answer only after fdatasync. It is not a key: whoever builds the pipeline sets it for an
 	// exporter behind a journal.
 	Synced bool `mapstructure:"-"`
-	// Vault is set where the exporter is an emergency level's: data goes there, and the exporter opens no file itself.
-	// Whoever sets it closes it.
-	Vault *vault.Vault `mapstructure:"-"`
 }
 
 // Emergency returns the settings of a vault for the file; false if the path cannot be one. most bounds its bytes, 0 = by
@@ -51,7 +48,7 @@ func (c *Config) Emergency(most int64, log *zap.Logger) (vault.Settings, bool) {
 	r := c.rotation()
 	s := vault.Settings{
 		Path: c.Path, Framed: c.framed(), Append: c.Append, MaxFile: int64(r.MaxMegabytes) * megabyte,
-		MaxBackups: r.MaxBackups, MaxAge: time.Duration(r.MaxDays) * 24 * time.Hour, LocalTime: r.LocalTime, Cap: most,
+		Pad: c.padding(), MaxBackups: r.MaxBackups, MaxAge: time.Duration(r.MaxDays) * 24 * time.Hour, LocalTime: r.LocalTime, Cap: most,
 		Log: log,
 	}
 	if s.Cap == 0 && s.MaxFile > 0 && s.MaxBackups > 0 {

@@ -16,6 +16,16 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
 )
 
+// UseVault makes the exporter an emergency level's, before it is started: data goes into v, and the exporter opens no
+// file itself. Whoever opened v closes it, after the exporter's last Send.
+func (e *Exporter) UseVault(v *vault.Vault, isFramed bool) error {
+	if isFramed != e.cfg.framed() || e.started {
+		return fmt.Errorf("%q is the emergency file of another format", v.Path())
+	}
+	e.vault = v
+	return nil
+}
+
 // keep puts records into the vault. What nobody asked a receipt for, as a plain destination of the same file does, is
 // written and synced without one.
 func (e *Exporter) keep(ctx context.Context, r *exporter.Request, data []byte) exporter.Verdict {
@@ -26,7 +36,7 @@ func (e *Exporter) keep(ctx context.Context, r *exporter.Request, data []byte) e
 			entry.Records = append(entry.Records, vault.Record{Seq: rec.Seq, Accepted: rec.Accepted.UnixNano()})
 		}
 	}
-	doubt, err := e.cfg.Vault.Put(ctx, entry)
+	doubt, err := e.vault.Put(ctx, entry)
 	switch {
 	case doubt:
 		return exporter.Verdict{Kind: exporter.Ambiguous, Err: fmt.Errorf("write %q: %w", e.cfg.Path, err)}

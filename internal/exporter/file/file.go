@@ -24,6 +24,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
+	"github.com/holdfast-telemetry/holdfast/internal/exporter/file/vault"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
 )
 
@@ -53,6 +54,7 @@ type Exporter struct {
 	jobs    chan *job // unbuffered: what is not being written waits in its Send
 	stopped chan struct{}
 	started bool
+	vault   *vault.Vault // set where the exporter is an emergency level's
 }
 
 // job is one request's records on their way to the writer.
@@ -77,7 +79,7 @@ func newOn(set exporter.Settings, cfg *Config, d disk) (*Exporter, error) {
 
 // Start makes the directory, opens the file and starts the writer.
 func (e *Exporter) Start(context.Context, component.Host) error {
-	if e.cfg.Vault != nil {
+	if e.vault != nil {
 		return nil // open already
 	}
 	w, err := openWriter(&e.cfg, e.disk, e.log)
@@ -101,7 +103,7 @@ func (e *Exporter) Send(ctx context.Context, r *exporter.Request) exporter.Verdi
 	if len(data) == 0 {
 		return exporter.Deliver()
 	}
-	if e.cfg.Vault != nil {
+	if e.vault != nil {
 		return e.keep(ctx, r, data)
 	}
 	j := &job{data: data, done: make(chan error, 1)}

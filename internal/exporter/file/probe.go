@@ -23,8 +23,8 @@ func (e *Exporter) ProbeKind() exporter.ProbeKind { return exporter.ProbeWrite }
 // Probe implements exporter.Prober: it writes, syncs and removes a small file beside the data. It leaves the file
 // behind if the process ends in between; the next probe removes it.
 func (e *Exporter) Probe(ctx context.Context, _ otlp.Signal) exporter.Verdict {
-	if e.cfg.Vault != nil {
-		if err := e.cfg.Vault.Probe(ctx); err != nil {
+	if e.vault != nil {
+		if err := e.vault.Probe(ctx); err != nil {
 			return exporter.Verdict{Kind: exporter.Retry, Err: err}
 		}
 		return exporter.Deliver()

@@ -75,6 +75,16 @@ func OpenReader(path string, signal otlp.Signal) (*Reader, error) {
 // Next returns the next request as wire bytes, io.EOF at the end. A *DamagedError names a record that cannot be read;
 // after one the reader goes on with the next line, or, where records are length-prefixed, is at its end.
 func (r *Reader) Next() (otlp.Signal, []byte, error) {
+	for {
+		s, b, err := r.next()
+		if err != nil || len(b) > 0 {
+			return s, b, err
+		}
+	}
+}
+
+// next returns the next request; one without bytes is padding.
+func (r *Reader) next() (otlp.Signal, []byte, error) {
 	if r.ended {
 		return 0, nil, io.EOF
 	}
@@ -157,6 +167,9 @@ func (r *Reader) decode(b []byte) (otlp.Signal, []byte, error) {
 		if b, err = r.zstd.DecodeAll(b, nil); err != nil {
 			return 0, nil, err
 		}
+	}
+	if isPadding(b) {
+		return 0, nil, nil
 	}
 	if !bytes.HasPrefix(b, []byte{'{'}) {
 		if r.signal == 0 {
