@@ -21,6 +21,7 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/admin"
 	"github.com/holdfast-telemetry/holdfast/internal/admission"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
+	"github.com/holdfast-telemetry/holdfast/internal/exporter/file/vault"
 	"github.com/holdfast-telemetry/holdfast/internal/extension"
 	"github.com/holdfast-telemetry/holdfast/internal/failover"
 	"github.com/holdfast-telemetry/holdfast/internal/journal"
@@ -61,6 +62,7 @@ type App struct {
 	memories map[string]func() journal.Snapshot // queues in memory, by pipeline
 	switches *pipeline.SwitchRoom               // nil = no destination has levels
 	metrics  *telemetry.Server
+	vaults   map[string]*vault.Vault // emergency files, by path
 
 	stateDir string        // empty = none is usable
 	admin    *admin.Server // nil = not served
@@ -147,6 +149,9 @@ func (a *App) start(ctx context.Context) error {
 		return err
 	}
 	a.startAdmin(true)
+	if err := g.openEmergencies(vfs.OS()); err != nil {
+		return err
+	}
 	for _, build := range []func() error{a.buildSwitch, g.buildPipelines, g.buildReceivers, a.inherit} {
 		if err := build(); err != nil {
 			return err

@@ -123,6 +123,7 @@ func (g *generation) buildPipeline(p *plan.Pipeline) error {
 	set := pipeline.Settings{
 		Plan: *p, Telemetry: g.app.opts.Telemetry, Gate: g.app.gate, Exporters: g.instances,
 		Decode: decode, Jitter: rand.Float64, Switch: g.app.switches,
+		Debts: func(d *plan.Destination) pipeline.Debts { return g.debtsOf(p, d) },
 	}
 	if p.Batch != nil {
 		set.MetadataKeys = p.Batch.MetadataKeys

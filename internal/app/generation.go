@@ -9,6 +9,7 @@ import (
 
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
+	"github.com/holdfast-telemetry/holdfast/internal/exporter/file/vault"
 	"github.com/holdfast-telemetry/holdfast/internal/extension"
 	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
@@ -30,6 +31,7 @@ type generation struct {
 	pipelines  []*pipeline.Pipeline // of plan.Pipelines, in their order
 	receivers  []named[receiver.Receiver]
 	extensions []named[extension.Extension]
+	heirs      map[string][]vault.Owner // who repays an emergency file, by its path
 
 	undo []step // what was started, in order
 }

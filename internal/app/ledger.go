@@ -30,7 +30,7 @@ func registerBooks(m *telemetry.Registry, pipeline, destination, signal string, 
 	}
 	gauge("queued_items", "Items waiting for this destination.",
 		func(c queue.Counts) float64 { return float64(c.Queued) })
-	gauge("parked_items", "Items of a destination that left the configuration.",
+	gauge("parked_items", "Items of a destination that left the configuration, and those in its emergency file that no backend has.",
 		func(c queue.Counts) float64 { return float64(c.Parked) })
 	gauge("imbalance_items", "Accepted minus all that became of it; must be 0.",
 		func(c queue.Counts) float64 { return float64(imbalance(c)) })

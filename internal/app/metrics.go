@@ -42,7 +42,8 @@ func (a *App) registerQueues() {
 			reasons = journalReasons
 		}
 		for _, b := range p.Books() {
-			registerBooks(m, pl.ID, b.Label, pl.Signal.String(), reasons, b.Read)
+			read, reasons := a.now().withParked(pl, b, reasons)
+			registerBooks(m, pl.ID, b.Label, pl.Signal.String(), reasons, read)
 		}
 		if q := a.memories[pl.ID]; q != nil {
 			shot := glanceAt(q)

@@ -136,10 +136,10 @@ type Emergency struct {
 	MaxBytes  int64   `mapstructure:"max_bytes"` // 0 = by rotation
 }
 
-// Backfill repays what the emergency level took; later.
+// Backfill repays what the emergency level took.
 type Backfill struct {
 	Enabled bool          `mapstructure:"enabled"`
-	After   time.Duration `mapstructure:"after"`
+	After   time.Duration `mapstructure:"after"` // the active level was healthy for so long
 }
 
 // CatchUp completes the first level after an outage; later.
@@ -191,7 +191,7 @@ func Default() any {
 		Throttle:  Throttle{FailoverAfter: 30 * time.Second, MaxWait: 5 * time.Minute},
 		AllDown:   AllDown{Policy: "hold", ProbeEvery: 5 * time.Second},
 		Emergency: Emergency{When: "all_down", HighWater: 0.9},
-		Backfill:  Backfill{After: time.Minute},
+		Backfill:  Backfill{Enabled: true, After: time.Minute},
 		CatchUp:   CatchUp{After: time.Minute, MaxAge: 24 * time.Hour},
 		Drain:     Drain{Start: 1, LiveShare: 0.5, Order: "relaxed"},
 		Rejected:  Rejected{Action: "dead_letter"},

@@ -14,8 +14,10 @@ type Batch struct {
 	Attempt int  // earlier nacks of a record that travels alone; such a record is a straggler
 	Piece   bool // a part of one record
 	// Once says that a client waits: no level is asked twice, and waiting is the client's.
-	Once  bool
-	Owner any // not looked at
+	Once bool
+	// Ordinary says that the emergency level is not for it: it came from there. While no other takes it, it goes back.
+	Ordinary bool
+	Owner    any // not looked at
 
 	state  batchState
 	family int32
@@ -74,7 +76,8 @@ const (
 func (b *Batch) begin(levels int) {
 	*b = Batch{
 		Source: b.Source, Seqs: b.Seqs, Items: b.Items, Attempt: b.Attempt, Piece: b.Piece, Once: b.Once, Owner: b.Owner,
-		level: -1, from: -1, fresh: true, delivered: b.delivered, refused: b.refused, state: batchBack,
+		Ordinary: b.Ordinary,
+		level:    -1, from: -1, fresh: true, delivered: b.delivered, refused: b.refused, state: batchBack,
 	}
 	if cap(b.delivered) < levels {
 		b.delivered, b.refused = make([]uint64, levels), make([]uint32, levels)
@@ -90,7 +93,7 @@ func (b *Batch) inherit(from *Batch) {
 	b.spent = from.spent
 	b.tried, b.rejected, b.asked = from.tried, from.rejected, from.asked
 	b.judged, b.unclear, b.err, b.arrived = from.judged, from.unclear, from.err, from.arrived
-	b.Attempt, b.Once, b.Source = from.Attempt, from.Once, from.Source
+	b.Attempt, b.Once, b.Source, b.Ordinary = from.Attempt, from.Once, from.Source, from.Ordinary
 	copy(b.delivered, from.delivered)
 	for i := range from.refused { // nobody says which items: the first pieces bear it
 		n := min(from.refused[i], b.Items)

@@ -81,7 +81,7 @@ func (r *Router) at(now time.Time, b *Batch, i int, skip uint64) (decision, bool
 
 // nowhere is step 3: no ordinary level is left to b.
 func (r *Router) nowhere(now time.Time, b *Batch) decision {
-	if e := r.emergency; e >= 0 && r.view.AllDown && r.view.Levels[e].Eligible && b.rejected>>e&1 == 0 &&
+	if e := r.emergency; e >= 0 && !b.Ordinary && r.view.AllDown && r.view.Levels[e].Eligible && b.rejected>>e&1 == 0 &&
 		(r.share >= r.set.HighWater || r.draining) {
 		if b.state == batchWaiting && b.level == e && now.Before(b.until) {
 			return decision{act: actWait, level: e, why: b.why, until: b.until}
@@ -201,6 +201,10 @@ func (r *Router) apply(now time.Time, b *Batch, d decision, cause MoveCause) {
 	case actNack:
 		r.nack(now, b, r.rest(b))
 	case actHold:
+		if b.Ordinary {
+			r.letGo(b)
+			return
+		}
 		r.hold(now, b)
 	}
 }

@@ -42,6 +42,7 @@ func (c *Config) Validate() error {
 	errs = append(errs, oneOf("emergency::when", c.Emergency.When, "all_down", "queue_high"))
 	add(c.Emergency.HighWater <= 0 || c.Emergency.HighWater > 1, "`emergency::high_water` must be above 0, at most 1")
 	add(c.Emergency.MaxBytes < 0, "`emergency::max_bytes` must not be negative")
+	add(c.Backfill.After < 0, "`backfill::after` must not be negative")
 	errs = append(errs, oneOf("rejected::action", c.Rejected.Action, "dead_letter", "drop"))
 	return errors.Join(append(errs, c.validateLater())...)
 }
@@ -143,7 +144,6 @@ func (c *Config) validateLater() error {
 	later(slow != nil && slow != 0 && slow != "0" && slow != "0s", "detector::slow_after", "0s")
 	later(c.Return.Ramp != 0, "return::ramp", "0s")
 	later(c.Return.Mode != "auto", "return::mode", "auto")
-	later(c.Backfill.Enabled, "backfill::enabled", "false")
 	later(c.CatchUp.Enabled, "catch_up::enabled", "false")
 	later(c.Drain.Start != 1, "drain::start", "1")
 	later(c.Drain.LiveShare != 0.5, "drain::live_share", "0.5")

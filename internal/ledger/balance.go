@@ -280,6 +280,9 @@ func (c *count) checkDelivered() {
 			c.v.fail("balance", "%s: delivered %s, but %s were stored", s, num(d), num(arrived))
 		}
 	}
+	if in := c.emergency(); in > 0 && c.v.Balance.Parked < in {
+		c.v.fail("balance", "parked %s by metric, %s in the emergency file under open receipts", num(c.v.Balance.Parked), num(in))
+	}
 	if c.stored[Queued] != nil {
 		var queued int64
 		for _, n := range c.stored[Queued] {
@@ -289,6 +292,16 @@ func (c *count) checkDelivered() {
 			c.v.fail("balance", "queued %s by metric, %s in the queue", num(q), num(queued))
 		}
 	}
+}
+
+// emergency is how many items lie in emergency files under open receipts.
+func (c *count) emergency() int64 {
+	for i, p := range c.notes.Places {
+		if p.Kind == Parked && p.Name == emergencyPlace {
+			return int64(c.v.Places[i].Stored)
+		}
+	}
+	return 0
 }
 
 // Balance is the sum of all books.

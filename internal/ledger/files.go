@@ -30,7 +30,26 @@ var zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
 // JSON lines with one export request each, or protobuf requests with a u32 big-endian length before each; either may be
 // a zstd frame of its own with a length before it. A record that was cut off at the end is what a crash leaves and is
 // not counted; damage anywhere else is a doubt.
+//
+// An emergency file with receipts is a place only as far as they are open: these items are parked. What was settled must
+// be at a sink, and what no receipt claims must be wherever the product says. Files beside it without telemetry are
+// passed by.
 func (n *Notes) AddRecords(p PlaceIndex, path string) error {
+	if beside(path) {
+		return nil
+	}
+	var list []*receipt
+	owed := false
+	if n.Places[p].Kind == InFile {
+		var err error
+		if list, owed, err = n.receiptsOf(path); err != nil {
+			return err
+		}
+		if owed {
+			p = n.AddPlace(Parked, emergencyPlace)
+			defer n.compare(path, list)
+		}
+	}
 	f, err := os.Open(path) //nolint:gosec // the path is the caller's
 	if err != nil {
 		return fmt.Errorf("records: %w", err)
@@ -47,6 +66,7 @@ func (n *Notes) AddRecords(p PlaceIndex, path string) error {
 	var ranges []item.Range
 	for {
 		body, err := r.next()
+		claim := under(list, r.offset)
 		switch {
 		case errors.Is(err, io.EOF):
 			return nil
@@ -55,6 +75,10 @@ func (n *Notes) AddRecords(p PlaceIndex, path string) error {
 		case err != nil:
 			n.doubt("%s: record at offset %d: %v", path, r.offset, err)
 			return nil
+		case string(body) == "{}": // says nothing; it fills a block
+			continue
+		case owed && (claim == nil || claim.settled):
+			continue
 		}
 		signal, content, err := readRecord(checker, body, ranges)
 		if err != nil {
@@ -62,6 +86,9 @@ func (n *Notes) AddRecords(p PlaceIndex, path string) error {
 			continue
 		}
 		ranges = content.Ranges
+		if claim != nil {
+			claim.found += int64(content.Items)
+		}
 		n.addContent(p, signal, content)
 	}
 }

@@ -24,6 +24,9 @@ func (x *dispatch) sendTo(l *load, e *failover.RouterEffect) {
 		return
 	}
 	req, err := l.request(x.set.Plan.Signal)
+	if err == nil {
+		req.Receipt = x.receipt(l, e.Level)
+	}
 	ctx, cancel := context.WithCancel(x.send)
 	try := e.Try // e is the loop's, and soon another one
 	given := new(atomic.Bool)

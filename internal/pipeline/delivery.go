@@ -36,6 +36,8 @@ type delivery struct {
 	dest      *plan.Destination
 	own       *source
 	inherited []*source // backlogs of destinations that left, see heritage.go
+	debts     Debts     // what its emergency level owes; nil = there is none
+	repay     *source   // brings that back; nil = nothing does, see backfill.go
 	turns     chan struct{}
 	handover  chan job
 	sender    *sender
@@ -67,6 +69,9 @@ func newDelivery(set *Settings, d *plan.Destination, s *sender) *delivery {
 	v.mu.recovered = make(chan struct{})
 	// Attached here, not at start: what is appended from now on is owed to this destination.
 	v.own = &source{Cursor: set.Queue.Attach(d.Name), stored: set.Plan.Storage != ""}
+	if set.Debts != nil {
+		v.debts = set.Debts(d)
+	}
 	return v
 }
 
@@ -108,6 +113,9 @@ func (d *delivery) close() {
 	d.own.Close()
 	for _, s := range d.inherited {
 		s.Close()
+	}
+	if d.repay != nil {
+		d.repay.Close()
 	}
 }
 

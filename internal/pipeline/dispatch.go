@@ -116,12 +116,17 @@ func newDispatch(set *Settings, d *plan.Destination, v *delivery) (*dispatch, er
 	if x.nudges = set.Switch.follow(x.id); x.nudges == nil {
 		return nil, fmt.Errorf("pipeline %s: destination %s has no route", set.Plan.ID, d.Label)
 	}
+	x.repay = x.repayment()
 	return x, nil
 }
 
 func (x *dispatch) start(workers *sync.WaitGroup) {
 	var feeders sync.WaitGroup
-	for _, s := range append([]*source{x.own}, x.inherited...) {
+	sources := append([]*source{x.own}, x.inherited...)
+	if x.repay != nil {
+		sources = append(sources, x.repay)
+	}
+	for _, s := range sources {
 		feeders.Go(func() { x.feed(s) })
 	}
 	fed := make(chan struct{})
@@ -138,6 +143,9 @@ func (x *dispatch) feed(s *source) {
 		batch, err := x.nextOf(s)
 		if err != nil {
 			return
+		}
+		if batch = x.unkept(s, batch); len(batch) == 0 {
+			continue
 		}
 		select {
 		case x.batches <- job{s, batch}:
@@ -269,6 +277,9 @@ func (x *dispatch) do(e *failover.RouterEffect) {
 		x.own.Wake()
 		for _, s := range x.inherited {
 			s.Wake()
+		}
+		if x.repay != nil {
+			x.repay.Wake()
 		}
 	case failover.WakeAt:
 		x.wake = e.Until

@@ -14,6 +14,7 @@ import (
 type source struct {
 	queue.Cursor
 	stored bool // what is not delivered when the process stops stays in a journal
+	repays bool // what comes of it lies in the emergency file, and does not go there again
 }
 
 // job is a batch and where it was leased.

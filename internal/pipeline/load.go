@@ -15,7 +15,7 @@ import (
 // loadOf makes a load of whole records.
 func (x *dispatch) loadOf(from *source, records []queue.Delivered) *failover.Batch {
 	l := &load{unit: unit{records: records}, from: from}
-	l.Owner, l.Source = l, x.number(from)
+	l.Owner, l.Source, l.Ordinary = l, x.number(from), from.repays
 	l.Seqs = make([]uint64, len(records))
 	for i := range records {
 		l.Seqs[i] = uint64(records[i].Seq)
@@ -33,6 +33,9 @@ func (x *dispatch) number(from *source) uint32 {
 		if s == from {
 			return uint32(i + 1)
 		}
+	}
+	if from == x.repay {
+		return uint32(len(x.inherited) + 1)
 	}
 	return 0
 }
@@ -88,6 +91,7 @@ func (x *dispatch) parts(l *load, pieces []otlp.Piece) []*failover.Batch {
 		c := &load{unit: unit{records: l.records[:1], piece: p.Body, items: p.Items}, from: l.from, at: at, part: part,
 			asked: l.asked, doubt: l.doubt}
 		c.Owner, c.Source, c.Piece, c.Seqs, c.Items, c.Attempt = c, l.Source, true, l.Seqs, p.Items, l.Attempt
+		c.Ordinary = l.Ordinary
 		at += p.Items
 		out = append(out, &c.Batch)
 	}

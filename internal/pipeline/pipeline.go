@@ -64,6 +64,8 @@ type Settings struct {
 	// Decode returns the identity form of a compressed body of size bytes; needed to split what a backend finds
 	// too large.
 	Decode func(e otlp.Encoding, body []byte, size int) ([]byte, error)
+	// Debts returns what the emergency level of a destination took and owes; nil = of none.
+	Debts func(d *plan.Destination) Debts
 	// MetadataKeys are the request metadata keys to keep, lower case.
 	MetadataKeys []string
 	// Jitter spreads delays: a number in [0, 1).

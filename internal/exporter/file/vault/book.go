@@ -63,6 +63,15 @@ type Sums struct {
 	Removed, Rejected      uint64    // items
 }
 
+// Add adds what another owner's receipts come to.
+func (s *Sums) Add(o Sums) {
+	s.Receipts, s.Items, s.Bytes = s.Receipts+o.Receipts, s.Items+o.Items, s.Bytes+o.Bytes
+	s.Removed, s.Rejected = s.Removed+o.Removed, s.Rejected+o.Rejected
+	if s.Oldest.IsZero() || !o.Oldest.IsZero() && o.Oldest.Before(s.Oldest) {
+		s.Oldest = o.Oldest
+	}
+}
+
 func newBook() *book {
 	return &book{
 		byN: map[uint64]*entry{}, files: map[string]*paper{}, accounts: map[Owner]*account{}, named: map[name]*entry{},
