@@ -74,11 +74,13 @@ type Driver struct {
 	boot      chan error            // one place
 	offered   *loaded               // read before the store was found, for the boot's ActionLoad
 	sampled   *Sample
-	saved     time.Time // baseline
-	history   []Entry   // oldest first
-	storeErr  error
-	calls     sync.WaitGroup // load and prepare
-	retiring  retiring
+	// deliveries are the last known ones, those of the process before included.
+	deliveries map[string]time.Time
+	saved      time.Time // baseline
+	history    []Entry   // oldest first
+	storeErr   error
+	calls      sync.WaitGroup // load and prepare
+	retiring   retiring
 
 	shown struct {
 		sync.Mutex
@@ -218,8 +220,14 @@ func (d *Driver) begin(ctx context.Context) {
 	}
 	cancel()
 	<-stopped
+	d.deliveries = boot.Deliveries
 	d.show()
-	d.step(ctx, Event{Kind: EventBoot, Boot: boot})
+	select {
+	case <-d.halt: // nothing begins; the loop ends
+		d.step(ctx, Event{Kind: EventStop})
+	default:
+		d.step(ctx, Event{Kind: EventBoot, Boot: boot})
+	}
 }
 
 // remember reads the store. What cannot be read is as if it were not there; the log says so.
@@ -305,10 +313,16 @@ func (d *Driver) saveBaseline(now time.Time) {
 	}
 	last := map[string]time.Time{}
 	for i := range d.sampled.Senders {
-		if x := &d.sampled.Senders[i]; !x.LastDelivery.IsZero() {
-			last[x.ID] = x.LastDelivery
+		x := &d.sampled.Senders[i]
+		at := d.deliveries[x.ID]
+		if x.LastDelivery.After(at) {
+			at = x.LastDelivery
+		}
+		if !at.IsZero() {
+			last[x.ID] = at
 		}
 	}
+	d.deliveries = last
 	d.keep("baseline", func() error { return d.store.SaveDeliveries(last) })
 }
 

@@ -100,7 +100,7 @@ func (w *works) Prepare(ctx context.Context, c reload.Candidate) (reload.Instanc
 		<-ctx.Done()
 		return nil, ctx.Err()
 	case strings.Contains(m.text, "hangs"):
-		time.Sleep(5 * time.Minute) // whatever ctx says
+		<-time.After(5 * time.Minute) // whatever ctx says
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -189,15 +189,18 @@ type plant struct {
 	metrics *telemetry.Registry
 	logs    *observer.ObservedLogs
 	disk    vfs.FS
+	// settings are those the driver was made from.
+	settings reload.DriverSettings
 }
 
 func newPlant(t *testing.T, disk vfs.FS, text string) *plant {
 	p := &plant{works: &works{t: t, text: text}, metrics: telemetry.NewRegistry(), disk: disk}
 	core, logs := observer.New(zap.InfoLevel)
 	p.logs = logs
-	p.Driver = reload.New(reload.DriverSettings{Builder: p.works, Reader: p.works, Disk: disk, URIs: uris, Version: "1.0.0",
+	p.settings = reload.DriverSettings{Builder: p.works, Reader: p.works, Disk: disk, URIs: uris, Version: "1.0.0",
 		Telemetry: &telemetry.Telemetry{Logger: zap.New(core), Metrics: p.metrics},
-		Places:    func([]string) []reload.Place { return []reload.Place{{Dir: place}} }})
+		Places:    func([]string) []reload.Place { return []reload.Place{{Dir: place}} }}
+	p.Driver = reload.New(p.settings)
 	return p
 }
 
