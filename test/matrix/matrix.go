@@ -115,8 +115,6 @@ func (o *options) play(ctx context.Context) []*result {
 			todo = append(todo, c)
 		}
 	}
-	late := watchStalls()
-	defer late.stop()
 	controls := map[seedbed.Seed]*control{seedbed.A: {}, seedbed.B: {}}
 	out := make([]*result, len(todo))
 	slots := make(chan struct{}, max(o.parallel, 1))
@@ -125,7 +123,7 @@ func (o *options) play(ctx context.Context) []*result {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			out[i] = o.one(ctx, &result{scenario: c, stalls: late}, controls[c.seed])
+			out[i] = o.one(ctx, &result{scenario: c}, controls[c.seed])
 			progress("%s", out[i])
 		})
 	}

@@ -113,6 +113,8 @@ func (r *result) settled(ctx context.Context, b *seedbed.Bed) error {
 }
 
 func (r *result) primaryFails(ctx context.Context, b *seedbed.Bed) error {
+	r.stalls = watchStalls(b.Process().PID())
+	defer r.stalls.stop()
 	r.watch = startWatch(ctx, b, r.kind)
 	r.failed = time.Now()
 	if err := b.Primary.SetFaults(r.set()...); err != nil {

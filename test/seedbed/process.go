@@ -103,6 +103,9 @@ func (p *Process) Kill() {
 	<-p.done
 }
 
+// PID is the process's number.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
 // Done is closed when the life has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
