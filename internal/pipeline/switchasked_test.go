@@ -53,11 +53,11 @@ func TestAnOperatorsProbeWaitsForTheAnswerAndCounts(t *testing.T) {
 		if a = c.probe(0); !a.Good() || !strings.Contains(a.ReturnsWhen, "live batch") {
 			t.Errorf("of one that is well again: %+v", a)
 		}
-		time.Sleep(10 * time.Second) // the gap
+		time.Sleep(11 * time.Second) // the gap and a second
 		if a = c.probe(0); !a.Good() {
 			t.Errorf("the second: %+v", a)
 		}
-		time.Sleep(10 * time.Second)
+		time.Sleep(11 * time.Second)
 		c.send(1)
 		if n := c.said("Failover: level is back"); n != 1 {
 			t.Errorf("two probes and a batch, and %d lines say that it is back", n)
