@@ -31,6 +31,7 @@ type dispatch struct {
 	senders [][]*sender // by level and member
 	counts  []failover.Conditions
 	meter   *meter
+	fortune *fortune
 
 	batches chan job    // unbuffered
 	answers chan answer // room for one per slot: an attempt never waits for the loop
@@ -94,7 +95,7 @@ func newDispatch(set *Settings, d *plan.Destination, v *delivery) (*dispatch, er
 	x := &dispatch{
 		delivery: v, room: set.Switch, id: RouteID(set.Plan.Signal, d), router: router,
 		batches: make(chan job), orders: make(chan failover.RouterEvent, 4), over: make(chan struct{}),
-		flights: map[uint64]*flight{}, meter: newMeter(set, d),
+		flights: map[uint64]*flight{}, meter: newMeter(set, d), fortune: &fortune{},
 	}
 	x.meter.line = v.sender
 	slots := 0
@@ -107,13 +108,15 @@ func newDispatch(set *Settings, d *plan.Destination, v *delivery) (*dispatch, er
 			if exp == nil {
 				return nil, fmt.Errorf("pipeline %s: no exporter %q", set.Plan.ID, id)
 			}
-			members = append(members, newSender(set, id, exp, &plan.Destination{Label: id}))
+			member := newSender(set, id, exp, &plan.Destination{Label: id})
+			member.shared = x.fortune
+			members = append(members, member)
 		}
 		x.senders = append(x.senders, members)
 		x.counts = append(x.counts, d.Route.Config.Conditions())
 	}
 	x.answers = make(chan answer, slots)
-	if x.nudges = set.Switch.follow(x.id); x.nudges == nil {
+	if x.nudges = set.Switch.follow(x.id, x.fortune); x.nudges == nil {
 		return nil, fmt.Errorf("pipeline %s: destination %s has no route", set.Plan.ID, d.Label)
 	}
 	x.repay = x.repayment()

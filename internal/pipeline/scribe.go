@@ -264,14 +264,9 @@ func (s *scribe) probed(id failover.BreakerID, o *failover.ProbeOrder, v *export
 			x.probes[v.Kind].Inc()
 		}
 	}
-	if o.Probe.Purpose == breaker.ByRecovery && badProbe(v.Kind) {
+	if o.Probe.Purpose == breaker.ByRecovery && speaksAgainst(v.Kind) {
 		failedItems(s.metrics, o.Exporter, o.Signal).Inc()
 	}
-}
-
-// badProbe reports whether an answer to a probe speaks against the exporter.
-func badProbe(k exporter.Kind) bool {
-	return k == exporter.Retry || k == exporter.Ambiguous || k == exporter.Misconfigured
 }
 
 func failedItems(m *telemetry.Registry, exporterID string, signal otlp.Signal) *telemetry.Counter {

@@ -20,7 +20,8 @@ const logEvery = 10 * time.Second
 
 // sender makes attempts at one exporter, counts each when it happens, and remembers how it fares.
 type sender struct {
-	label    string // the destination's
+	label    string   // the destination's
+	shared   *fortune // the destination's, where it has levels; else nil
 	exporter exporter.Exporter
 	log      *zap.Logger
 
@@ -100,6 +101,9 @@ func (s *sender) delivered(items int64, v exporter.Verdict) {
 	s.mu.lastDelivery = now
 	line := (v.Rejected > 0 || v.Message != "") && s.dueLocked("partial", now)
 	s.mu.Unlock()
+	if s.shared != nil {
+		s.shared.delivered(items, now)
+	}
 	if line {
 		s.log.Warn("Partial success, items refused by the backend",
 			zap.Uint32("rejected", v.Rejected), telemetry.Foreign("message", v.Message))
@@ -108,6 +112,9 @@ func (s *sender) delivered(items int64, v exporter.Verdict) {
 
 func (s *sender) noteFailure(v exporter.Verdict) {
 	now := time.Now()
+	if s.shared != nil {
+		s.shared.failed(v, now)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if v.Kind != exporter.Rejected && v.Kind != exporter.RetryAfter {

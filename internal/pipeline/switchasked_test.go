@@ -201,3 +201,34 @@ func TestItemsInHandAreShownAndGoBackToNothing(t *testing.T) {
 		c.stop(time.Second)
 	})
 }
+
+// The seeds' health check asks for failures of the last 30 seconds: with all levels down only probes fail.
+func TestADestinationGoesOnFailingWhileOnlyProbesFail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := over(t, nil, "primary", "secondary")
+		c.send(5)
+		c.ends["primary"].set(exporter.Retry)
+		c.send(5)
+		time.Sleep(time.Minute)
+		c.send(1)
+		if h := c.Health()[0]; h.Failed != 0 || h.Delivered != 11 {
+			t.Errorf("with a level that delivers: %+v", h)
+		}
+		time.Sleep(time.Hour)
+		if h := c.Health()[0]; h.Failed != 0 {
+			t.Errorf("with one, without traffic: %+v", h)
+		}
+		c.ends["secondary"].set(exporter.Retry)
+		c.send(5)
+		time.Sleep(time.Hour)
+		if h := c.Health()[0]; h.Failed < 100 || time.Since(h.LastFailure) > 10*time.Second || h.LastError == "" {
+			t.Errorf("with none: %+v, %s ago", h, time.Since(h.LastFailure))
+		}
+		c.ends["secondary"].set(0)
+		time.Sleep(time.Minute)
+		if h := c.Health()[0]; h.Delivered != 16 || h.Failed > 4 {
+			t.Errorf("afterwards: %+v", h)
+		}
+		c.stop(time.Second)
+	})
+}

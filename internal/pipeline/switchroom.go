@@ -45,7 +45,8 @@ type viewOf struct {
 	view atomic.Pointer[failover.View]
 	mu   struct {
 		sync.Mutex
-		nudges []chan struct{} // one for each loop, of one place; full = it will look anyway
+		nudges   []chan struct{} // one for each loop, of one place; full = it will look anyway
+		fortunes []*fortune      // of the loops: probes tell of them, too
 	}
 }
 
@@ -99,7 +100,7 @@ func (r *SwitchRoom) run(wake time.Time) {
 		case ev := <-r.inbox:
 			wake = r.step(ev, wake)
 		case p := <-r.probed:
-			r.scribe.probed(p.event.Breaker, &p.order, &p.verdict)
+			r.noteProbe(&p)
 			wake = r.step(p.event, wake)
 			r.tellAnswer(&p)
 		case q := <-r.requests:
@@ -160,6 +161,29 @@ func (r *SwitchRoom) ask(e *failover.Effect) {
 	})
 }
 
+// noteProbe counts a probe. One that failed is a failure of every route that is all-down: nothing else is sent there. Of
+// others it is none: a level that is down beside one that is up does not make a destination fail that has no traffic.
+func (r *SwitchRoom) noteProbe(p *probed) {
+	r.scribe.probed(p.event.Breaker, &p.order, &p.verdict)
+	if !speaksAgainst(p.verdict.Kind) {
+		return
+	}
+	now := time.Now()
+	for _, at := range r.scribe.taken[p.event.Breaker] {
+		v := r.routes[at.route]
+		if v == nil {
+			continue
+		}
+		if view := v.view.Load(); view != nil && view.AllDown {
+			v.mu.Lock()
+			for _, f := range v.mu.fortunes {
+				f.failed(p.verdict, now)
+			}
+			v.mu.Unlock()
+		}
+	}
+}
+
 // Tell hands over what an attempt came to.
 func (r *SwitchRoom) Tell(ev failover.Event) {
 	select {
@@ -192,8 +216,9 @@ func (r *SwitchRoom) publish(e *failover.Effect) {
 	}
 }
 
-// follow returns a channel that holds something whenever the route may have a new view; nil for an unknown route.
-func (r *SwitchRoom) follow(id failover.RouteID) <-chan struct{} {
+// follow returns a channel that holds something whenever the route may have a new view; nil for an unknown route. The
+// fortune, if it is not nil, hears of failed probes.
+func (r *SwitchRoom) follow(id failover.RouteID, f *fortune) <-chan struct{} {
 	v := r.routes[id]
 	if v == nil {
 		return nil
@@ -201,6 +226,9 @@ func (r *SwitchRoom) follow(id failover.RouteID) <-chan struct{} {
 	nudge := make(chan struct{}, 1)
 	v.mu.Lock()
 	v.mu.nudges = append(v.mu.nudges, nudge)
+	if f != nil {
+		v.mu.fortunes = append(v.mu.fortunes, f)
+	}
 	v.mu.Unlock()
 	return nudge
 }
