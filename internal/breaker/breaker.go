@@ -15,11 +15,17 @@
 //	│ healthy ├────────►│ suspect ├───────────►│ down ├────────────────►│ probing ├─┐ good probe T8,
 //	│         │◄────────┤         │            │      │◄────────────────┤         │◄┘ canary put back T10
 //	└─────────┘ quiet T3└─────────┘            └──────┘ refuted T11     └────┬────┘
-//	     ▲  └───────────── T5 T6 ────────────────►▲                          │
-//	     └───────────────────────── canary delivered T9 ─────────────────────┘
+//	     ▲  └──────── T5 T6, too slow ───────────►▲  ▲                       │ canary delivered T9
+//	     │                                           │ failed or slow T13    │
+//	     │              share is 1 T13         ┌─────┴───┐                   │
+//	     └─────────────────────────────────────┤ ramping │◄──────────────────┤
+//	     ▲                                     └─────────┘                   │
+//	     └──────────────────── no ramp, or nobody else carries ──────────────┘
+//
+//	any ─► held ─► probing: an operator takes it out and lets it go, or the time is over (T15).
 //
 // T12 (a sibling returned, an operator asks), T14 (all-down) and T16 (reload) move times within a state. An emergency
-// member knows healthy and down only. Ramping and held are for a later version.
+// member knows healthy and down only.
 package breaker
 
 import "time"
@@ -31,10 +37,10 @@ type State uint8
 const (
 	Healthy State = iota
 	Suspect       // failed lately; carries, and is looked at
-	Ramping       // later: carries a growing share
+	Ramping       // is back, carries a growing share
 	Probing       // proves that it is back
 	Down          // carries nothing
-	Held          // later: taken out by an operator
+	Held          // taken out by an operator
 )
 
 var stateWords = [...]string{"healthy", "suspect", "ramping", "probing", "down", "held"}
@@ -72,6 +78,7 @@ type Breaker struct {
 	since      time.Time // of the state
 	reason     Reason    // of the last trip
 	allDown    bool      // a route of ours has no level left
+	sole       bool      // no other level of a route of ours takes data
 	numbers    uint64    // last number given to a probe
 	proof      uint64    // last number given to a wanted live batch
 	version    uint64
@@ -81,13 +88,15 @@ type Breaker struct {
 	lastError string
 	delivered time.Time // last delivery; zero = none since start
 	silent    bool
-	doubted   bool // a sibling tripped, and nothing was delivered since
+	doubted   bool      // a sibling tripped, and nothing was delivered since
+	slowSince time.Time // the slow share has been too large; zero = it is not
 
 	evidence evidence
 	check    check
 	throttle throttle
 	recovery recovery
 	holdDown holdDown
+	ramp     ramp
 }
 
 // New returns a healthy breaker. Jitter returns a number in [-1, 1) that spreads probes by a tenth of their interval;
@@ -129,13 +138,14 @@ func (b *Breaker) Reason() Reason { return b.reason }
 // OnlyThrottled reports that the breaker is down because the endpoint asked for silence, and that there is no sign yet
 // that it is not well: it waits for the end of the silence, or for its first probe after it.
 func (b *Breaker) OnlyThrottled(now time.Time) bool {
-	return b.reason == Throttled && b.recovery.failed == 0 && (b.state == Down || now.Before(b.throttle.until))
+	return b.reason == Throttled && b.state != Held && b.recovery.failed == 0 && (b.state == Down || now.Before(b.throttle.until))
 }
 
 // ThrottledUntil is the time before which nobody sends or probes; zero or past = at once.
 func (b *Breaker) ThrottledUntil() time.Time { return b.throttle.until }
 
-// NextProbe is when the next recovery probe or canary is due; zero while the breaker carries.
+// NextProbe is when the next recovery probe or canary is due, of one that is held when that ends; zero while it
+// carries.
 func (b *Breaker) NextProbe() time.Time {
 	if b.state.Carries() {
 		return time.Time{}
@@ -190,7 +200,7 @@ func (b *Breaker) found() Evidence {
 func (b *Breaker) now() Evidence {
 	return Evidence{
 		Strikes: b.run.strikes, Failed: int(b.window.sum.failures), Delivered: int(b.window.sum.deliveries),
-		Error: b.lastError,
+		Slow: int(b.window.sum.slow), Error: b.lastError,
 	}
 }
 

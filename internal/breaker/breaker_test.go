@@ -344,7 +344,7 @@ func TestSnapshotTellsWhatTheBreakerStandsOn(t *testing.T) {
 	want := breaker.Snapshot{
 		State: breaker.Down, Since: start.Add(2 * second), Generation: 2, Reason: breaker.Consecutive,
 		Evidence: breaker.Evidence{Strikes: 3, Failed: 4, Delivered: 1, Error: "connection refused"},
-		HoldDown: 20 * second, NextProbe: 20 * second, Needed: 2,
+		HoldDown: 20 * second, NextProbe: 20 * second, Needed: 2, Share: 1,
 	}
 	if got != want {
 		t.Errorf("%+v\nwant %+v", got, want)

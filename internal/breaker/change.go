@@ -40,6 +40,7 @@ type Evidence struct {
 	Strikes   int    // of the run
 	Failed    int    // attempts and probes in the window
 	Delivered int    // in the window
+	Slow      int    // attempts in the window that took too long
 	Error     string // the last cause
 }
 
@@ -90,11 +91,19 @@ const (
 	ProofComplete            // canary delivered
 	WritesAgain              // the emergency file
 	ProbeIsNotTrusted        // an external probe that was never good proves nothing
+	Slow                     // a trip: deliveries took too long
+	Relapse                  // a trip: a failure while ramping
+	Ramped                   // the share has grown to all
+	ByOperator               // held
+	HoldEnded                // its time is over
+	Released                 // an operator ended the hold
+	FromBefore               // was down before a restart
 )
 
 var reasonWords = [...]string{
 	"none", "consecutive", "startup", "sibling", "ratio", "misconfigured", "probe", "throttled", "write", "failure",
 	"sibling_trip", "quiet", "due", "good", "still_good", "probe_failed", "canary_failed", "canary", "write", "untrusted",
+	"slow", "relapse", "ramped", "hold", "hold_expired", "release", "remembered",
 }
 
 // String is the reason's word in metrics and logs.
@@ -103,4 +112,14 @@ func (r Reason) String() string {
 		return reasonWords[r]
 	}
 	return "none"
+}
+
+// ReasonOf is the reason with this word; NoReason = there is none.
+func ReasonOf(word string) Reason {
+	for i, w := range reasonWords {
+		if w == word {
+			return Reason(i)
+		}
+	}
+	return NoReason
 }

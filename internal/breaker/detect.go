@@ -38,19 +38,32 @@ func (b *Breaker) Attempted(now time.Time, o *Outcome, proof bool, out []Change)
 		b.evidence.answered()
 	}
 	if o.Class == Delivered {
-		return b.deliver(now, out)
+		return b.deliver(now, o.Took, out)
 	}
 	return b.hear(now, o, ByTraffic, out)
 }
 
 // deliver counts a live delivery: it ends the run, and there is nothing left to ask a suspect for.
-func (b *Breaker) deliver(now time.Time, out []Change) []Change {
-	b.window.add(now.Sub(b.born), counts{deliveries: 1})
+func (b *Breaker) deliver(now time.Time, took time.Duration, out []Change) []Change {
+	c := counts{deliveries: 1}
+	slow := b.isSlow(took)
+	if slow {
+		c.slow = 1
+	}
+	b.window.add(now.Sub(b.born), c)
 	b.delivered, b.throttle.unnamed = now, 0
+	if b.state == Healthy && !slow && b.slowSince.IsZero() {
+		return out
+	}
+	if b.state == Suspect || b.state == Ramping {
+		b.run.strikes, b.run.first, b.run.lone, b.run.misconf, b.doubted = 0, time.Time{}, false, false, false
+	}
+	if b.tooSlow(now, slow) {
+		return b.trip(now, Slow, Change{By: ByTraffic}, out)
+	}
 	if b.state != Suspect {
 		return out
 	}
-	b.run.strikes, b.run.first, b.run.lone, b.run.misconf, b.doubted = 0, time.Time{}, false, false, false
 	b.hush(false)
 	b.evidence.settle(b.threshold(now))
 	if b.evidence.token {
@@ -80,6 +93,9 @@ func (b *Breaker) fail(now time.Time, o *Outcome, by Purpose, out []Change) []Ch
 		return b.trip(now, WriteFailed, Change{By: by}, out)
 	}
 	c := counts{failures: 1}
+	if o.Class == Ambiguous && by == ByTraffic && b.set.SlowAfter > 0 {
+		c.slow, c.unanswered = 1, 1
+	}
 	unclear := o.Unclear && by == ByTraffic
 	strike := (b.run.last.IsZero() || now.Sub(b.run.last) >= strikeGap) && (!unclear || b.firstOf(now, o.Batch))
 	if strike {
@@ -104,7 +120,7 @@ func (b *Breaker) strike(now time.Time, misconf, unclear bool, by Purpose, out [
 	r.last, r.lone, r.misconf = now, r.strikes == 1 && unclear, misconf
 	b.evidence.again()
 	c := Change{By: by, Strike: r.strikes, Of: b.threshold(now)}
-	if !b.silent && (b.delivered.IsZero() || now.Sub(b.delivered) >= strikeGap) {
+	if !b.silent && b.state != Ramping && (b.delivered.IsZero() || now.Sub(b.delivered) >= strikeGap) {
 		c.Silent = true
 		b.hush(true)
 	}
@@ -141,7 +157,7 @@ func (b *Breaker) firstOf(now time.Time, batch uint64) bool {
 // threshold is how many strikes of a run trip, now.
 func (b *Breaker) threshold(now time.Time) int {
 	switch {
-	case b.doubted:
+	case b.doubted, b.state == Ramping:
 		return 1
 	case b.run.misconf && b.undelivered(now):
 		return 1
@@ -162,10 +178,14 @@ func (b *Breaker) rule(now time.Time) Reason {
 	r := &b.run
 	why := NoReason
 	switch {
+	case b.state == Ramping && r.strikes > 0 && !r.lone: // the level below still carries: no delay
+		why = Relapse
 	case r.strikes >= b.threshold(now) && !r.lone && now.Sub(r.first) >= b.set.FailoverDelay:
 		why = b.why()
 	case now.Sub(r.episode) >= b.set.FailoverDelay && b.ratioHolds(now):
 		why = Ratio
+	case b.slowLongEnough(now):
+		why = Slow
 	default:
 		return NoReason
 	}
@@ -205,10 +225,15 @@ func (b *Breaker) hush(silent bool) {
 }
 
 // Tick lets time pass: a suspect that had no strike for a window is healthy (T3), one that failed for failover_delay
-// trips (T4), and answers that never came are given up.
+// trips (T4), a share grows (T13), a hold ends (T15), and answers that never came are given up.
 func (b *Breaker) Tick(now time.Time, out []Change) []Change {
 	b.giveUp(now)
-	if b.state != Suspect {
+	switch {
+	case b.state == Ramping:
+		return b.grow(now, out)
+	case b.state == Held && !now.Before(b.recovery.next):
+		return b.unhold(now, HoldEnded, out)
+	case b.state != Suspect:
 		return out
 	}
 	if !now.Before(b.quietAt()) {
@@ -250,7 +275,7 @@ func (b *Breaker) forgive() {
 	r := &b.run
 	r.strikes, r.first, r.episode, r.last = 0, time.Time{}, time.Time{}, time.Time{}
 	r.lone, r.misconf, r.asked = false, false, false
-	b.doubted = false
+	b.doubted, b.slowSince = false, time.Time{}
 	b.hush(false)
 	b.evidence = evidence{}
 }

@@ -79,8 +79,13 @@ func (b *Breaker) Next() time.Time {
 		return at
 	}
 	at = sooner(at, b.lostAt())
-	if b.state == Suspect {
+	switch b.state {
+	case Suspect:
 		at = sooner(sooner(at, b.quietAt()), b.delayEnds())
+	case Ramping:
+		at = sooner(at, b.step(b.ramp.tenths+1))
+	case Held:
+		at = b.recovery.next
 	}
 	return at
 }
@@ -89,6 +94,9 @@ func (b *Breaker) Next() time.Time {
 func (b *Breaker) wanted() (time.Time, Want) {
 	if b.set.Emergency {
 		return b.wantsWrite()
+	}
+	if b.state == Held {
+		return time.Time{}, WantNothing
 	}
 	if !b.state.Carries() {
 		return b.wantsProof()

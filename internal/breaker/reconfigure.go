@@ -26,7 +26,8 @@ func (b *Breaker) Reconfigure(now time.Time, set Settings) {
 		b.holdDown.end = limit
 	}
 	b.recheck(now, &old)
-	if b.state.Carries() {
+	b.ramp.length = min(b.ramp.length, set.Ramp)
+	if b.state.Carries() || b.state == Held {
 		return
 	}
 	r := &b.recovery
@@ -38,7 +39,7 @@ func (b *Breaker) Reconfigure(now time.Time, set Settings) {
 	if r.next.After(limit) {
 		r.next = limit
 	}
-	if r.canary && !r.taken && !b.live() && r.confirmed < b.needed() {
+	if r.canary && !r.taken && (b.waits() || !b.live() && r.confirmed < b.needed()) {
 		r.canary, r.next = false, now
 	}
 }
@@ -63,23 +64,25 @@ func (b *Breaker) Distrust() { b.check.proven, b.check.warned, b.check.failed = 
 
 // Snapshot is a breaker for showing.
 type Snapshot struct {
-	State        State
-	Since        time.Time
-	Generation   uint64
-	Reason       Reason // of the last trip; NoReason = it never tripped
-	Silent       bool
-	Throttled    time.Duration // still
-	Evidence     Evidence      // of the last trip while it is down, else as it is
-	HoldDown     time.Duration // still
-	Flaps        int
-	FailedProbes int
-	NextProbe    time.Duration // from now, 0 = due; -1 = none while it carries or an answer is awaited
-	Confirmed    int
-	Needed       int  // good probes before the canary
-	Live         bool // confirmations are live batches
-	CanaryWanted bool
-	CanaryTaken  bool
-	Untrusted    bool // its external probe was never good since start
+	State         State
+	Since         time.Time
+	Generation    uint64
+	Reason        Reason // of the last trip; NoReason = it never tripped
+	Silent        bool
+	Throttled     time.Duration // still
+	Evidence      Evidence      // of the last trip while it is down, else as it is
+	HoldDown      time.Duration // still
+	Flaps         int
+	FailedProbes  int
+	NextProbe     time.Duration // from now, 0 = due; -1 = none while it carries or an answer is awaited
+	Confirmed     int
+	Needed        int  // good probes before the canary
+	Live          bool // confirmations are live batches
+	CanaryWanted  bool
+	CanaryTaken   bool
+	Untrusted     bool    // its external probe was never good since start
+	Share         float64 // of fresh batches; 1 but while ramping
+	AwaitsRelease bool    // it has proven itself but for the live batch, and an operator has the word
 }
 
 // Snapshot copies what is to be shown.
@@ -92,7 +95,7 @@ func (b *Breaker) Snapshot(now time.Time) Snapshot {
 	s := Snapshot{
 		State: b.state, Since: b.since, Generation: b.generation, Reason: b.reason, Silent: b.silent,
 		Throttled: max(b.throttle.until.Sub(now), 0), Evidence: b.found(), Flaps: flaps.flaps, NextProbe: -1,
-		Live: b.live(), Untrusted: b.set.External && !b.check.proven && b.check.warned,
+		Live: b.live(), Untrusted: b.set.External && !b.check.proven && b.check.warned, Share: b.Share(),
 	}
 	if b.throttle.until.IsZero() {
 		s.Throttled = 0
@@ -101,11 +104,15 @@ func (b *Breaker) Snapshot(now time.Time) Snapshot {
 		return s
 	}
 	r := &b.recovery
+	if b.state == Held {
+		s.NextProbe = max(r.next.Sub(now), 0)
+	}
 	if !b.holdDown.end.IsZero() {
 		s.HoldDown = max(b.holdDown.end.Sub(now), 0)
 	}
 	s.FailedProbes, s.Confirmed, s.Needed = r.failed, r.confirmed, b.needed()
 	s.CanaryWanted, s.CanaryTaken = r.canary, r.taken
+	s.AwaitsRelease = b.state == Probing && b.rests()
 	if at, want := b.wanted(); want != WantNothing {
 		s.NextProbe = max(at.Sub(now), 0)
 	}

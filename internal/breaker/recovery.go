@@ -22,6 +22,7 @@ type recovery struct {
 	confirmed int
 	canary    bool
 	taken     bool
+	released  bool     // an operator lets a manual return go on
 	evidence  Evidence // of the trip
 }
 
@@ -46,7 +47,7 @@ func (b *Breaker) trip(now time.Time, why Reason, c Change, out []Change) []Chan
 	}
 	b.recovery = r
 	b.forgive()
-	b.check.failed = 0
+	b.check.failed, b.ramp = 0, ramp{}
 	return b.move(now, Down, why, c, out)
 }
 
@@ -67,6 +68,10 @@ func (b *Breaker) comeBack(now time.Time, why Reason, by Purpose, out []Change) 
 	b.check.failed, b.check.asked, b.check.next = 0, false, time.Time{}
 	if b.set.checks() {
 		b.check.next = now.Add(b.spread(b.set.Every))
+	}
+	if by == ByCanary && b.ramps() {
+		b.beginRamp(now)
+		return b.move(now, Ramping, why, c, out)
 	}
 	return b.move(now, Healthy, why, c, out)
 }
@@ -90,7 +95,7 @@ func (b *Breaker) wantsProof() (time.Time, Want) {
 	switch {
 	case r.probe != 0 || r.taken:
 		return time.Time{}, WantNothing
-	case r.canary:
+	case r.canary, b.rests():
 		return at, WantRefresh
 	case b.live() || r.confirmed >= b.needed():
 		return at, WantCanary
@@ -186,12 +191,18 @@ func (b *Breaker) confirm(now time.Time, by Purpose, out []Change) []Change {
 	r := &b.recovery
 	r.failed, r.counted = 0, 0
 	why := ProbeGood
-	if r.canary { // a refresh: the canary is wanted anew, of whoever would not take it before
+	switch {
+	case r.canary: // a refresh: the canary is wanted anew, of whoever would not take it before
 		why = StillGood
 		b.wantAnother(now)
-	} else {
+	case b.rests():
+		why = StillGood
+		r.next = now.Add(b.refreshEvery())
+	default:
 		r.confirmed++
-		r.next = now
+		if r.next = now; b.rests() {
+			r.next = now.Add(b.refreshEvery())
+		}
 	}
 	b.version++
 	return b.report(Change{Kind: Confirmed, Reason: why, By: by, Confirmed: r.confirmed, Needed: b.needed()}, out)
@@ -249,7 +260,7 @@ func (b *Breaker) ProbeNow(now time.Time) {
 		b.check.asked = !b.set.Live && !b.set.Emergency
 		return
 	}
-	if b.recovery.probe == 0 && !b.recovery.taken {
+	if b.state != Held && b.recovery.probe == 0 && !b.recovery.taken {
 		b.hasten(now)
 	}
 }
@@ -269,7 +280,7 @@ func (b *Breaker) SetAllDown(now time.Time, on bool) {
 		return
 	}
 	b.allDown = on
-	if b.state.Carries() {
+	if b.state.Carries() || b.state == Held {
 		return
 	}
 	r := &b.recovery
@@ -280,7 +291,7 @@ func (b *Breaker) SetAllDown(now time.Time, on bool) {
 		return
 	}
 	early := now.Before(b.holdDown.end)
-	if r.canary && !r.taken && (early || !b.live() && r.confirmed < b.needed()) {
+	if r.canary && !r.taken && (early || b.waits() || !b.live() && r.confirmed < b.needed()) {
 		r.canary, r.next = false, now
 	}
 	if b.state == Down {

@@ -14,6 +14,8 @@ type Settings struct {
 	Window        time.Duration // how far back shares look
 	MinAttempts   int           // in the window, for a share to mean anything
 	FailoverDelay time.Duration // a trip comes at the earliest so long after the first strike
+	SlowAfter     time.Duration // a delivery that took so long is slow; 0 = none is
+	SlowRatio     float64       // slow share of the window that trips
 
 	Live         bool // there is no probe: every proof is a live batch
 	External     bool // probes knock at another door than the data: good once before they are believed
@@ -31,6 +33,10 @@ type Settings struct {
 	HoldDown    time.Duration // after a trip; doubles while the breaker flaps
 	HoldDownMax time.Duration
 	FlapWindow  time.Duration // a trip sooner after the return than this is flapping
+
+	Ramp      time.Duration // after a return the share of batches grows for so long; 0 = all at once
+	RampStart float64       // the share at first; 0…1
+	Manual    bool          // no live batch is asked for before an operator's release
 
 	FailoverAfter time.Duration // a retry-after longer than this trips
 	MaxWait       time.Duration // longest retry-after that is heeded

@@ -9,18 +9,26 @@ import "time"
 const buckets = 30
 
 // counts are what a window counts.
-type counts struct{ deliveries, failures, strikes uint32 }
+type counts struct {
+	deliveries, failures, strikes uint32
+	slow                          uint32 // deliveries that took too long, and attempts without an answer in time
+	unanswered                    uint32 // the latter
+}
 
 func (c *counts) add(d counts) {
 	c.deliveries += d.deliveries
 	c.failures += d.failures
 	c.strikes += d.strikes
+	c.slow += d.slow
+	c.unanswered += d.unanswered
 }
 
 func (c *counts) sub(d counts) {
 	c.deliveries -= d.deliveries
 	c.failures -= d.failures
 	c.strikes -= d.strikes
+	c.slow -= d.slow
+	c.unanswered -= d.unanswered
 }
 
 // window counts over the last so much time. Bucket n%buckets holds what came in the n-th width since the breaker was

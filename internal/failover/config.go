@@ -34,18 +34,18 @@ type Config struct {
 	OnFailure     string        `mapstructure:"on_failure"` // auto, stay, move
 	ShareHealth   bool          `mapstructure:"share_health"`
 	// Lift moves the levels' queues above the connector. Without it they stay, and acceptance by them is delivery.
-	Lift      bool      `mapstructure:"lift"`
-	Detector  Detector  `mapstructure:"detector"`
-	Probe     Probe     `mapstructure:"probe"`
-	Return    Return    `mapstructure:"return"`
-	Throttle  Throttle  `mapstructure:"throttle"`
-	AllDown   AllDown   `mapstructure:"all_down"`
-	Emergency Emergency `mapstructure:"emergency"`
-	Backfill  Backfill  `mapstructure:"backfill"`
-	CatchUp   CatchUp   `mapstructure:"catch_up"`
-	Drain     Drain     `mapstructure:"drain"`
-	Rejected  Rejected  `mapstructure:"rejected"`
-	Partition Partition `mapstructure:"partition"`
+	Lift      bool        `mapstructure:"lift"`
+	Detector  Detector    `mapstructure:"detector"`
+	Probe     Probe       `mapstructure:"probe"`
+	Return    Return      `mapstructure:"return"`
+	Throttle  Throttle    `mapstructure:"throttle"`
+	AllDown   AllDown     `mapstructure:"all_down"`
+	Emergency Emergency   `mapstructure:"emergency"`
+	Backfill  Backfill    `mapstructure:"backfill"`
+	CatchUp   CatchUp     `mapstructure:"catch_up"`
+	Drain     DrainConfig `mapstructure:"drain"`
+	Rejected  Rejected    `mapstructure:"rejected"`
+	Partition Partition   `mapstructure:"partition"`
 }
 
 // Condition narrows which failures count.
@@ -83,8 +83,8 @@ type Detector struct {
 	Ratio       float64       `mapstructure:"ratio"`       // failed share of Window; 0 = off
 	Window      time.Duration `mapstructure:"window"`
 	MinAttempts int           `mapstructure:"min_attempts"`
-	SlowAfter   any           `mapstructure:"slow_after"` // later: a duration or auto
-	SlowRatio   float64       `mapstructure:"slow_ratio"` // later
+	SlowAfter   any           `mapstructure:"slow_after"` // a duration, 0s = off, or auto = 80 % of the timeout
+	SlowRatio   float64       `mapstructure:"slow_ratio"` // slow share of Window
 }
 
 // Probe says how a level is asked whether it is back. Kind, URL, Service and Expect are level 0's.
@@ -111,9 +111,9 @@ type Return struct {
 	HoldDown    time.Duration `mapstructure:"hold_down"` // 0 = RetryInterval
 	HoldDownMax time.Duration `mapstructure:"hold_down_max"`
 	FlapWindow  time.Duration `mapstructure:"flap_window"`
-	Ramp        time.Duration `mapstructure:"ramp"`       // later
-	RampStart   float64       `mapstructure:"ramp_start"` // later
-	Mode        string        `mapstructure:"mode"`       // auto; later: manual
+	Ramp        time.Duration `mapstructure:"ramp"`       // to all traffic; 0 = at once
+	RampStart   float64       `mapstructure:"ramp_start"` // share at first
+	Mode        string        `mapstructure:"mode"`       // auto, manual: no live batch before a release
 }
 
 // Throttle says how long a level may ask for silence before the next one is used.
@@ -150,11 +150,11 @@ type CatchUp struct {
 	After    time.Duration `mapstructure:"after"`
 }
 
-// Drain paces the backlog; later.
-type Drain struct {
-	Start     int     `mapstructure:"start"`
-	LiveShare float64 `mapstructure:"live_share"`
-	Order     string  `mapstructure:"order"`
+// DrainConfig paces the backlog of an outage, so that it does not cause the next one; see Window.
+type DrainConfig struct {
+	Start     int     `mapstructure:"start"`      // batches in flight after a return
+	LiveShare float64 `mapstructure:"live_share"` // of what a level takes, for fresh data beside a backlog
+	Order     string  `mapstructure:"order"`      // relaxed, strict: one batch at a time
 }
 
 // Rejected says what becomes of data that every level refused.
@@ -186,14 +186,15 @@ func Default() any {
 			Consecutive: 3, Startup: 1, Ratio: 0.5, Window: 30 * time.Second, MinAttempts: 10, SlowRatio: 0.8,
 		},
 		Return: Return{
-			HoldDownMax: 15 * time.Minute, FlapWindow: 10 * time.Minute, RampStart: 0.1, Mode: "auto",
+			HoldDownMax: 15 * time.Minute, FlapWindow: 10 * time.Minute, Ramp: 30 * time.Second, RampStart: 0.1,
+			Mode: "auto",
 		},
 		Throttle:  Throttle{FailoverAfter: 30 * time.Second, MaxWait: 5 * time.Minute},
 		AllDown:   AllDown{Policy: "hold", ProbeEvery: 5 * time.Second},
 		Emergency: Emergency{When: "all_down", HighWater: 0.9},
 		Backfill:  Backfill{Enabled: true, After: time.Minute},
 		CatchUp:   CatchUp{After: time.Minute, MaxAge: 24 * time.Hour},
-		Drain:     Drain{Start: 1, LiveShare: 0.5, Order: "relaxed"},
+		Drain:     DrainConfig{Start: 1, LiveShare: 0.5, Order: "relaxed"},
 		Rejected:  Rejected{Action: "dead_letter"},
 		Partition: Partition{Max: 1000},
 	}
@@ -247,6 +248,40 @@ func (c *ErrorCondition) Texts() ([]string, error) {
 		texts[i] = strings.ToLower(s)
 	}
 	return texts, nil
+}
+
+// slowAfter is what an attempt with that timeout may take before it is a slow one; 0 = any time.
+func (d *Detector) slowAfter(timeout time.Duration) time.Duration {
+	after, auto, _ := d.slow()
+	if auto {
+		return timeout * 4 / 5
+	}
+	return after
+}
+
+// slow reads slow_after.
+func (d *Detector) slow() (after time.Duration, auto bool, err error) {
+	switch v := d.SlowAfter.(type) {
+	case nil:
+		return 0, false, nil
+	case time.Duration:
+		after = v
+	case int:
+		if v != 0 {
+			err = errors.New("a number without a unit")
+		}
+	case string:
+		if v == "auto" {
+			return 0, true, nil
+		}
+		after, err = time.ParseDuration(v)
+	default:
+		err = errors.New("neither a duration nor auto")
+	}
+	if err != nil || after < 0 {
+		return 0, false, fmt.Errorf("`detector::slow_after` %v must be a duration, 0s (off), or auto", d.SlowAfter)
+	}
+	return after, false, nil
 }
 
 // Mode is auto, true or false.

@@ -28,8 +28,8 @@ const (
 	EventCanaryLost                       // Breaker, Outcome.Generation: a token was claimed, and nothing sent
 	EventReconfigure                      // Plan: a reload was committed
 	EventProbeNow                         // Route, Level (-1 = all): an operator asks
-	EventHold                             // later; refused
-	EventRelease                          // later; refused
+	EventHold                             // Route, Level, For, Force: an operator takes a level out
+	EventRelease                          // Route, Level (-1 = all): ends a hold, or lets a manual return go on
 )
 
 // Event is told to the Switch. The fields that count are named at its kind.
@@ -42,7 +42,12 @@ type Event struct {
 	Plan    *SwitchPlan
 	Route   RouteID
 	Level   int
+	For     time.Duration // Hold: at most MaxHold
+	Force   bool          // Hold: also the last level that takes data
 }
+
+// MaxHold is the longest a level is held.
+const MaxHold = 24 * time.Hour
 
 // EffectKind says what the Switch wants done.
 type EffectKind uint8
@@ -61,6 +66,10 @@ const (
 	EffectWakeAt
 	// EffectRefused: an operator's event could not be done, for the reason in Why.
 	EffectRefused
+	// EffectRemember: keep Remembered, in place of what was kept before, where a restart finds it; empty = forget. It
+	// comes again while something is down, so that what is kept does not grow old. Losing it costs a restarted process
+	// some failed batches, no more.
+	EffectRemember
 )
 
 // Effect is what the Switch wants done.
@@ -77,6 +86,8 @@ type Effect struct {
 	Before   *View
 	At       time.Time
 	Why      string
+
+	Remembered []Remembered
 }
 
 // ProbeOrder is a probe to be sent over one exporter.

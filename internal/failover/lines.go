@@ -74,8 +74,14 @@ func (e *Effect) changeLine() Line {
 		return e.downLine()
 	case c.To == breaker.Healthy && c.From == breaker.Suspect:
 		return Line{Debug, "Failover: level is well again"}
-	case c.To == breaker.Healthy:
+	case c.To == breaker.Healthy && c.From == breaker.Ramping:
+		return Line{Info, "Failover: level has its whole share again"}
+	case c.To == breaker.Healthy, c.To == breaker.Ramping:
 		return Line{Info, "Failover: level is back"}
+	case c.To == breaker.Held:
+		return Line{Info, "Failover: hold"}
+	case c.From == breaker.Held:
+		return Line{Info, "Failover: release"}
 	case c.To == breaker.Probing:
 		return Line{Debug, "Failover: level is probed"}
 	}

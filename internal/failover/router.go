@@ -55,6 +55,7 @@ type Router struct {
 	jolted      bool // a level asked for time: what waits for it is routed again
 	wanted      int
 	tries       uint64
+	arrivals    uint64
 	inHand      InHand
 	doubts      map[doubtKey]doubt
 
@@ -70,6 +71,7 @@ type station struct {
 	deliveries       uint64
 	delivered        time.Time // the last one
 	throttled        time.Time // heard by this router; the view may hear of it later
+	win              Window    // of an ordinary level
 	spent            *Token    // the proof already asked of a batch
 	lost             uint64    // the view under which others were quicker; a later one may show the token free again
 }
@@ -91,6 +93,7 @@ func NewRouter(set RouteSettings) (*Router, error) {
 		l.Backoff.Initial = max(l.Backoff.Initial, minBackoff)
 		l.Backoff.Max = max(l.Backoff.Max, l.Backoff.Initial)
 		r.total += l.Slots
+		r.levels[i].win = NewWindow(l.Slots, set.DrainStart, set.LiveShare)
 		if l.Emergency {
 			r.emergency = i
 		}
@@ -98,6 +101,9 @@ func NewRouter(set RouteSettings) (*Router, error) {
 	r.bound = r.total
 	if set.Slots > 0 {
 		r.bound = min(r.bound, set.Slots)
+	}
+	if set.Strict {
+		r.bound = 1
 	}
 	return r, nil
 }
@@ -239,6 +245,18 @@ type InHand struct {
 type Amount struct {
 	Pieces int
 	Items  uint64
+}
+
+// Drain is how a level is drained into, for showing.
+type Drain struct {
+	Window int     // batches at once
+	Pace   float64 // items a second, 0 = as many as it takes
+}
+
+// Drain returns what level i is sent at most.
+func (r *Router) Drain(i int) Drain {
+	w := &r.levels[i].win
+	return Drain{w.Limit(), w.Pace()}
 }
 
 // InHand returns a copy of the counts.

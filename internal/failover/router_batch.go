@@ -17,6 +17,8 @@ type Batch struct {
 	Once bool
 	// Ordinary says that the emergency level is not for it: it came from there. While no other takes it, it goes back.
 	Ordinary bool
+	// Accepted is when the oldest record was; zero = just now. Older data is backlog.
+	Accepted time.Time
 	Owner    any // not looked at
 
 	state  batchState
@@ -38,6 +40,9 @@ type Batch struct {
 	delivered []uint64 // members, by level; kept for as long as it is in hand
 	refused   []uint32 // items, the most of any member, by level
 
+	number  uint64    // of the arrival; its hash decides who goes up to a level that ramps
+	lane    Lane      // in flight
+	sent    time.Time // in flight
 	try     uint64
 	since   uint64    // deliveries of the level when the attempt began
 	arrived time.Time // at the level, first attempt; zero = none yet
@@ -75,9 +80,9 @@ const (
 // begin clears the marks of an earlier life.
 func (b *Batch) begin(levels int) {
 	*b = Batch{
-		Source: b.Source, Seqs: b.Seqs, Items: b.Items, Attempt: b.Attempt, Piece: b.Piece, Once: b.Once, Owner: b.Owner,
-		Ordinary: b.Ordinary,
-		level:    -1, from: -1, fresh: true, delivered: b.delivered, refused: b.refused, state: batchBack,
+		Source: b.Source, Seqs: b.Seqs, Items: b.Items, Attempt: b.Attempt, Piece: b.Piece, Once: b.Once,
+		Ordinary: b.Ordinary, Accepted: b.Accepted, Owner: b.Owner,
+		level: -1, from: -1, fresh: true, delivered: b.delivered, refused: b.refused, state: batchBack,
 	}
 	if cap(b.delivered) < levels {
 		b.delivered, b.refused = make([]uint64, levels), make([]uint32, levels)
@@ -90,7 +95,10 @@ func (b *Batch) begin(levels int) {
 // inherit gives a piece the marks of what it was taken from.
 func (b *Batch) inherit(from *Batch) {
 	b.level, b.from, b.fresh, b.again, b.cause = from.level, from.from, from.fresh, from.again, from.cause
-	b.spent = from.spent
+	b.spent, b.number = from.spent, from.number
+	if b.Accepted.IsZero() {
+		b.Accepted = from.Accepted
+	}
 	b.tried, b.rejected, b.asked = from.tried, from.rejected, from.asked
 	b.judged, b.unclear, b.err, b.arrived = from.judged, from.unclear, from.err, from.arrived
 	b.Attempt, b.Once, b.Source, b.Ordinary = from.Attempt, from.Once, from.Source, from.Ordinary

@@ -15,6 +15,7 @@ type answer struct {
 	after     time.Duration
 	large     bool // every rejection was one of size
 	uncounted bool
+	unclear   bool // every failure was
 	err       error
 }
 
@@ -37,7 +38,7 @@ var rowOf = [...]row{
 
 // hear takes the members' results into b's marks and returns what those say together that did not deliver.
 func (b *Batch) hear(members int, results []Result) answer {
-	a := answer{large: true, uncounted: true}
+	a := answer{large: true, uncounted: true, unclear: true}
 	for m := range members {
 		if b.delivered[b.level]>>m&1 != 0 {
 			continue
@@ -61,10 +62,10 @@ func (b *Batch) hear(members int, results []Result) answer {
 		}
 		own := rowOf[res.Kind]
 		if own > a.row {
-			a.row, a.err, a.uncounted = own, res.Err, true
+			a.row, a.err, a.uncounted, a.unclear = own, res.Err, true, true
 		}
 		if own == a.row {
-			a.uncounted = a.uncounted && res.Uncounted
+			a.uncounted, a.unclear = a.uncounted && res.Uncounted, a.unclear && res.Unclear
 			a.after = max(a.after, res.After)
 		}
 	}
@@ -89,6 +90,7 @@ func (r *Router) finish(now time.Time, b *Batch, results []Result) {
 	a := b.hear(len(r.set.Levels[b.level].Members), results)
 	b.fresh, b.spent = false, b.spent || b.canary
 	b.asked |= 1 << b.level
+	r.landed(now, b, a.weight())
 	b.cancel, b.until = time.Time{}, time.Time{}
 	r.become(b, batchBack)
 	if a.row == rowDelivered {
@@ -112,6 +114,29 @@ func (r *Router) finish(now time.Time, b *Batch, results []Result) {
 	default:
 		r.local(now, b)
 	}
+}
+
+// weight is what an answer says of the endpoint's strength.
+func (a *answer) weight() Answer {
+	switch {
+	case a.row == rowDelivered:
+		return AnswerDelivered
+	case a.row == rowRetryAfter:
+		return AnswerAsked
+	case a.row == rowRetry && a.unclear:
+		return AnswerUnclear
+	case a.row == rowRetry:
+		return AnswerFailed
+	}
+	return AnswerNone
+}
+
+// landed takes b off its level's window, and lets others have its place there.
+func (r *Router) landed(now time.Time, b *Batch, a Answer) {
+	if b.level != r.emergency {
+		r.levels[b.level].win.Done(now, b.lane, a, b.Items, now.Sub(b.sent))
+	}
+	r.freed = true
 }
 
 func (r *Router) delivered(now time.Time, b *Batch) {
@@ -240,6 +265,7 @@ func (r *Router) reroute(now time.Time, b *Batch, cause MoveCause) {
 // refuse routes b without the tokens that others got.
 func (r *Router) refuse(now time.Time, b *Batch) {
 	r.levels[b.level].lost = r.view.Number
+	r.landed(now, b, AnswerNone)
 	b.canary, b.cancel, b.until = false, time.Time{}, time.Time{}
 	r.become(b, batchBack)
 	if r.stopping {

@@ -15,6 +15,8 @@ func (r *Router) arrive(now time.Time, pieces []*Batch) {
 	f := r.found()
 	for _, b := range pieces {
 		b.begin(len(r.levels))
+		r.arrivals++
+		b.number = r.arrivals
 		r.adopt(b, f, nil)
 	}
 	for _, b := range pieces {
@@ -78,7 +80,10 @@ func (r *Router) look(now time.Time, v *View) {
 		if l := &r.levels[i]; l.lost > 0 && v.Number > l.lost {
 			l.spent, l.lost = nil, 0
 		}
-		back = back || v.Levels[i].Eligible && !old.Levels[i].Eligible && i != r.emergency && old.Number > 0
+		if v.Levels[i].Eligible && !old.Levels[i].Eligible && i != r.emergency && old.Number > 0 {
+			back = true
+			r.levels[i].win.Returned(now)
+		}
 	}
 	for b := r.first; b != nil; b = b.next {
 		if b.state == batchInFlight {
@@ -140,6 +145,7 @@ func (r *Router) hurry(now time.Time, b *Batch) {
 // due does what its time has come for, and finds the next time.
 func (r *Router) due(now time.Time) {
 	r.next, r.announced = time.Time{}, time.Time{}
+	r.freed = r.freed || r.movers > 0 // the time of one that waits for its level's pace may have come
 	for b := r.first; b != nil; {
 		next := b.next
 		switch b.state {
@@ -215,7 +221,7 @@ func (r *Router) pump(now time.Time) {
 	r.freed = false
 	for b := r.first; b != nil && r.movers > 0; {
 		next := b.next
-		if b.state == batchMoving && r.room(b.level, b.straggler()) {
+		if b.state == batchMoving && (b.slot || r.room(b.level, b.straggler())) && r.open(now, b.level, b.laneAt(now)) {
 			r.again(now, b)
 		}
 		b = next
@@ -225,10 +231,10 @@ func (r *Router) pump(now time.Time) {
 // want asks for a batch if one could be sent at once and there is a place for it in hand (failover, section 11.2).
 func (r *Router) want(now time.Time) {
 	n := 0
-	if !r.stopping && r.taken <= r.total {
+	if !r.stopping && r.taken <= r.total && (!r.set.Strict || r.taken == 0) {
 		switch d := r.route(now, &stranger); d.act {
 		case actSend:
-			if r.levels[d.level].moving == 0 && r.room(d.level, false) {
+			if r.levels[d.level].moving == 0 && r.room(d.level, false) && (d.proof || r.open(now, d.level, anyLane)) {
 				n = 1
 			}
 		case actWait:

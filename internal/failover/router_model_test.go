@@ -16,7 +16,7 @@ import (
 
 var (
 	seed  = flag.Uint64("seed", 0, "play only this schedule")
-	seeds = flag.Uint64("seeds", 500, "how many schedules to play")
+	seeds = flag.Uint64("seeds", 0, "how many schedules to play; 0 = some, and many under HOLDFAST_LONG=1")
 )
 
 // kept are schedules that once failed.
@@ -99,6 +99,7 @@ func newModel(t *testing.T, n uint64) *model {
 	cfg := failover.Default().(*failover.Config)
 	m.set = cfg.Settings()
 	m.set.Stay, m.set.Move = m.one(6), m.one(6)
+	m.set.DrainStart, m.set.LiveShare, m.set.Strict = 1+m.rng.IntN(3), m.rng.Float64(), m.one(8)
 	m.set.DropRejected = m.one(8)
 	m.set.Jitter = func() float64 { return 2*m.rng.Float64() - 1 }
 	for i := range 1 + m.rng.IntN(3) {
@@ -144,7 +145,10 @@ func (m *model) see(calm bool) {
 		l := failover.LevelView{Emergency: m.set.Levels[i].Emergency}
 		if !calm {
 			l.State = [...]failover.LevelState{failover.Healthy, failover.Healthy, failover.Suspect, failover.Probing,
-				failover.Down}[m.rng.IntN(5)]
+				failover.Down, failover.Ramping, failover.HeldLevel}[m.rng.IntN(7)]
+			if l.State == failover.Ramping {
+				l.Share = m.rng.Float64()
+			}
 			l.Silent = l.State == failover.Suspect && m.one(2)
 			if m.one(6) {
 				l.ThrottledUntil = m.now.Add(time.Duration(m.rng.IntN(60)) * time.Second)
@@ -422,6 +426,7 @@ func (m *model) take() {
 			h.Seqs[k] = m.rng.Uint64N(200)
 		}
 		h.Items = uint32(len(h.Seqs) * (1 + m.rng.IntN(6)))
+		h.Accepted = m.now.Add(-time.Duration(m.rng.IntN(60)) * time.Second)
 		f.live++
 		m.accepted += uint64(h.Items)
 		m.hand[&h.Batch] = h
@@ -577,8 +582,8 @@ func TestItemsAreConservedByTheRouter(t *testing.T) {
 	switch {
 	case *seed > 0:
 		numbers = []uint64{*seed}
-	case testing.Short():
-		*seeds = min(*seeds, 200)
+	case *seeds == 0:
+		*seeds = sample(300, 5000)
 	}
 	for n := uint64(1); n <= *seeds && *seed == 0; n++ {
 		numbers = append(numbers, n)

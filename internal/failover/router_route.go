@@ -44,7 +44,8 @@ func (r *Router) route(now time.Time, b *Batch) decision {
 			}
 		}
 	}
-	// 2. Ordinary levels in order.
+	// 2. Ordinary levels in order. One that ramps is for those within its share, and for all if there is no other.
+	spare := -1
 	for i := range r.view.Levels {
 		if skip>>i&1 != 0 || i == r.emergency {
 			continue
@@ -59,19 +60,43 @@ func (r *Router) route(now time.Time, b *Batch) decision {
 			if b.fresh && r.proof(i) {
 				return decision{act: actSend, level: i, proof: true}
 			}
+		case l.State == Ramping && b.level != i && !r.rises(b, i):
+			if spare < 0 || l.Share > r.view.Levels[spare].Share {
+				spare = i
+			}
 		default:
 			if d, ok := r.at(now, b, i, skip); ok {
 				return d
 			}
 		}
 	}
+	if spare >= 0 {
+		if d, ok := r.at(now, b, spare, skip); ok {
+			return d
+		}
+	}
 	return r.nowhere(now, b)
+}
+
+// rises reports whether b is among those that a level that ramps is sent, and need not wait there. It is the batch's
+// number that decides, so that asking again makes no difference.
+func (r *Router) rises(b *Batch, i int) bool {
+	if b.number == 0 { // of one that is not taken yet nobody can say: there must be a place below
+		return false
+	}
+	x := b.number * 0x9e3779b97f4a7c15 // the mixing of splitmix64
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	x ^= x >> 31
+	l := &r.levels[i]
+	return float64(x>>11)/(1<<53) < r.view.Levels[i].Share && r.room(i, b.straggler()) && l.moving == 0 &&
+		l.win.flying[Fresh]+l.win.flying[Backlog] < l.win.Limit()
 }
 
 // at sends b to level i, or lets it wait there while the level is throttled; not ok: it is better off elsewhere.
 func (r *Router) at(now time.Time, b *Batch, i int, skip uint64) (decision, bool) {
 	if t := r.throttled(i); t.After(now) {
-		if t.Sub(now) > max(minThrottleWait, r.patience(now, b, i)) && r.open(now, skip|1<<i) {
+		if t.Sub(now) > max(minThrottleWait, r.patience(now, b, i)) && r.unthrottled(now, skip|1<<i) {
 			return decision{}, false
 		}
 		return decision{act: actWait, level: i, why: waitThrottle, until: t}, true
@@ -126,8 +151,8 @@ func (r *Router) elsewhere(skip uint64) bool {
 	return false
 }
 
-// open is elsewhere without levels that are throttled too: from one of these to another leads nowhere.
-func (r *Router) open(now time.Time, skip uint64) bool {
+// unthrottled is elsewhere without levels that are throttled too: from one of these to another leads nowhere.
+func (r *Router) unthrottled(now time.Time, skip uint64) bool {
 	for i := range r.view.Levels {
 		if l := &r.view.Levels[i]; skip>>i&1 == 0 && l.Eligible && !l.Silent && i != r.emergency &&
 			!r.throttled(i).After(now) {
@@ -182,7 +207,8 @@ func (r *Router) apply(now time.Time, b *Batch, d decision, cause MoveCause) {
 	switch d.act {
 	case actSend:
 		r.enter(b, d.level, cause)
-		room := b.slot || r.room(d.level, b.straggler())
+		room := (b.slot || r.room(d.level, b.straggler())) &&
+			(d.proof && !r.view.Levels[d.level].Eligible || r.open(now, d.level, b.laneAt(now)))
 		if !room || !b.slot && b.state != batchMoving && r.ahead(b) {
 			r.freed = r.freed || room
 			r.become(b, batchMoving)
@@ -207,6 +233,27 @@ func (r *Router) apply(now time.Time, b *Batch, d decision, cause MoveCause) {
 		}
 		r.hold(now, b)
 	}
+}
+
+// open reports whether the window of level i lets a batch of the lane be sent now, and sees to it that somebody asks
+// again.
+func (r *Router) open(now time.Time, i int, lane Lane) bool {
+	if i == r.emergency {
+		return true
+	}
+	ok, at := r.levels[i].win.Allow(now, lane)
+	if !ok && !at.IsZero() {
+		r.schedule(at)
+	}
+	return ok
+}
+
+// laneAt is the lane that b is in: old data is backlog, and so is what the emergency level had.
+func (b *Batch) laneAt(now time.Time) Lane {
+	if b.Ordinary || !b.Accepted.IsZero() && now.Sub(b.Accepted) > backlogAge {
+		return Backlog
+	}
+	return Fresh
 }
 
 // ahead reports whether others wait for a slot of b's level, who go first. A straggler does not stand in the way.
@@ -281,6 +328,10 @@ func (r *Router) launch(now time.Time, b *Batch, d decision) {
 	r.become(b, batchInFlight)
 	r.tries++
 	b.try, b.since = r.tries, l.deliveries
+	b.sent, b.lane = now, b.laneAt(now)
+	if d.level != r.emergency {
+		l.win.Sent(now, b.lane, b.Items)
+	}
 	b.canary = d.proof && !r.view.Levels[d.level].Eligible
 	b.cancel, b.until = time.Time{}, time.Time{}
 	if b.arrived.IsZero() {

@@ -148,6 +148,7 @@ func (s *story) number(word string) int {
 func (s *story) route(args []string) {
 	cfg := failover.Default().(*failover.Config)
 	s.set = cfg.Settings()
+	s.set.DrainStart = 100 // stories that are about the window say so
 	l := failover.LevelSettings{}
 	for _, word := range append(args, "|") {
 		key, value, _ := strings.Cut(word, "=")
@@ -176,6 +177,10 @@ func (s *story) route(args []string) {
 			l.Emergency = true
 		case "all_slots":
 			s.set.Slots = s.number(value)
+		case "drain_start":
+			s.set.DrainStart = s.number(value)
+		case "strict":
+			s.set.Strict = true
 		case "stay":
 			s.set.Stay = true
 		case "move":
@@ -223,6 +228,8 @@ func (s *story) see(args []string) {
 			l, wants = failover.LevelView{}, false
 		case "silent":
 			l.Silent = true
+		case "share":
+			l.Share, _ = strconv.ParseFloat(value, 64)
 		case "throttled":
 			l.ThrottledUntil = s.time(value)
 		case "canary", "evidence":
@@ -286,6 +293,8 @@ func (s *story) unit(name string, words []string) *unit {
 			u.Seqs = []uint64{uint64(s.number(value))}
 		case "once":
 			u.Once = true
+		case "age":
+			u.Accepted = s.now.Add(-s.duration(value))
 		}
 	}
 	for len(u.Seqs) < records {
@@ -481,4 +490,9 @@ func (s *story) show() {
 	n := s.r.InHand()
 	s.say("in hand %d: %d in flight, %d waiting, %d moving, %d held; a batch is %s", n.Taken, n.InFlight.Pieces,
 		n.Waiting.Pieces, n.Moving.Pieces, n.Held.Pieces, cmp.Or(or(s.wanted > 0, "wanted"), "not wanted"))
+	for i := range s.set.Levels {
+		if d := s.r.Drain(i); d.Window < s.set.Levels[i].Slots || d.Pace > 0 {
+			s.say("%s is sent %d at once, %.0f items a second", s.level(i), d.Window, d.Pace)
+		}
+	}
 }

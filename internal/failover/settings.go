@@ -34,6 +34,11 @@ type RouteSettings struct {
 	HighWater float64
 	// MaxThrottle bounds the delay a level may ask for.
 	MaxThrottle time.Duration
+	// DrainStart bounds the batches in flight at a level that has just returned, LiveShare is what fresh data has of a
+	// level beside a backlog; see Window. Strict has one batch at a time in hand, in the queue's order.
+	DrainStart int
+	LiveShare  float64
+	Strict     bool
 	// DropRejected books what every level rejected as delivered with all items refused, instead of setting it aside.
 	DropRejected bool
 	// Jitter spreads backoffs: a number in [-1, 1); nil = always 0.
@@ -77,7 +82,8 @@ func BackoffOf(r *exporter.RetryConfig) (Backoff, time.Duration) {
 // Settings returns what a connector's block says of routing; levels, slots and jitter are the caller's to fill in. For a
 // plain exporter the defaults' are taken: Default().
 func (c *Config) Settings() RouteSettings {
-	s := RouteSettings{MaxThrottle: c.Throttle.MaxWait, DropRejected: c.Rejected.Action == "drop"}
+	s := RouteSettings{MaxThrottle: c.Throttle.MaxWait, DropRejected: c.Rejected.Action == "drop",
+		DrainStart: c.Drain.Start, LiveShare: c.Drain.LiveShare, Strict: c.Drain.Order == "strict"}
 	s.Stay, s.Move = c.Stays()
 	if c.Emergency.When == "queue_high" {
 		s.HighWater = c.Emergency.HighWater

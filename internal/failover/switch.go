@@ -29,6 +29,8 @@ type Switch struct {
 	changes []pending        // to be reported by this Step
 	scratch []breaker.Change // of one call of a breaker
 	turns   []turn           // of one handing out
+
+	memory memory
 }
 
 // cell is a breaker and where it sits.
@@ -69,16 +71,14 @@ type pending struct {
 	change breaker.Change
 }
 
-// NewSwitch returns a Switch with every breaker healthy. Remembered states are for a later version: nil. The first
-// Step publishes every route's first view, whatever its event.
+// NewSwitch returns a Switch with every breaker healthy, but for those that are remembered as down from a moment ago;
+// see Remembered. The first Step publishes every route's first view, whatever its event.
 func NewSwitch(plan *SwitchPlan, remembered []Remembered, now time.Time) *Switch {
 	s := &Switch{now: now, cells: map[BreakerID]*cell{}, byRoute: map[RouteID]*swRoute{}}
 	s.reconfigure(now, plan)
+	s.recall(now, remembered)
 	return s
 }
-
-// Remembered is the state of a breaker from before a restart; later.
-type Remembered struct{}
 
 // Step takes an event at a time that does not fall and appends what is to be done. An outcome that changes nothing
 // visible, which is nearly every one, allocates nothing.
@@ -96,8 +96,10 @@ func (s *Switch) Step(now time.Time, ev Event, out []Effect) []Effect {
 		s.reconfigure(now, ev.Plan)
 	case EventProbeNow:
 		out = s.probeNow(now, &ev, out)
-	case EventHold, EventRelease:
-		out = append(out, Effect{Kind: EffectRefused, Route: ev.Route, Level: ev.Level, Why: "not available in this version"})
+	case EventHold:
+		out = s.hold(now, &ev, out)
+	case EventRelease:
+		out = s.release(now, &ev, out)
 	}
 	return s.settle(now, out)
 }
@@ -134,28 +136,33 @@ func (s *Switch) note(now time.Time, c *cell, changes []breaker.Change) {
 	if len(changes) == 0 {
 		return
 	}
-	for i := range changes {
-		s.changes = append(s.changes, pending{c, changes[i]})
-	}
+	s.keep(c, changes)
 	tripped, returned := false, false
 	for i := range changes {
 		if ch := &changes[i]; ch.Kind == breaker.Moved {
 			tripped = tripped || ch.To == breaker.Down && ch.From.Carries() && ch.Reason != breaker.Standing &&
-				ch.Reason != breaker.Throttled
+				ch.Reason != breaker.Throttled && ch.Reason != breaker.FromBefore
 			returned = returned || ch.Reason == breaker.ProofComplete
 		}
 	}
 	for _, other := range c.siblings {
 		if tripped {
 			changes = other.b.SiblingTripped(now, changes[:0])
-			for i := range changes {
-				s.changes = append(s.changes, pending{other, changes[i]})
-			}
+			s.keep(other, changes)
 			s.scratch = changes
 		}
 		if returned {
 			other.b.SiblingReturned(now)
 		}
+	}
+}
+
+// keep notes changes of a breaker for the report.
+func (s *Switch) keep(c *cell, changes []breaker.Change) {
+	for i := range changes {
+		ch := &changes[i]
+		s.changes = append(s.changes, pending{c, *ch})
+		s.memory.stale = s.memory.stale || ch.Kind == breaker.Moved && !(ch.From.Carries() && ch.To.Carries())
 	}
 }
 
@@ -181,9 +188,9 @@ func (s *Switch) probeNow(now time.Time, ev *Event, out []Effect) []Effect {
 func (s *Switch) settle(now time.Time, out []Effect) []Effect {
 	for {
 		s.tick(now)
-		s.judge(now)
+		again := s.judge(now)
 		var done bool
-		if out, done = s.handOut(now, out); done {
+		if out, done = s.handOut(now, out); done && !again {
 			break
 		}
 	}
@@ -196,6 +203,7 @@ func (s *Switch) settle(now time.Time, out []Effect) []Effect {
 	}
 	s.seen()
 	out = s.tellChanges(out, published)
+	out = s.remember(now, out)
 	return s.tellWake(now, out)
 }
 
@@ -209,20 +217,44 @@ func (s *Switch) tick(now time.Time) {
 	}
 }
 
-// judge finds the routes that are all-down: every ordinary level is down, probing or held, and none only throttled.
-func (s *Switch) judge(now time.Time) {
+// judge finds the routes that are all-down: every ordinary level is down, probing or held, and none only throttled; and
+// the breakers nobody could stand in for. It reports whether time now means something else to one of them.
+func (s *Switch) judge(now time.Time) (again bool) {
 	for _, r := range s.routes {
 		if lost := r.lost(now); lost != r.allDown {
 			r.allDown, r.dirty = lost, true
 		}
 	}
 	for _, c := range s.order {
-		on := false
+		on, sole := false, false
 		for _, at := range c.seats {
-			on = on || at.route.allDown && !at.route.set.Levels[at.level].Emergency
+			if !at.route.set.Levels[at.level].Emergency {
+				on, sole = on || at.route.allDown, sole || !at.route.carries(at.level)
+			}
 		}
 		c.b.SetAllDown(now, on)
+		again = c.b.SetSole(sole) || again
 	}
+	return again
+}
+
+// carries reports whether an ordinary level other than this one takes data.
+func (r *swRoute) carries(but int) bool {
+	for i, members := range r.members {
+		if i != but && !r.set.Levels[i].Emergency && eligible(members) {
+			return true
+		}
+	}
+	return false
+}
+
+func eligible(members []*cell) bool {
+	for _, c := range members {
+		if !c.b.State().Carries() {
+			return false
+		}
+	}
+	return true
 }
 
 func (r *swRoute) lost(now time.Time) bool {
@@ -309,6 +341,7 @@ func (s *Switch) tellWake(now time.Time, out []Effect) []Effect {
 	for _, r := range s.routes {
 		wake = sooner(wake, r.recheck)
 	}
+	wake = sooner(wake, s.memory.next)
 	if wake == s.wake {
 		return out
 	}

@@ -6,6 +6,7 @@ package failover_test
 import (
 	"container/heap"
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -31,6 +32,8 @@ type house struct {
 	batches   uint64
 	probes    int
 	refused   string
+	// remembered is what a restart would find.
+	remembered []failover.Remembered
 	// seen is told every effect, before it is done.
 	seen func(e *failover.Effect)
 	// stepped is told an event and all that came of it, before it is done.
@@ -93,7 +96,7 @@ func newHouse(t *testing.T) *house {
 
 // open starts the Switch on the plan.
 func (h *house) open() {
-	h.sw = failover.NewSwitch(&h.plan, nil, h.now)
+	h.sw = failover.NewSwitch(&h.plan, h.remembered, h.now)
 	h.tell(failover.Event{Kind: failover.EventTick})
 }
 
@@ -182,6 +185,8 @@ func (h *house) tell(ev failover.Event) {
 			}
 		case failover.EffectRefused:
 			h.refused = e.Why
+		case failover.EffectRemember:
+			h.remembered = e.Remembered
 		}
 	}
 	for _, e := range views {
@@ -273,6 +278,7 @@ func (h *house) route(w *wing, p *parcel) {
 			h.attempt(w, p, i, true, canary)
 			return
 		case !l.Eligible, l.Silent && elsewhere(i):
+		case l.State == failover.Ramping && !p.rises(l.Share) && elsewhere(i):
 		case throttled > 0:
 			if throttled <= patience || !elsewhere(i) {
 				h.resend(w, p, throttled)
@@ -297,6 +303,12 @@ func (h *house) route(w *wing, p *parcel) {
 		return
 	}
 	w.held = append(w.held, p)
+}
+
+// rises reports whether a batch is within a share; they are spread evenly.
+func (p *parcel) rises(share float64) bool {
+	_, part := math.Modf(float64(p.id) * 0.6180339887498949)
+	return part < share
 }
 
 // resend routes a batch again after a while.
@@ -335,7 +347,7 @@ func (h *house) attempt(w *wing, p *parcel, level int, proof, canary bool) {
 		}
 		done := func() {
 			o := r.outcome()
-			o.Generation, o.Batch = m.Generation, p.id
+			o.Generation, o.Batch, o.Took = m.Generation, p.id, took
 			kind := failover.EventAttempted
 			if m.Token != nil && proof && m.Canary {
 				kind = failover.EventCanaryDone

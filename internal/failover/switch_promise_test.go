@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -17,6 +18,14 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/failover"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
 )
+
+// sample is how many random walks there are: few on every day, all of them under HOLDFAST_LONG=1.
+func sample(few, all uint64) uint64 {
+	if os.Getenv("HOLDFAST_LONG") != "" {
+		return all
+	}
+	return few
+}
 
 // The promises of section 2 of the failover specification, as far as the Switch keeps them.
 
@@ -132,7 +141,7 @@ func TestOneBurstOneTransition(t *testing.T) {
 	h.at(64 * time.Second)
 	h.set("otlp/0", takes)
 	h.at(79 * time.Second)
-	if w.view.Levels[0].State != failover.Healthy || w.flying < 1000 {
+	if !w.view.Levels[0].Eligible || w.flying < 1000 {
 		t.Fatalf("%s, %d on their way: this proves nothing", w.view.Levels[0].State, w.flying)
 	}
 	h.at(3 * time.Minute)
@@ -148,7 +157,7 @@ func TestFlappingIsBounded(t *testing.T) {
 		{20 * time.Second, 20 * time.Second}, {70 * time.Second, 20 * time.Second}, {2 * time.Minute, 5 * time.Second},
 		{31 * time.Second, 17 * time.Second}, {9 * time.Minute, time.Minute}, {11 * time.Minute, time.Minute},
 	} {
-		for seed := range uint64(6) {
+		for seed := range sample(1, 6) {
 			r := rand.New(rand.NewPCG(seed, 8))
 			h, w := ladder(t, 2, func(c *failover.Config) { c.MaxRetries = 0 })
 			h.plan.Jitter = func() float64 { return 2*r.Float64() - 1 }
@@ -161,7 +170,7 @@ func TestFlappingIsBounded(t *testing.T) {
 			}
 			e := h.endpoints["otlp/0"]
 			e.up, e.down, e.since = p.up, p.down, h.now.Add(-time.Duration(r.Int64N(int64(p.up+p.down))))
-			h.load(w, 500*time.Millisecond, 1_000_000)
+			h.load(w, time.Second, 1_000_000)
 			h.at(4 * time.Hour)
 			for _, window := range []time.Duration{10 * time.Minute, time.Hour, 4 * time.Hour} {
 				// B: hold-down 30 s, at most 15 min, flap window 10 min.
@@ -239,7 +248,7 @@ func TestReturnNeedsALiveBatch(t *testing.T) {
 func TestAllDownHoldsEverything(t *testing.T) {
 	h, w := ladder(t, 3, nil)
 	h.open()
-	h.load(w, time.Second, 4000)
+	h.load(w, 10*time.Second, 400)
 	h.at(10 * time.Second)
 	for i := range 3 {
 		h.set(fmt.Sprintf("otlp/%d", i), refused)
@@ -283,7 +292,7 @@ func (h *house) sendsOf(of *wing) *int {
 
 // F11.
 func TestThrottledLevelIsNotCalledEarly(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range sample(4, 20) {
 		r := rand.New(rand.NewPCG(seed, 11))
 		h, w := ladder(t, 2, func(c *failover.Config) { c.Throttle.FailoverAfter = 20 * time.Second })
 		h.open()

@@ -22,7 +22,7 @@ import (
 // no other time; recovery keeps the gap; a throttled endpoint is left alone; nothing returns but by a canary; there is
 // always a next look at what is not healthy; and once all is well, all levels are back and everything is delivered.
 func FuzzSwitch(f *testing.F) {
-	for seed := range uint64(24) {
+	for seed := range sample(6, 24) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, seed uint64) {
@@ -77,6 +77,10 @@ func (c *chaos) config() *failover.Config {
 	cfg.Return.HoldDown = pick(r, 0, 5*time.Second, time.Minute)
 	cfg.Return.HoldDownMax = pick(r, time.Minute, 5*time.Minute)
 	cfg.Return.FlapWindow = pick(r, time.Minute, 5*time.Minute)
+	cfg.Return.Ramp = pick(r, 0, 30*time.Second, 5*time.Minute)
+	cfg.Return.RampStart = pick(r, 0, 0.1, 0.25, 1)
+	cfg.Detector.SlowAfter = pick[any](r, nil, "auto", "250ms")
+	cfg.Return.Mode = pick(r, "auto", "auto", "auto", "manual")
 	cfg.ShareHealth = r.IntN(4) > 0
 	cfg.Detector.Consecutive = pick(r, 1, 3, 5)
 	cfg.Detector.Startup = pick(r, 1, 1, 3)
@@ -130,7 +134,12 @@ func (c *chaos) live(d time.Duration) {
 	}
 	for c.now.Before(end) {
 		c.at(c.now.Sub(c.start) + time.Duration(c.r.Int64N(int64(20*time.Second))))
-		switch w := pick(c.r, c.wings...); c.r.IntN(10) {
+		switch w := pick(c.r, c.wings...); c.r.IntN(12) {
+		case 10:
+			c.tell(failover.Event{Kind: failover.EventHold, Route: w.id, Level: c.r.IntN(4),
+				For: time.Duration(c.r.Int64N(int64(10 * time.Minute))), Force: c.r.IntN(2) == 0})
+		case 11:
+			c.tell(failover.Event{Kind: failover.EventRelease, Route: w.id, Level: c.r.IntN(4) - 1})
 		case 0:
 			c.tell(failover.Event{Kind: failover.EventProbeNow, Route: w.id, Level: c.r.IntN(4) - 1})
 		case 1:
@@ -204,6 +213,9 @@ func (c *chaos) heal() {
 		*e = endpoint{live: takes, probe: takes}
 	}
 	for range 75 { // throttled for an hour at most, and then the way back
+		for _, w := range c.wings { // the manual ones
+			c.tell(failover.Event{Kind: failover.EventRelease, Route: w.id, Level: -1})
+		}
 		if c.at(c.now.Sub(c.start) + time.Minute); c.unwell() == "" {
 			break
 		}
@@ -330,15 +342,17 @@ func (c *chaos) changed(ev *failover.Event, e *failover.Effect) {
 		return
 	}
 	trip := ch.To == breaker.Down && ch.From.Carries()
-	back := ch.To == breaker.Healthy && !ch.From.Carries()
-	allowed := trip || back ||
+	back := (ch.To == breaker.Healthy || ch.To == breaker.Ramping) && !ch.From.Carries() && ch.From != breaker.Held
+	held := ch.To == breaker.Held
+	allowed := trip || back || held || ch.From == breaker.Held && ch.To == breaker.Probing ||
+		ch.From == breaker.Ramping && ch.To == breaker.Healthy ||
 		ch.From == breaker.Healthy && ch.To == breaker.Suspect || ch.From == breaker.Suspect && ch.To == breaker.Healthy ||
 		ch.From == breaker.Down && ch.To == breaker.Probing || ch.From == breaker.Probing && ch.To == breaker.Down
 	if !allowed || w.emergency && !trip && !back {
 		c.failf("%s goes from %s to %s", e.Exporter, ch.From, ch.To)
 	}
 	want := w.generation
-	if trip || back {
+	if trip || back || held {
 		want++
 	}
 	if ch.Generation != want && !(w.generation == 1 && ch.Generation > want) {
@@ -348,7 +362,7 @@ func (c *chaos) changed(ev *failover.Event, e *failover.Effect) {
 		ev.Outcome.Class != breaker.Delivered) {
 		c.failf("%s returned without a canary", e.Exporter)
 	}
-	if ch.To == breaker.Down && (ch.Next.IsZero() || !ch.Next.After(c.now)) {
+	if (ch.To == breaker.Down || held) && (ch.Next.IsZero() || !ch.Next.After(c.now)) {
 		c.failf("%s is down, and the next probe is at %v", e.Exporter, ch.Next)
 	}
 	w.state, w.generation = ch.To, ch.Generation

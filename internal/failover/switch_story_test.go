@@ -138,6 +138,22 @@ func (s *tale) command(words []string) {
 		if s.refused != "" {
 			s.say("refused: %s", s.refused)
 		}
+	case "hold", "release":
+		s.refused = ""
+		ev := failover.Event{Kind: failover.EventRelease, Route: s.of(nil).id, Level: s.number(args[0])}
+		if words[0] == "hold" {
+			ev.Kind, ev.For, ev.Force = failover.EventHold, s.duration(args[1]), slices.Contains(args, "force")
+		}
+		s.tell(ev)
+		if s.refused != "" {
+			s.say("refused: %s", s.refused)
+		}
+	case "restart":
+		old := s.wings
+		s.open()
+		for _, w := range old {
+			s.reroute(w)
+		}
 	case "show":
 		s.showStatus()
 	default:
@@ -151,11 +167,15 @@ func (s *tale) set(word string) {
 	c := s.cfg
 	durations := map[string]*time.Duration{
 		"retry_interval": &c.RetryInterval, "retry_gap": &c.RetryGap, "failover_delay": &c.FailoverDelay,
-		"hold_down": &c.Return.HoldDown, "flap_window": &c.Return.FlapWindow,
+		"hold_down": &c.Return.HoldDown, "flap_window": &c.Return.FlapWindow, "ramp": &c.Return.Ramp,
 	}
 	switch {
 	case durations[key] != nil:
 		*durations[key] = s.duration(value)
+	case key == "slow_after":
+		c.Detector.SlowAfter = value
+	case key == "manual":
+		c.Return.Mode = "manual"
 	case key == "max_retries":
 		c.MaxRetries = s.number(value)
 	case key == "successes":
@@ -377,6 +397,8 @@ func (s *tale) words(e *failover.Effect) string {
 		return fmt.Sprintf("%s warning: %s", name, c.Reason)
 	case c.To == breaker.Suspect && c.Strike > 0:
 		return fmt.Sprintf("%s %s → %s: %s", name, c.From, c.To, strike)
+	case c.To == breaker.Held:
+		return fmt.Sprintf("%s %s → %s: until %s", name, c.From, c.To, s.stamp(c.Next))
 	case c.To == breaker.Down:
 		return fmt.Sprintf("%s %s → %s: %s%s; next probe %s", name, c.From, c.To, c.Reason, by, s.stamp(c.Next))
 	}
@@ -424,7 +446,8 @@ func (s *tale) showStatus() {
 	for _, w := range s.wings {
 		for i := range w.view.Levels {
 			l := &w.view.Levels[i]
-			s.say("%s %s level %d %s, eligible %v, silent %v", w.id.Connector, w.id.Signal, i, l.State, l.Eligible, l.Silent)
+			share := or(l.State == failover.Ramping, fmt.Sprintf(", share %.1f", l.Share))
+			s.say("%s %s level %d %s, eligible %v, silent %v%s", w.id.Connector, w.id.Signal, i, l.State, l.Eligible, l.Silent, share)
 		}
 	}
 }

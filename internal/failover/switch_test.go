@@ -5,7 +5,6 @@ package failover_test
 
 import (
 	"errors"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -421,19 +420,13 @@ func TestClaimBesideTheSwitchIsNoticed(t *testing.T) {
 func TestViewsAreReadBesideTheSwitch(t *testing.T) {
 	h, w := ladder(t, 2, func(c *failover.Config) { c.RetryInterval, c.RetryGap = 100*time.Millisecond, 0 })
 	h.open()
-	var view atomic.Pointer[failover.View]
-	view.Store(w.view)
-	stop, claims := make(chan struct{}), atomic.Int64{}
+	var claims atomic.Int64
 	var readers sync.WaitGroup
-	for range 4 {
+	views := make([]chan *failover.View, 4)
+	for i := range views {
+		views[i] = make(chan *failover.View, 1)
 		readers.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				v := view.Load()
+			for v := range views[i] { // while the Switch goes on
 				for i := range v.Levels {
 					if proof, _ := v.Levels[i].Wanted(); proof && v.Levels[i].Claim() {
 						claims.Add(1)
@@ -443,8 +436,7 @@ func TestViewsAreReadBesideTheSwitch(t *testing.T) {
 		})
 	}
 	h.endpoints["otlp/0"].live = refused
-	for i := 0; i < 2000 || claims.Load() < 20 && i < 1_000_000; i++ {
-		runtime.Gosched()
+	for i := 0; i < 2000 || claims.Load() < 20 && i < 100_000; i++ {
 		m := w.view.Levels[0].Members[0]
 		kind := failover.EventAttempted
 		if w.view.Levels[0].State == failover.Probing {
@@ -457,9 +449,13 @@ func TestViewsAreReadBesideTheSwitch(t *testing.T) {
 		for len(h.todo) > 0 && !h.todo[0].at.After(h.now) {
 			h.at(h.now.Sub(h.start))
 		}
-		view.Store(w.view)
+		for _, c := range views {
+			c <- w.view
+		}
 	}
-	close(stop)
+	for _, c := range views {
+		close(c)
+	}
 	readers.Wait()
 	if claims.Load() < 20 {
 		t.Error("nothing was ever claimed: this proves nothing")

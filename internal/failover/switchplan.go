@@ -96,11 +96,13 @@ func (c *Config) breaker(p *ProbeKind, l *PlannedLevel, alone bool) breaker.Sett
 	s := breaker.Settings{
 		Consecutive: c.Detector.Consecutive, Startup: c.Detector.Startup, Ratio: c.Detector.Ratio,
 		Window: c.Detector.Window, MinAttempts: c.Detector.MinAttempts, FailoverDelay: c.FailoverDelay,
+		SlowAfter: c.Detector.slowAfter(l.Timeout), SlowRatio: c.Detector.SlowRatio,
 		Live: p.Kind == "live", External: p.Kind == "http" || p.Kind == "tcp" || p.Kind == "grpc_health",
 		ProbeTimeout: *p.Timeout, SendTimeout: l.Timeout, Successes: *p.Successes, Every: *p.Every, Trips: p.Trips,
 		RetryInterval: c.RetryInterval, RareInterval: c.RareInterval(), MaxRetries: c.MaxRetries,
 		AllDownEvery: c.AllDown.ProbeEvery,
 		HoldDown:     holdDown, HoldDownMax: max(c.Return.HoldDownMax, holdDown), FlapWindow: c.Return.FlapWindow,
+		Ramp: c.Return.Ramp, RampStart: c.Return.RampStart, Manual: c.Return.Mode == "manual",
 		FailoverAfter: c.Throttle.FailoverAfter, MaxWait: c.Throttle.MaxWait,
 		Backoff: breaker.Backoff{
 			Initial: l.Retry.InitialInterval, Multiplier: l.Retry.Multiplier, Max: l.Retry.MaxInterval,

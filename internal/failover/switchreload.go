@@ -14,7 +14,7 @@ import (
 // would go on with one breaker, the others get copies. What is not known starts healthy, and what nobody sits at is
 // forgotten. Views that change by it are published; a route that stays has its view already.
 func (s *Switch) reconfigure(now time.Time, plan *SwitchPlan) {
-	s.jitter = plan.Jitter
+	s.jitter, s.memory.stale = plan.Jitter, true
 	heirs := inheritance{old: s.order, taken: map[*cell]bool{}}
 	routes, byRoute := make([]*swRoute, 0, len(plan.Routes)), make(map[RouteID]*swRoute, len(plan.Routes))
 	cells := map[seatKey]*cell{}
@@ -52,6 +52,9 @@ func (s *Switch) reconfigure(now time.Time, plan *SwitchPlan) {
 	for _, c := range s.order {
 		if c.b == nil {
 			c.b = breaker.New(c.key.settings, s.jitter, now)
+			if until := heirs.held(c); until.After(now) {
+				s.note(now, c, c.b.Hold(now, until, s.scratch[:0]))
+			}
 		}
 		s.cells[c.id] = c
 	}
@@ -127,6 +130,18 @@ func (h *inheritance) give(now time.Time, c *cell, exact bool) {
 		c.b.Distrust()
 	}
 	c.b.Reconfigure(now, c.key.settings)
+}
+
+// held is until when an operator holds an exporter whose configuration changes: what is held stays so across a reload.
+// Zero or past = it is not held.
+func (h *inheritance) held(c *cell) time.Time {
+	var until time.Time
+	for _, o := range h.old {
+		if o.key.sibling.exporter == c.key.sibling.exporter && o.key.signal == c.key.signal && o.sits(c) {
+			until = sooner(until, o.b.HeldUntil())
+		}
+	}
+	return until
 }
 
 // sits reports whether two cells have a route in common.

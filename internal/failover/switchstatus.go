@@ -49,7 +49,7 @@ func (s *Switch) Status(now time.Time) []RouteStatus {
 			for _, c := range members {
 				m := MemberStatus{Exporter: c.key.sibling.exporter, Breaker: c.id, Snapshot: c.b.Snapshot(now)}
 				m.ReturnsWhen = c.returnsWhen(&m.Snapshot, r.set.Gap)
-				if m.NextProbe >= 0 && !c.exempt() {
+				if m.NextProbe >= 0 && m.State != breaker.Held && !c.exempt() {
 					m.NextProbe = max(m.NextProbe, c.gapEnds().Sub(now))
 				}
 				l.State = max(l.State, LevelState(m.State))
@@ -74,6 +74,10 @@ func (c *cell) returnsWhen(s *breaker.Snapshot, gap time.Duration) string {
 		return ""
 	case c.key.settings.Emergency:
 		return "a good write"
+	case s.State == breaker.Held:
+		return "the hold is over or released, and what comes then"
+	case s.AwaitsRelease:
+		return "holdfast failover release, then a live batch"
 	case s.CanaryTaken:
 		return "the live batch on its way is delivered"
 	case s.CanaryWanted || left == 0:

@@ -50,13 +50,14 @@ func (r *swRoute) look(now time.Time) *View {
 	for i, members := range r.members {
 		l := &v.Levels[i]
 		l.Emergency = r.set.Levels[i].Emergency
-		l.Eligible = true
+		l.Eligible, l.Share = true, 1
 		l.Members = make([]MemberView, len(members))
 		wanted, able := false, true
 		for j, c := range members {
 			l.State = max(l.State, LevelState(c.b.State()))
 			l.Eligible = l.Eligible && c.b.State().Carries()
 			l.Silent = l.Silent || c.b.Silent()
+			l.Share = min(l.Share, c.b.Share())
 			if until := c.b.ThrottledUntil(); until.After(l.ThrottledUntil) {
 				l.ThrottledUntil = until
 			}
@@ -109,7 +110,7 @@ func (v *View) fresh(stay, filled bool) int {
 // nextProbe is when the cell is asked next, its routes' gaps in mind.
 func (c *cell) nextProbe() time.Time {
 	at := c.b.NextProbe()
-	if c.exempt() {
+	if c.exempt() || c.b.State() == breaker.Held {
 		return at
 	}
 	if end := c.gapEnds(); end.After(at) {
@@ -125,7 +126,7 @@ func (v *View) same(o *View) bool {
 	}
 	for i := range v.Levels {
 		a, b := &v.Levels[i], &o.Levels[i]
-		if a.State != b.State || a.Eligible != b.Eligible || a.Silent != b.Silent || a.Emergency != b.Emergency ||
+		if a.State != b.State || a.Eligible != b.Eligible || a.Silent != b.Silent || a.Emergency != b.Emergency || a.Share != b.Share ||
 			!a.ThrottledUntil.Equal(b.ThrottledUntil) || len(a.Members) != len(b.Members) {
 			return false
 		}

@@ -31,7 +31,7 @@ func (c *Config) Validate() error {
 	if _, err := c.Condition.Error.Texts(); err != nil {
 		errs = append(errs, err)
 	}
-	errs = append(errs, c.Detector.validate(), c.Return.validate(), c.validateProbes())
+	errs = append(errs, c.Detector.validate(), c.Return.validate(), c.Drain.validate(), c.validateProbes())
 	add(c.Throttle.FailoverAfter < 0 || c.Throttle.MaxWait < 0,
 		"`throttle::failover_after` and `throttle::max_wait` must not be negative")
 	errs = append(errs, oneOf("all_down::policy", c.AllDown.Policy, "hold", "refuse"))
@@ -79,16 +79,39 @@ func (d *Detector) validate() error {
 	if d.MinAttempts < 1 {
 		errs = append(errs, errors.New("`detector::min_attempts` must be at least 1"))
 	}
+	if _, _, err := d.slow(); err != nil {
+		errs = append(errs, err)
+	}
+	if d.SlowRatio <= 0 || d.SlowRatio > 1 {
+		errs = append(errs, errors.New("`detector::slow_ratio` must be above 0, at most 1"))
+	}
 	return errors.Join(errs...)
 }
 
 func (r *Return) validate() error {
-	var errs []error
+	errs := []error{oneOf("return::mode", r.Mode, "auto", "manual")}
+	if r.Ramp < 0 || r.Ramp > time.Hour {
+		errs = append(errs, errors.New("`return::ramp` must be between 0s (all at once) and 1h"))
+	}
+	if r.RampStart < 0 || r.RampStart > 1 {
+		errs = append(errs, errors.New("`return::ramp_start` must be between 0 and 1"))
+	}
 	if r.HoldDown < 0 || r.FlapWindow <= 0 {
 		errs = append(errs, errors.New("`return::hold_down` must not be negative, `return::flap_window` must be positive"))
 	}
 	if r.HoldDownMax <= 0 || r.HoldDownMax < r.HoldDown {
 		errs = append(errs, errors.New("`return::hold_down_max` must be positive and not below `return::hold_down`"))
+	}
+	return errors.Join(errs...)
+}
+
+func (d *DrainConfig) validate() error {
+	errs := []error{oneOf("drain::order", d.Order, "relaxed", "strict")}
+	if d.Start < 1 {
+		errs = append(errs, errors.New("`drain::start` must be at least 1"))
+	}
+	if d.LiveShare < 0 || d.LiveShare > 1 {
+		errs = append(errs, errors.New("`drain::live_share` must be between 0 and 1"))
 	}
 	return errors.Join(errs...)
 }
@@ -140,14 +163,7 @@ func (c *Config) validateLater() error {
 			errs = append(errs, fmt.Errorf("`%s` is not available in this version: it is %s", key, now))
 		}
 	}
-	slow := c.Detector.SlowAfter
-	later(slow != nil && slow != 0 && slow != "0" && slow != "0s", "detector::slow_after", "0s")
-	later(c.Return.Ramp != 0, "return::ramp", "0s")
-	later(c.Return.Mode != "auto", "return::mode", "auto")
 	later(c.CatchUp.Enabled, "catch_up::enabled", "false")
-	later(c.Drain.Start != 1, "drain::start", "1")
-	later(c.Drain.LiveShare != 0.5, "drain::live_share", "0.5")
-	later(c.Drain.Order != "relaxed", "drain::order", "relaxed")
 	later(len(c.Partition.MetadataKeys) > 0, "partition::metadata_keys", "[]")
 	return errors.Join(errs...)
 }

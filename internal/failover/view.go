@@ -25,6 +25,7 @@ type LevelView struct {
 	Silent         bool      // a strike came, and no sign of life since; see package breaker
 	Emergency      bool      // takes what no ordinary level takes
 	ThrottledUntil time.Time // nobody sends before; zero or past = not throttled
+	Share          float64   // of fresh batches, while Ramping; 1 otherwise
 	Members        []MemberView
 }
 
@@ -49,10 +50,10 @@ type LevelState uint8
 const (
 	Healthy   LevelState = iota
 	Suspect              // failed lately; takes batches and is looked at
-	Ramping              // later: takes a growing share
+	Ramping              // is back, takes a growing share of fresh batches
 	Probing              // proves that it is back; takes a canary
 	Down                 // takes nothing
-	HeldLevel            // later: taken out by an operator
+	HeldLevel            // taken out by an operator
 )
 
 var levelWords = [...]string{"healthy", "suspect", "ramping", "probing", "down", "held"}

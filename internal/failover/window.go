@@ -1,0 +1,320 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package failover
+
+import (
+	"math"
+	"time"
+)
+
+// The window's constants (failover, section 11.4).
+const (
+	windowRest   = 60 * time.Second // without backlog or overload, and the window is as wide as the slots again
+	floorSpan    = 60               // seconds of which the quickest is the floor
+	rateSpan     = 10               // seconds over which deliveries are counted
+	paceGrowth   = 0.01             // of the pace a second
+	paceSteady   = 20 * time.Second // without an overload, and the pace grows faster and faster: it was set too low
+	paceShare    = 0.9              // of what was delivered, after an overload
+	contest      = time.Second      // a lane that was told to wait so lately still does
+	leastShare   = 0.001            // of a lane whose share is none: it has what the other one leaves
+	backlogAge   = 30 * time.Second // records older than this when they are sent are backlog
+	latencySlack = 10 * time.Millisecond
+	// A timer that fires late may be made up for by so much; more would be a burst.
+	paceSlack = 100 * time.Millisecond
+	// However slow the pace, a batch goes so often: what is delivered is how it learns that more would be.
+	maxPaceWait = 10 * time.Second
+)
+
+// Lane tells fresh data from the backlog of an outage.
+type Lane uint8
+
+// The lanes.
+const (
+	Fresh Lane = iota
+	Backlog
+	lanes
+	anyLane = lanes
+)
+
+// Window is how much one level is sent while a backlog is drained into it: so many batches at once, and after the first
+// overload so many items a second. It keeps an endpoint that has just come back from being knocked down again by what
+// has gathered. It is pure: it is told what is sent and what came of it, and reads no clock.
+//
+//	            a return: w = start
+//	            backlog:  w = slots                 60 s without backlog or overload
+//	asleep ─────────────────────────────► awake ─────────────────────────────────────► asleep
+//	                                      delivered in 2 × floor  w + 1/w
+//	                                      delivered later         w × 0.9   ┐
+//	                                      retry-after             w × 0.8   ├ one a second, never below 1
+//	                                      retry, ambiguous        w × 0.5   ┘
+//
+// Asleep it bounds nothing: the slots do. The last two are overloads: from the first one on there is a pace, 0.9 of what
+// was delivered over the last ten seconds, growing by a hundredth a second until the next, and faster once that is long
+// in coming.
+type Window struct {
+	slots int
+	start int
+	live  float64
+
+	awake    bool
+	began    time.Time // awake
+	stirred  time.Time // last return, backlog or overload
+	drained  time.Time // last backlog
+	lessened time.Time
+	w        float64
+	flying   [lanes]int
+	waits    [lanes]time.Time // when a lane was last told to wait; zero = it does not
+	served   float64          // tag of the last batch
+	ends     [lanes]float64   // of a lane's last batch
+
+	pace  float64 // items a second, 0 = none
+	grown time.Time
+	paced time.Time // the last overload that counted
+	due   time.Time // of the next batch
+
+	rate  [rateSpan]uint64 // items delivered, by second
+	rated int64            // the newest second of rate
+	means [floorSpan]mean  // by second
+	timed int64            // the newest second of means
+	floor time.Duration    // the lowest mean of a whole second; 0 = none yet
+}
+
+// mean adds up latencies.
+type mean struct {
+	sum time.Duration
+	n   int64
+}
+
+// NewWindow returns a window that is asleep. A level with so many slots starts with start batches after a return; live is
+// the share of fresh data while there is a backlog, too.
+func NewWindow(slots, start int, live float64) Window {
+	return Window{slots: slots, start: min(max(start, 1), slots), live: live, w: float64(slots)}
+}
+
+// Limit is how many batches may be on their way at once.
+func (w *Window) Limit() int {
+	if !w.awake {
+		return w.slots
+	}
+	return max(int(w.w), 1)
+}
+
+// Pace is how many items a second are sent; 0 = as many as it takes.
+func (w *Window) Pace() float64 { return w.pace }
+
+// Allow reports whether a batch of the lane may be sent. If not, at is when to ask again; zero = when something on its
+// way has ended.
+func (w *Window) Allow(now time.Time, lane Lane) (ok bool, at time.Time) {
+	if w.rest(now); !w.awake {
+		return true, time.Time{}
+	}
+	if lane < lanes {
+		defer func() {
+			if !ok {
+				w.waits[lane] = now
+			}
+		}()
+	}
+	if w.flying[Fresh]+w.flying[Backlog] >= w.Limit() {
+		return false, time.Time{}
+	}
+	if w.pace > 0 {
+		if w.grow(now); now.Before(w.due) {
+			return false, w.due
+		}
+	}
+	if lane < lanes {
+		if other := 1 - lane; !w.waits[other].IsZero() && now.Sub(w.waits[other]) < contest && w.tag(other) < w.tag(lane) {
+			return false, w.waits[other].Add(contest)
+		}
+	}
+	return true, time.Time{}
+}
+
+// tag is when a lane's next batch begins, in the time of a level that serves each lane at its share: of two that wait the
+// one with the lower tag is next. A lane that does not wait takes nothing from the other, and saves nothing up.
+func (w *Window) tag(lane Lane) float64 { return math.Max(w.served, w.ends[lane]) }
+
+// share is the part of the level a lane has while the other one waits, too.
+func (w *Window) share(lane Lane) float64 {
+	if lane == Fresh {
+		return math.Max(w.live, leastShare)
+	}
+	return math.Max(1-w.live, leastShare)
+}
+
+// Sent tells of a batch that is on its way, whether it was allowed or was a canary. Done ends it.
+func (w *Window) Sent(now time.Time, lane Lane, items uint32) {
+	w.flying[lane]++
+	w.waits[lane] = time.Time{}
+	w.served = w.tag(lane)
+	w.ends[lane] = w.served + float64(items)/w.share(lane)
+	if lane == Backlog {
+		w.Stir(now)
+	}
+	if w.pace == 0 {
+		return
+	}
+	from := w.due
+	if early := now.Add(-paceSlack); from.Before(early) {
+		from = early
+	}
+	cost := math.Min(float64(items)/w.pace, maxPaceWait.Seconds())
+	w.due = earlier(from.Add(time.Duration(cost*float64(time.Second))), now.Add(maxPaceWait))
+}
+
+// Answer is what came of a batch, as far as a window cares.
+type Answer uint8
+
+// The answers.
+const (
+	AnswerNone      Answer = iota // nothing was sent, or it says nothing of the endpoint's strength
+	AnswerDelivered               //
+	AnswerAsked                   // retry-after
+	AnswerFailed                  // retry, ambiguous
+	AnswerUnclear                 // the same, and may be the batch's fault
+)
+
+// Done tells what came of a batch that was Sent.
+func (w *Window) Done(now time.Time, lane Lane, a Answer, items uint32, took time.Duration) {
+	w.flying[lane] = max(w.flying[lane]-1, 0)
+	if w.rest(now); !w.awake {
+		return
+	}
+	switch a {
+	case AnswerDelivered:
+		w.delivered(now, items)
+		if took <= 2*w.quickest(now, took)+latencySlack {
+			w.w = math.Min(w.w+1/w.w, float64(w.slots))
+		} else {
+			w.lessen(now, 0.9)
+		}
+	case AnswerAsked:
+		w.overload(now, 0.8)
+	case AnswerFailed:
+		w.overload(now, 0.5)
+	case AnswerUnclear:
+		w.lessen(now, 0.5)
+	}
+}
+
+// Returned tells that the level carries again: it is sent little at first, and what it could take before is forgotten.
+func (w *Window) Returned(now time.Time) {
+	w.wake(now)
+	w.w = float64(w.start)
+}
+
+// Stir tells of backlog that is drained into the level.
+func (w *Window) Stir(now time.Time) {
+	if w.rest(now); !w.awake {
+		w.wake(now)
+	}
+	w.stirred, w.drained = now, now
+}
+
+func (w *Window) wake(now time.Time) {
+	*w = Window{
+		slots: w.slots, start: w.start, live: w.live, flying: w.flying, waits: w.waits, awake: true, began: now, stirred: now,
+		w: float64(w.slots),
+	}
+}
+
+// rest ends what nothing has called for any more.
+func (w *Window) rest(now time.Time) {
+	if w.awake && now.Sub(w.stirred) > windowRest {
+		w.awake, w.pace, w.w = false, 0, float64(w.slots)
+	}
+}
+
+// lessen narrows the window, once a second: what fails together is one sign. It reports whether it did.
+func (w *Window) lessen(now time.Time, by float64) bool {
+	if !w.lessened.IsZero() && now.Sub(w.lessened) < time.Second {
+		return false
+	}
+	w.lessened, w.w = now, math.Max(w.w*by, 1)
+	return true
+}
+
+// overload narrows the window and, while there is backlog, sets the pace: only then is what was delivered what the
+// endpoint could take, and not what there was to deliver. Of an endpoint that took nothing lately there is nothing to
+// learn but that: the pace stays what it was.
+func (w *Window) overload(now time.Time, by float64) {
+	w.stirred = now
+	if !w.lessen(now, by) {
+		return
+	}
+	if rate := w.taken(now); rate > 0 && !w.drained.IsZero() && now.Sub(w.drained) < rateSpan*time.Second {
+		w.pace = paceShare * rate
+	}
+	w.grown, w.paced = now, now
+}
+
+// grow lets the pace grow for the time since it last did.
+func (w *Window) grow(now time.Time) {
+	if d := now.Sub(w.grown); d >= paceSlack {
+		by := paceGrowth * math.Max(1, float64(now.Sub(w.paced)-paceSteady*3/4)/float64(paceSteady/4))
+		w.pace *= 1 + by*d.Seconds()
+		w.grown = now
+	}
+}
+
+// second is the whole second of the episode now is in.
+func (w *Window) second(now time.Time) int64 { return int64(now.Sub(w.began) / time.Second) }
+
+// delivered counts items.
+func (w *Window) delivered(now time.Time, items uint32) {
+	w.forget(now)
+	w.rate[w.rated%rateSpan] += uint64(items)
+}
+
+// forget drops the seconds that are too old to count.
+func (w *Window) forget(now time.Time) {
+	n := w.second(now)
+	if n-w.rated >= rateSpan {
+		w.rate = [rateSpan]uint64{}
+	} else {
+		for i := w.rated + 1; i <= n; i++ {
+			w.rate[i%rateSpan] = 0
+		}
+	}
+	w.rated = max(w.rated, n)
+}
+
+// taken is how many items a second were delivered over the last ten seconds, or since the return.
+func (w *Window) taken(now time.Time) float64 {
+	w.forget(now)
+	sum := uint64(0)
+	for _, n := range w.rate {
+		sum += n
+	}
+	part := now.Sub(w.began.Add(time.Duration(w.rated) * time.Second)).Seconds() // of the newest second
+	over := math.Min(float64(w.rated), rateSpan-1) + part
+	return float64(sum) / math.Max(over, 1)
+}
+
+// quickest is the floor: the lowest mean of the last minute's seconds, of which took is the newest latency. While no
+// second is whole, what there is of the first has to do.
+func (w *Window) quickest(now time.Time, took time.Duration) time.Duration {
+	if n := w.second(now); n > w.timed {
+		if n-w.timed >= floorSpan {
+			w.means = [floorSpan]mean{}
+		} else {
+			for i := w.timed + 1; i <= n; i++ {
+				w.means[i%floorSpan] = mean{}
+			}
+		}
+		w.timed, w.floor = n, 0
+		for _, m := range w.means {
+			if m.n > 0 && (w.floor == 0 || m.sum/time.Duration(m.n) < w.floor) {
+				w.floor = max(m.sum/time.Duration(m.n), 1)
+			}
+		}
+	}
+	m := &w.means[w.timed%floorSpan]
+	m.sum, m.n = m.sum+took, m.n+1
+	if w.floor > 0 {
+		return w.floor
+	}
+	return m.sum / time.Duration(m.n)
+}
