@@ -231,7 +231,8 @@ func (a *App) order(ctx context.Context, r *admin.Request, kind failover.EventKi
 	}
 	var out []RouteAnswer
 	for _, id := range ids {
-		err := a.switches.Order(ctx, failover.Event{Kind: kind, Route: id, Level: req.Level})
+		err := a.switches.Order(ctx, failover.Event{Kind: kind, Route: id, Level: req.Level,
+			For: time.Duration(req.ForSeconds * float64(time.Second)), Force: req.Force})
 		var refused *pipeline.RefusedError
 		if err != nil && !errors.As(err, &refused) {
 			return nil, err

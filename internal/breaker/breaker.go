@@ -76,7 +76,7 @@ type Breaker struct {
 	state      State
 	generation uint64
 	since      time.Time // of the state
-	reason     Reason    // of the last trip
+	reason     Reason    // of the last trip or hold
 	allDown    bool      // a route of ours has no level left
 	sole       bool      // no other level of a route of ours takes data
 	numbers    uint64    // last number given to a probe
@@ -132,7 +132,7 @@ func (b *Breaker) Generation() uint64 { return b.generation }
 // probe since. Batches that can go elsewhere do.
 func (b *Breaker) Silent() bool { return b.silent }
 
-// Reason is why the breaker tripped last.
+// Reason is why the breaker tripped last, or that an operator took it out.
 func (b *Breaker) Reason() Reason { return b.reason }
 
 // OnlyThrottled reports that the breaker is down because the endpoint asked for silence, and that there is no sign yet

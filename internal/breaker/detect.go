@@ -178,7 +178,9 @@ func (b *Breaker) rule(now time.Time) Reason {
 	r := &b.run
 	why := NoReason
 	switch {
-	case b.state == Ramping && r.strikes > 0 && !r.lone: // the level below still carries: no delay
+	case b.state == Ramping && (r.strikes == 0 || r.lone):
+		return NoReason
+	case b.state == Ramping: // the level below still carries: no delay
 		why = Relapse
 	case r.strikes >= b.threshold(now) && !r.lone && now.Sub(r.first) >= b.set.FailoverDelay:
 		why = b.why()

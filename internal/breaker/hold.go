@@ -18,6 +18,7 @@ func (b *Breaker) Hold(now, until time.Time, out []Change) []Change {
 	}
 	b.recovery = recovery{tripped: now, next: until, evidence: b.found()}
 	b.generation++
+	b.reason = ByOperator
 	b.forgive()
 	b.check.failed, b.ramp = 0, ramp{}
 	return b.move(now, Held, ByOperator, Change{}, out)

@@ -71,7 +71,7 @@ func (b *Breaker) SetSole(on bool) bool {
 
 // isSlow reports whether a delivery that took so long is a slow one.
 func (b *Breaker) isSlow(took time.Duration) bool {
-	return b.set.SlowAfter > 0 && took >= b.set.SlowAfter
+	return b.set.SlowAfter > 0 && took >= b.set.SlowAfter && !b.set.Emergency
 }
 
 // tooSlow reports whether a delivery, slow or not, is the one too many. A level that delivers slowly is better than

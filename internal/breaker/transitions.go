@@ -27,5 +27,12 @@ var ordinary = [...]Transition{
 	{Healthy, Down, Throttled}, {Suspect, Down, Throttled},
 	{Down, Probing, ProbeIsDue},
 	{Probing, Down, ProbeFailed}, {Probing, Down, CanaryFailed},
-	{Probing, Healthy, ProofComplete},
+	{Probing, Healthy, ProofComplete}, {Probing, Ramping, ProofComplete},
+	{Ramping, Healthy, Ramped},
+	{Ramping, Down, Relapse}, {Ramping, Down, Slow}, {Ramping, Down, Standing}, {Ramping, Down, Throttled},
+	{Healthy, Down, Slow}, {Suspect, Down, Slow},
+	{Healthy, Held, ByOperator}, {Suspect, Held, ByOperator}, {Ramping, Held, ByOperator}, {Down, Held, ByOperator},
+	{Probing, Held, ByOperator},
+	{Held, Probing, HoldEnded}, {Held, Probing, Released},
+	{Healthy, Down, FromBefore},
 }

@@ -47,7 +47,6 @@ type watched struct {
 	generation uint64
 	silence    time.Time
 	canaries   int // on their way
-	canary     map[failover.RouteID]*failover.Token
 	emergency  bool
 }
 
@@ -348,6 +347,10 @@ func (c *chaos) changed(ev *failover.Event, e *failover.Effect) {
 		ch.From == breaker.Ramping && ch.To == breaker.Healthy ||
 		ch.From == breaker.Healthy && ch.To == breaker.Suspect || ch.From == breaker.Suspect && ch.To == breaker.Healthy ||
 		ch.From == breaker.Down && ch.To == breaker.Probing || ch.From == breaker.Probing && ch.To == breaker.Down
+	move := breaker.Transition{From: ch.From, To: ch.To, Reason: ch.Reason}
+	if !slices.Contains(breaker.Transitions(w.emergency), move) {
+		c.failf("%s makes a move that is not listed: %+v", e.Exporter, move)
+	}
 	if !allowed || w.emergency && !trip && !back {
 		c.failf("%s goes from %s to %s", e.Exporter, ch.From, ch.To)
 	}

@@ -34,6 +34,7 @@ func (x *dispatch) sendTo(l *load, e *failover.RouterEffect) {
 	a := &sending{
 		dispatch: x, batch: l.Seqs[0], level: e.Level, view: level, proof: e.Proof, members: e.Members, req: req,
 		results: make([]failover.Result, len(x.senders[e.Level])), doubts: make([]doubt, len(x.senders[e.Level])),
+		began: x.now,
 	}
 	if err != nil {
 		for i := range a.results {
@@ -69,6 +70,7 @@ type sending struct {
 	req     *exporter.Request
 	results []failover.Result
 	doubts  []doubt
+	began   time.Time
 }
 
 // run sends to all members at once, and tells the switch room what came of each before the loop hears of it. It returns
@@ -111,7 +113,7 @@ func (a *sending) tell(ctx context.Context, i int) {
 	if ctx.Err() != nil && v.Kind != exporter.Delivered && v.Kind != exporter.Rejected {
 		ev.Outcome.Class = breaker.Local
 	}
-	ev.Outcome.Generation, ev.Outcome.Batch = m.Generation, a.batch
+	ev.Outcome.Generation, ev.Outcome.Batch, ev.Outcome.Took = m.Generation, a.batch, time.Since(a.began)
 	if a.proof && m.Token != nil {
 		ev.Proof = !m.Canary
 		if m.Canary {

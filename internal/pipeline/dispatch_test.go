@@ -167,13 +167,17 @@ func TestDataGoesToTheNextLevelAndHomeAgain(t *testing.T) {
 		if n := c.said("Failover: level is back"); n != 1 {
 			t.Errorf("%d lines say that the level is back", n)
 		}
+		for range 40 { // the ramp
+			time.Sleep(time.Second)
+			c.send(1)
+		}
 		before := c.ends["primary"].delivered()
 		c.send(10)
 		if got := c.ends["primary"].delivered(); got != before+10 {
 			t.Errorf("%d of 10 records went home", got-before)
 		}
 		c.stop(time.Second)
-		if b := c.books("failover"); b.Delivered != b.Accepted || b.Accepted != 95 {
+		if b := c.books("failover"); b.Delivered != b.Accepted || b.Accepted != 135 {
 			t.Errorf("books: %+v", b)
 		}
 	})

@@ -21,6 +21,7 @@ func (x *dispatch) loadOf(from *source, records []queue.Delivered) *failover.Bat
 		l.Seqs[i] = uint64(records[i].Seq)
 		l.Items += records[i].Items
 	}
+	l.Accepted = records[0].Accepted
 	if len(records) == 1 {
 		l.Attempt = records[0].Attempt
 	}
@@ -91,7 +92,7 @@ func (x *dispatch) parts(l *load, pieces []otlp.Piece) []*failover.Batch {
 		c := &load{unit: unit{records: l.records[:1], piece: p.Body, items: p.Items}, from: l.from, at: at, part: part,
 			asked: l.asked, doubt: l.doubt}
 		c.Owner, c.Source, c.Piece, c.Seqs, c.Items, c.Attempt = c, l.Source, true, l.Seqs, p.Items, l.Attempt
-		c.Ordinary = l.Ordinary
+		c.Ordinary, c.Accepted = l.Ordinary, l.Accepted
 		at += p.Items
 		out = append(out, &c.Batch)
 	}

@@ -27,7 +27,7 @@ import (
 // the status with what it was decided on.
 func TestEveryTransitionIsExplained(t *testing.T) {
 	seen := map[breaker.Transition]bool{}
-	for seed := range uint64(40) {
+	for seed := range uint64(80) {
 		o := newOutage(t, seed)
 		o.run(1500)
 		for tr := range o.seen {
@@ -62,6 +62,7 @@ type outage struct {
 	mood   map[string]breaker.Class
 	seen   map[breaker.Transition]bool
 	batch  uint64
+	slow   string // who takes his time
 }
 
 func newOutage(t *testing.T, seed uint64) *outage {
@@ -79,9 +80,11 @@ func newOutage(t *testing.T, seed uint64) *outage {
 		return l
 	}
 	plain := failover.Default().(*failover.Config)
+	plain.Detector.SlowAfter = "auto"
 	checked := failover.Default().(*failover.Config)
 	checked.Detector = failover.Detector{Consecutive: 3, Startup: 2, Ratio: 0.3, Window: 30 * time.Second, MinAttempts: 4}
 	checked.Detector.Consecutive = 2
+	checked.Detector.SlowAfter, checked.Detector.SlowRatio, checked.Return.Ramp = "auto", 0.2, time.Minute
 	checked.Probe.Kind, checked.Probe.URL, checked.Probe.Trips = "http", "http://127.0.0.1:1/", true
 	o.plan = &failover.SwitchPlan{Routes: []failover.SwitchRoute{
 		plain.Plan(failover.RouteID{Connector: "failover", Signal: otlp.Traces}, []failover.PlannedLevel{
@@ -95,7 +98,12 @@ func newOutage(t *testing.T, seed uint64) *outage {
 		}),
 	}}
 	o.scribe = newScribe(o.plan, o.tel)
-	o.sw = failover.NewSwitch(o.plan, nil, o.now)
+	var before []failover.Remembered
+	if seed%4 == 1 {
+		before = append(before, failover.Remembered{Connector: "failover", Signal: "traces", Exporter: "otlp/a", At: o.now,
+			Reason: "consecutive", Error: "connection refused"})
+	}
+	o.sw = failover.NewSwitch(o.plan, before, o.now)
 	o.step(failover.Event{Kind: failover.EventTick})
 	return o
 }
@@ -110,6 +118,8 @@ func (o *outage) run(n int) {
 		case !o.wake.IsZero() && !o.now.Before(o.wake):
 			o.now = o.wake
 			o.step(failover.Event{Kind: failover.EventTick})
+		case o.rng.IntN(40) == 0:
+			o.operator()
 		case len(o.probes) > 0 && o.rng.IntN(3) > 0:
 			o.answer()
 		default:
@@ -128,6 +138,17 @@ func (o *outage) run(n int) {
 	}
 }
 
+// operator holds a level, or lets one go.
+func (o *outage) operator() {
+	r := &o.plan.Routes[o.rng.IntN(len(o.plan.Routes))]
+	ev := failover.Event{Kind: failover.EventRelease, Route: r.RouteID, Level: o.rng.IntN(len(r.Levels)+1) - 1}
+	if o.rng.IntN(2) == 0 {
+		ev.Kind, ev.Force = failover.EventHold, o.rng.IntN(2) == 0
+		ev.For = time.Duration(1+o.rng.IntN(60)) * time.Second
+	}
+	o.step(ev)
+}
+
 // moods changes how an exporter answers, now and then.
 func (o *outage) moods() {
 	if o.rng.IntN(25) > 0 {
@@ -139,6 +160,9 @@ func (o *outage) moods() {
 		breaker.Delivered, breaker.Delivered, breaker.Retry, breaker.Ambiguous, breaker.Misconfigured, breaker.RetryAfter, 0,
 	}
 	o.mood[ids[o.rng.IntN(len(ids))]] = moods[o.rng.IntN(len(moods))]
+	if o.rng.IntN(3) == 0 {
+		o.slow = ids[o.rng.IntN(len(ids))]
+	}
 }
 
 // outcome is an answer of an exporter; a mood of 0 is a coin.
@@ -157,6 +181,9 @@ func (o *outage) outcome(id string) breaker.Outcome {
 	case breaker.RetryAfter:
 		out.After = time.Duration(1+o.rng.IntN(60)) * time.Second
 	case breaker.Delivered:
+		if o.slow == id {
+			out.Took = 4 * time.Second
+		}
 	default:
 		out.Text = "connection refused by\n" + id
 	}
@@ -217,6 +244,9 @@ func (o *outage) step(ev failover.Event) {
 			o.views[e.Route] = e.View
 			o.published(&e)
 		case failover.EffectRefused:
+			if ev.Kind == failover.EventHold || ev.Kind == failover.EventRelease {
+				continue
+			}
 			o.t.Errorf("effect %d: refused %s", i, e.Why)
 		}
 	}
@@ -300,7 +330,8 @@ func (o *outage) checkStatus() {
 					o.t.Errorf("%s is %s and returns when %q", m.Exporter, m.State, m.ReturnsWhen)
 				}
 				e := &m.Evidence
-				if !m.State.Carries() && (m.Reason == breaker.NoReason || m.Reason != breaker.Throttled && e.Error == "" && e.Strikes+e.Failed == 0) {
+				if !m.State.Carries() && (m.Reason == breaker.NoReason || m.Reason != breaker.Throttled &&
+					m.Reason != breaker.ByOperator && e.Error == "" && e.Strikes+e.Failed+e.Slow == 0) {
 					o.t.Errorf("%s is %s for %s with the evidence %+v", m.Exporter, m.State, m.Reason, *e)
 				}
 			}
