@@ -10,6 +10,7 @@ package extension
 
 import (
 	"context"
+	"net"
 
 	"go.opentelemetry.io/collector/component"
 
@@ -32,7 +33,13 @@ type Settings struct {
 	// Status copies what is going on. It must return at once, whatever the data path does, and may be called from
 	// any goroutine.
 	Status func() Health
+	// Listen opens the extension's listeners; nil = the network's.
+	Listen ListenFunc
 }
+
+// ListenFunc opens a listener; a reload hands over one whose socket may be open already. Errors are those of
+// net.Listen.
+type ListenFunc func(ctx context.Context, network, address string) (net.Listener, error)
 
 // Factory makes extensions of one type.
 type Factory struct {

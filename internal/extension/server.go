@@ -5,6 +5,7 @@ package extension
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -38,6 +39,9 @@ func ServerDefaults(endpoint string) confighttp.ServerConfig {
 
 // Server is one HTTP server on one listener. Its zero value is not running.
 type Server struct {
+	// Listen is what Start listens with; nil = the network's. It is set before Start.
+	Listen ListenFunc
+
 	mu struct {
 		sync.Mutex
 		http *http.Server
@@ -57,7 +61,7 @@ func (s *Server) Start(ctx context.Context, cfg confighttp.ServerConfig, host co
 	if err != nil {
 		return fmt.Errorf("serve on %q: %w", cfg.NetAddr.Endpoint, err)
 	}
-	ln, err := cfg.ToListener(ctx)
+	ln, err := s.listen(ctx, cfg)
 	if err != nil {
 		return ListenError(cfg.NetAddr.Endpoint, err)
 	}
@@ -65,6 +69,26 @@ func (s *Server) Start(ctx context.Context, cfg confighttp.ServerConfig, host co
 	telemetry.Always(tel.Logger).Info("Listening", zap.String("address", ln.Addr().String()),
 		zap.Bool("tls", cfg.TLS.HasValue()), zap.Bool("auth", cfg.Auth.HasValue()))
 	return nil
+}
+
+// listen is the settings' ToListener with a socket that may be open already.
+func (s *Server) listen(ctx context.Context, cfg confighttp.ServerConfig) (net.Listener, error) {
+	if s.Listen == nil {
+		return cfg.ToListener(ctx)
+	}
+	var secure *tls.Config
+	if cfg.TLS.HasValue() {
+		var err error
+		if secure, err = cfg.TLS.Get().LoadTLSConfig(ctx); err != nil {
+			return nil, err
+		}
+		secure.NextProtos = []string{"h2", "http/1.1"}
+	}
+	ln, err := s.Listen(ctx, string(cfg.NetAddr.Transport), cfg.NetAddr.Endpoint)
+	if err != nil || secure == nil {
+		return ln, err
+	}
+	return tls.NewListener(ln, secure), nil
 }
 
 // Serve serves on ln, which becomes the server's.

@@ -11,6 +11,7 @@ package receiver
 import (
 	"context"
 	"fmt"
+	"net"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
@@ -28,6 +29,20 @@ type Receiver interface {
 	Stop(ctx context.Context) error
 }
 
+// Retirer is a receiver that can be switched out without refusing anybody. It is optional.
+type Retirer interface {
+	// Retire asks the clients of the existing connections to leave, each in the way of its protocol, and serves them
+	// on until they have, into whatever its sinks say. It returns when they have left, or when ctx is done, having cut
+	// who was left; an error says what could not be ended. Whoever took the listeners over gets the new connections;
+	// the receiver itself stays able to serve, should it get some again, and may be retired again. Stop ends it, and
+	// may run beside Retire, which then ends with it. Before Start and after Stop it does nothing.
+	Retire(ctx context.Context) error
+}
+
+// ListenFunc opens a listener; a reload hands over one whose socket may be open already. Errors are those of
+// net.Listen.
+type ListenFunc func(ctx context.Context, network, address string) (net.Listener, error)
+
 // Sink is the next step of one signal. Every method may be called from any goroutine.
 type Sink interface {
 	// Admit asks for n bytes of memory before a body is read; the grant grows with what is read and decoded, and is
@@ -37,7 +52,8 @@ type Sink interface {
 	// sink's; after an error (a *Refusal, or ctx's) they are the caller's again. Payloads without items are
 	// answered by the receiver and never get here.
 	Accept(ctx context.Context, p *otlp.Payload) (Result, error)
-	// MetadataKeys names, in lower case, the request metadata to keep with payloads; nil = none.
+	// MetadataKeys names, in lower case, the request metadata to keep with payloads; nil = none. It is asked once per
+	// request: who returns the same slice again, which nobody changes, saves the work of looking at it.
 	MetadataKeys() []string
 }
 
@@ -98,6 +114,8 @@ type Settings struct {
 	Telemetry *telemetry.Telemetry
 	Sinks     map[otlp.Signal]Sink
 	Admission *admission.Gate
+	// Listen opens the receiver's listeners; nil = the network's.
+	Listen ListenFunc
 	// Ready reports whether the process accepts data, for health answers of the protocol.
 	Ready func() bool
 }

@@ -47,7 +47,9 @@ func Factory() extension.Factory {
 
 // New returns a check that does not listen yet. cfg is not changed.
 func New(set extension.Settings, cfg *Config) *Check {
-	return &Check{set: set, cfg: cfg, snapshots: extension.NewSnapshots(set.Status)}
+	c := &Check{set: set, cfg: cfg, snapshots: extension.NewSnapshots(set.Status)}
+	c.server.Listen = set.Listen
+	return c
 }
 
 // NewImplicit returns the check that is served where none is configured: the same paths on addr, without names or

@@ -58,7 +58,11 @@ func New(set extension.Settings, cfg *Config) *Profiler {
 
 // Start implements extension.Extension.
 func (p *Profiler) Start(ctx context.Context, _ component.Host) error {
-	ln, err := p.cfg.Listen(ctx)
+	listen := p.set.Listen
+	if listen == nil {
+		listen = (&net.ListenConfig{}).Listen
+	}
+	ln, err := listen(ctx, string(p.cfg.Transport), p.cfg.Endpoint)
 	if err != nil {
 		return extension.ListenError(p.cfg.Endpoint, err)
 	}

@@ -49,7 +49,9 @@ func Factory() extension.Factory {
 
 // New returns pages that are not served yet. cfg is not changed.
 func New(set extension.Settings, cfg *Config) *Pages {
-	return &Pages{set: set, cfg: cfg, snapshots: extension.NewSnapshots(set.Status)}
+	p := &Pages{set: set, cfg: cfg, snapshots: extension.NewSnapshots(set.Status)}
+	p.server.Listen = set.Listen
+	return p
 }
 
 // Start implements extension.Extension.

@@ -12,6 +12,7 @@ package door
 import (
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 
@@ -33,18 +34,19 @@ const maxRequestBytes = 64 << 20
 // Door is one receiver. Its methods may be called from any goroutine.
 type Door struct {
 	set             receiver.Settings
-	listen          ListenFunc
+	listen          receiver.ListenFunc
 	refused         map[string]*telemetry.Counter
 	connections     *telemetry.Gauge
 	metadataDropped *telemetry.Counter
 	panicked        sync.Once
 	handshakes      thinned
+	accepts         thinned // that failed
 }
 
-// New returns the door of one receiver, its counters made. listen opens listeners; nil = the network's.
-func New(set receiver.Settings, listen ListenFunc) *Door {
+// New returns the door of one receiver, its counters made.
+func New(set receiver.Settings) *Door {
 	m := set.Telemetry.Metrics
-	d := &Door{set: set, listen: listen, refused: map[string]*telemetry.Counter{}}
+	d := &Door{set: set, listen: set.Listen, refused: map[string]*telemetry.Counter{}}
 	if d.listen == nil {
 		d.listen = listenNet
 	}
@@ -94,7 +96,7 @@ type Lane struct {
 	door     *Door
 	sink     receiver.Sink
 	maxBytes int
-	keys     []string // of the metadata to keep
+	keys     atomic.Pointer[metadataChoice]
 
 	accepted, refused, failed       *telemetry.Counter // items
 	succeededRequests               *telemetry.Counter
@@ -117,7 +119,7 @@ func (d *Door) Lanes(transport string, maxBytes int) []*Lane {
 		if sink == nil {
 			continue
 		}
-		l := &Lane{Signal: s, door: d, sink: sink, maxBytes: maxBytes, keys: metadataKeys(sink.MetadataKeys())}
+		l := &Lane{Signal: s, door: d, sink: sink, maxBytes: maxBytes}
 		items := func(what, help string) *telemetry.Counter {
 			return m.Counter("otelcol_receiver_"+what+"_"+s.ItemName(), help, "receiver", d.set.ID, "transport", transport)
 		}

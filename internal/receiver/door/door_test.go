@@ -51,7 +51,7 @@ func TestABufferWastesAFifthAtMost(t *testing.T) {
 func lane(t *testing.T, budget int64, maxBytes int) (*door.Lane, *receivertest.Sink) {
 	t.Helper()
 	sink := &receivertest.Sink{Gate: admission.New(budget)}
-	lanes := door.New(receivertest.Settings(sink), nil).Lanes(door.GRPC, maxBytes)
+	lanes := door.New(receivertest.Settings(sink)).Lanes(door.GRPC, maxBytes)
 	if len(lanes) != len(otlp.Signals) || lanes[0].Signal != otlp.Traces {
 		t.Fatalf("%d lanes", len(lanes))
 	}
@@ -184,7 +184,7 @@ func TestARequestWaitsForADecoderAndIsRefusedWithoutOne(t *testing.T) {
 
 func TestTheLimitOfARequestFollowsTheBudgetUnlessItIsSet(t *testing.T) {
 	for budget, want := range map[int64]int{32 << 20: 16 << 20, 64 << 20: 32 << 20, 1 << 30: 64 << 20} {
-		d := door.New(receivertest.Settings(&receivertest.Sink{Gate: admission.New(budget)}), nil)
+		d := door.New(receivertest.Settings(&receivertest.Sink{Gate: admission.New(budget)}))
 		if got := d.MaxRequest(0); got != want {
 			t.Errorf("budget %d: %d", budget, got)
 		}

@@ -10,12 +10,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/holdfast-telemetry/holdfast/internal/receiver"
+	"github.com/holdfast-telemetry/holdfast/internal/receiver/sockets"
 )
-
-// ListenFunc opens a listener; a reload may hand over one that is open already.
-type ListenFunc func(ctx context.Context, network, address string) (net.Listener, error)
 
 func listenNet(ctx context.Context, network, address string) (net.Listener, error) {
 	var lc net.ListenConfig
@@ -23,12 +24,19 @@ func listenNet(ctx context.Context, network, address string) (net.Listener, erro
 }
 
 // Listen opens a listener that closes connections above the cap at once, and counts the open ones and the refused.
-func (d *Door) Listen(ctx context.Context, network, address string) (net.Listener, error) {
+func (d *Door) Listen(ctx context.Context, network, address string) (*Listener, error) {
 	ln, err := d.listen(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
-	return &listener{Listener: ln, door: d, max: maxConnections()}, nil
+	return &Listener{turnstile: sockets.NewTurnstile(ln, d.acceptFailed), door: d, max: maxConnections()}, nil
+}
+
+// acceptFailed logs why no connection can be accepted at the moment, thinned out.
+func (d *Door) acceptFailed(err error) {
+	if skipped, ok := d.accepts.due(time.Now(), logInterval); ok {
+		d.Log().Warn("Connections cannot be accepted", zap.Error(err), zap.Int("not_logged", skipped))
+	}
 }
 
 // maxConnections leaves descriptors to the journal and to admin: the limit minus min(256, half of it), and never
@@ -43,17 +51,50 @@ func maxConnections() int64 {
 	return max(1, min(n-min(256, n/2), most))
 }
 
-type listener struct {
-	net.Listener
-	door *Door
-	max  int64
-	open atomic.Int64
+// Listener is an open listener of a door. Who accepts can be changed while it is open. Its methods may be called from
+// any goroutine.
+type Listener struct {
+	turnstile *sockets.Turnstile
+	door      *Door
+	max       int64
+	open      atomic.Int64
+	mu        struct {
+		sync.Mutex
+		seat *sockets.Seat // of who accepts
+	}
+}
+
+// Next returns the listener of who accepts from now on; the Accept of the one before ends with net.ErrClosed, and no
+// connection is lost in between.
+func (l *Listener) Next() net.Listener {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	next, former := l.turnstile.Seat(), l.mu.seat
+	l.turnstile.Give(next)
+	l.mu.seat = next
+	if former != nil {
+		former.Close()
+	}
+	return &counted{Seat: next, listener: l}
+}
+
+// Addr is where it listens.
+func (l *Listener) Addr() net.Addr { return l.turnstile.Addr() }
+
+// Close closes the listener; every Accept ends with net.ErrClosed. It may be called again.
+func (l *Listener) Close() error { return l.turnstile.Close() }
+
+// counted accepts for one server.
+type counted struct {
+	*sockets.Seat
+	listener *Listener
 }
 
 // Accept implements net.Listener.
-func (l *listener) Accept() (net.Conn, error) {
+func (p *counted) Accept() (net.Conn, error) {
+	l := p.listener
 	for {
-		c, err := l.Listener.Accept()
+		c, err := p.Seat.Accept()
 		if err != nil {
 			return nil, err
 		}
@@ -71,7 +112,7 @@ func (l *listener) Accept() (net.Conn, error) {
 // Conn is a counted connection.
 type Conn struct {
 	net.Conn
-	listener *listener
+	listener *Listener
 	closed   sync.Once
 }
 

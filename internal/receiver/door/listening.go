@@ -13,7 +13,7 @@ import (
 
 // Listening logs that a listener is open and what it limits, and warns of one that is open to everybody (compat,
 // section 7).
-func (d *Door) Listening(ln net.Listener, tls, auth bool, limits ...zap.Field) {
+func (d *Door) Listening(ln *Listener, tls, auth bool, limits ...zap.Field) {
 	log := d.Log().With(zap.String("component", d.set.ID), zap.String("address", ln.Addr().String()))
 	log.Info("Listening", zap.Bool("tls", tls), zap.Bool("auth", auth))
 	log.Info("Limits in force", append(limits, zap.Int64("connections", maxConnections()))...)
@@ -23,12 +23,12 @@ func (d *Door) Listening(ln net.Listener, tls, auth bool, limits ...zap.Field) {
 	}
 }
 
-// handshakeInterval is how often failed handshakes are logged: anybody can make them fail.
-const handshakeInterval = 10 * time.Second
+// logInterval is how often failed handshakes and attempts to accept are logged: anybody can make them fail.
+const logInterval = 10 * time.Second
 
 // HandshakeFailed logs why a TLS handshake failed, every 10 s at most, with the number of those in between.
 func (d *Door) HandshakeFailed(peer, cause string) {
-	if skipped, ok := d.handshakes.due(time.Now(), handshakeInterval); ok {
+	if skipped, ok := d.handshakes.due(time.Now(), logInterval); ok {
 		d.Log().Warn("TLS handshake failed", zap.String("peer", peer), zap.String("error", Clean(cause)),
 			zap.Int("not_logged", skipped))
 	}

@@ -31,14 +31,31 @@ func metadataKeys(asked []string) []string {
 	return slices.Compact(keys)
 }
 
+// metadataChoice is what a sink asked for and what is kept of it.
+type metadataChoice struct{ asked, kept []string }
+
+// metadata is what is kept at the moment: a sink may lead elsewhere by now, and ask for something else.
+func (l *Lane) metadata() []string {
+	asked := l.sink.MetadataKeys()
+	if len(asked) == 0 {
+		return nil
+	}
+	if c := l.keys.Load(); c != nil && len(c.asked) == len(asked) && &c.asked[0] == &asked[0] {
+		return c.kept
+	}
+	kept := metadataKeys(asked)
+	l.keys.Store(&metadataChoice{asked, kept})
+	return kept
+}
+
 // WantsMetadata reports whether Metadata would look at anything.
-func (l *Lane) WantsMetadata() bool { return len(l.keys) > 0 }
+func (l *Lane) WantsMetadata() bool { return len(l.metadata()) > 0 }
 
 // Metadata is what is kept of a request's headers. values returns those of a key in lower case.
 func (l *Lane) Metadata(values func(key string) []string) otlp.Metadata {
 	var md otlp.Metadata
 	entries, size, dropped := 0, 0, 0
-	for _, key := range l.keys {
+	for _, key := range l.metadata() {
 		var kept []string
 		for _, v := range values(key) {
 			if entries == maxMetadataEntries || size+len(key)+len(v) > maxMetadataBytes || strings.ContainsAny(v, "\r\n\x00") {

@@ -42,7 +42,7 @@ const piece = streamWindow
 
 // describe names the one method of a signal's service. It is described as streaming because its handler reads the
 // message itself; on the wire that is the same.
-func describe(signal otlp.Signal, s *Server) *grpc.ServiceDesc {
+func describe(signal otlp.Signal, a *act) *grpc.ServiceDesc {
 	return &grpc.ServiceDesc{
 		ServiceName: services[signal],
 		HandlerType: (*any)(nil),
@@ -50,19 +50,19 @@ func describe(signal otlp.Signal, s *Server) *grpc.ServiceDesc {
 			StreamName:    "Export",
 			ServerStreams: true, // without it interceptors would be passed by
 			Handler: func(lane any, ss grpc.ServerStream) error {
-				return s.export(lane.(*door.Lane), ss)
+				return a.export(lane.(*door.Lane), ss)
 			},
 		}},
 	}
 }
 
 // export serves one request. What was taken counts as taken, whether or not the client is still there for the answer.
-func (s *Server) export(lane *door.Lane, ss grpc.ServerStream) (err error) {
+func (a *act) export(lane *door.Lane, ss grpc.ServerStream) (err error) {
 	req := lane.Begin()
 	var sent error
 	defer func() {
 		if r := recover(); r != nil {
-			s.door.Panicked(r)
+			a.s.door.Panicked(r)
 			err = &door.Failure{Cause: errors.New("panic")}
 		}
 		req.End(err)
@@ -72,16 +72,17 @@ func (s *Server) export(lane *door.Lane, ss grpc.ServerStream) (err error) {
 			err = sent
 		}
 	}()
-	res, err := s.take(ss.Context(), &req, lane)
+	res, err := a.take(ss.Context(), &req, lane)
 	if err != nil {
 		return err
 	}
-	sent = s.answer(ss, res)
+	sent = a.s.answer(ss, res)
 	return nil
 }
 
 // take takes a request in, the cheapest checks first.
-func (s *Server) take(ctx context.Context, req *door.Request, lane *door.Lane) (receiver.Result, error) {
+func (a *act) take(ctx context.Context, req *door.Request, lane *door.Lane) (receiver.Result, error) {
+	s := a.s
 	none := receiver.Result{}
 	if s.stopping.Load() {
 		return none, door.Stopping()
@@ -100,7 +101,7 @@ func (s *Server) take(ctx context.Context, req *door.Request, lane *door.Lane) (
 	if err := req.Admit(-1); err != nil {
 		return none, err
 	}
-	codec, err := s.read(req, stream, lane.MaxBytes())
+	codec, err := a.read(req, stream, lane.MaxBytes())
 	if err != nil {
 		return none, err
 	}
@@ -108,12 +109,12 @@ func (s *Server) take(ctx context.Context, req *door.Request, lane *door.Lane) (
 }
 
 // read reads the stream's one message into req and returns how it is compressed.
-func (s *Server) read(req *door.Request, stream wireStream, maxBytes int) (codec compression.Codec, err error) {
+func (a *act) read(req *door.Request, stream wireStream, maxBytes int) (codec compression.Codec, err error) {
 	r := readerPool.Get().(*reader)
 	r.stream, r.since = stream, time.Now()
-	s.reading.add(r)
+	a.reading.add(r)
 	defer func() {
-		s.reading.remove(r)
+		a.reading.remove(r)
 		if r.cut != nil { // the answer is given, whatever was read
 			err = r.cut
 		}

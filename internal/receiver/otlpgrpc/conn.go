@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"google.golang.org/grpc/mem"
 )
@@ -22,7 +23,9 @@ const greeting = 24 + 9
 type listener struct {
 	net.Listener
 	secure bool // TLS comes before the greeting
-	mu     struct {
+	// arriving are connections of which grpc-go has not taken note: it closes those that it finds once it goes away.
+	arriving sync.WaitGroup
+	mu       struct {
 		sync.Mutex
 		open     map[*conn]struct{}
 		stopping bool // who comes now is not let in
@@ -44,7 +47,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		return c, nil
 	}
 	rc := &conn{Conn: c, raw: raw, listener: l}
-	rc.read = rc.readOnce
+	rc.read, rc.arrive = rc.readOnce, func() {}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.mu.stopping {
@@ -55,6 +58,8 @@ func (l *listener) Accept() (net.Conn, error) {
 		l.mu.open = map[*conn]struct{}{}
 	}
 	l.mu.open[rc] = struct{}{}
+	l.arriving.Add(1)
+	rc.arrive = sync.OnceFunc(l.arriving.Done)
 	return rc, nil
 }
 
@@ -80,6 +85,7 @@ type conn struct {
 	listener *listener
 	raw      syscall.RawConn
 	read     func(fd uintptr) bool // method value of readOnce, made once
+	arrive   func()                // says that grpc-go has taken note
 	heard    atomic.Int64          // bytes of HTTP/2 read, counted up to the greeting
 
 	// Of the read that runs.
@@ -106,8 +112,15 @@ func (c *conn) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// SetDeadline implements net.Conn. It is the first that grpc-go calls on a connection that it will serve.
+func (c *conn) SetDeadline(t time.Time) error {
+	c.arrive()
+	return c.Conn.SetDeadline(t)
+}
+
 // Close implements net.Conn.
 func (c *conn) Close() error {
+	c.arrive()
 	l := c.listener
 	l.mu.Lock()
 	delete(l.mu.open, c)

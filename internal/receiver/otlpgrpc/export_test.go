@@ -13,11 +13,15 @@ func (s *Server) SetConnectionTimeout(d time.Duration) { s.connTimeout = d }
 
 // Reading is the number of messages being read.
 func (s *Server) Reading() int {
-	s.reading.mu.Lock()
-	defer s.reading.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	n := 0
-	for r := s.reading.mu.first; r != nil; r = r.next {
-		n++
+	for a := range s.mu.acts {
+		a.reading.mu.Lock()
+		for r := a.reading.mu.first; r != nil; r = r.next {
+			n++
+		}
+		a.reading.mu.Unlock()
 	}
 	return n
 }

@@ -23,7 +23,10 @@ var healthService = healthpb.Health_ServiceDesc
 
 // healthServer answers for the process as a whole and for the export services: SERVING while the process accepts
 // data.
-type healthServer struct{ s *Server }
+type healthServer struct {
+	s *Server
+	a *act
+}
 
 func (h healthServer) state(service string) (healthpb.HealthCheckResponse_ServingStatus, bool) {
 	known := service == ""
@@ -62,7 +65,7 @@ func (h healthServer) List(context.Context, *healthpb.HealthListRequest) (*healt
 	return &healthpb.HealthListResponse{Statuses: all}, nil
 }
 
-// Watch implements grpc_health_v1.HealthServer. It ends with the client's stream or when the door stops.
+// Watch implements grpc_health_v1.HealthServer. It ends with the client's stream or when clients are asked to leave.
 func (h healthServer) Watch(in *healthpb.HealthCheckRequest, stream grpc.ServerStreamingServer[healthpb.HealthCheckResponse]) error {
 	tick := time.NewTicker(healthInterval)
 	defer tick.Stop()
@@ -76,7 +79,7 @@ func (h healthServer) Watch(in *healthpb.HealthCheckRequest, stream grpc.ServerS
 			last = state
 		}
 		select {
-		case <-h.s.closing:
+		case <-h.a.leaving:
 			return unavailable("shutting down", door.Stopping().After).Err()
 		case <-stream.Context().Done():
 			return status.FromContextError(stream.Context().Err()).Err()

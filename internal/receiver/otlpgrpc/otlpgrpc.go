@@ -13,8 +13,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +30,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
+	"github.com/holdfast-telemetry/holdfast/internal/receiver"
 	"github.com/holdfast-telemetry/holdfast/internal/receiver/door"
 )
 
@@ -64,15 +67,16 @@ type Server struct {
 	bodyTimeout time.Duration
 	connTimeout time.Duration
 
-	server   *grpc.Server
-	listener *listener
 	auth     extensionauth.Server // nil = none
-	reading  readers
-	stopping atomic.Bool
-	closing  chan struct{} // closed when Stop begins
-	stop     chan struct{} // closed to end watch
-	done     sync.WaitGroup
+	opts     []grpc.ServerOption
 	address  net.Addr
+	stopping atomic.Bool
+	mu       struct {
+		sync.Mutex
+		listener *door.Listener    // nil before Start and after Stop
+		current  *act              // who gets new connections
+		acts     map[*act]struct{} // and those that have not ended
+	}
 }
 
 // New returns a door that is closed; its counters exist.
@@ -80,7 +84,7 @@ func New(d *door.Door, cfg configgrpc.ServerConfig) *Server {
 	maxBytes := d.MaxRequest(int64(cfg.MaxRecvMsgSizeMiB) << 20)
 	return &Server{
 		cfg: cfg, door: d, maxBytes: maxBytes, lanes: d.Lanes(door.GRPC, maxBytes),
-		bodyTimeout: bodyTimeout, connTimeout: connectionTimeout, closing: make(chan struct{}), stop: make(chan struct{}),
+		bodyTimeout: bodyTimeout, connTimeout: connectionTimeout,
 	}
 }
 
@@ -95,18 +99,11 @@ func (s *Server) Start(ctx context.Context, host component.Host) error {
 	if err != nil {
 		return fmt.Errorf("grpc: %w", err)
 	}
-	s.address = ln.Addr()
-	s.server, s.listener = grpc.NewServer(opts...), &listener{Listener: ln, secure: s.cfg.TLS.HasValue()}
-	for _, l := range s.lanes {
-		s.server.RegisterService(describe(l.Signal, s), l)
-	}
-	s.server.RegisterService(&healthService, healthServer{s})
-	s.done.Go(s.watch)
-	s.done.Go(func() {
-		if err := s.server.Serve(s.listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
-			s.door.Log().Error("Serving OTLP over gRPC ended", zap.Error(err))
-		}
-	})
+	s.address, s.opts = ln.Addr(), opts
+	s.mu.Lock()
+	s.mu.listener, s.mu.acts = ln, map[*act]struct{}{}
+	s.mu.Unlock()
+	s.renew()
 	s.door.Listening(ln, s.cfg.TLS.HasValue(), s.auth != nil,
 		zap.Int("max_request_bytes", s.maxBytes), zap.Uint32("streams_per_connection", s.cfg.MaxConcurrentStreams),
 		zap.Int("header_bytes", maxHeaderBytes), zap.Duration("handshake", s.connTimeout),
@@ -192,60 +189,62 @@ func keepaliveOptions(cfg *configgrpc.ServerConfig) (opts []grpc.ServerOption) {
 	return opts
 }
 
-// watch cuts streams whose message takes too long, until Stop.
-func (s *Server) watch() {
-	tick := time.NewTicker(min(time.Second, s.bodyTimeout/4))
-	defer tick.Stop()
-	for {
-		select {
-		case <-s.stop:
-			return
-		case now := <-tick.C:
-			s.reading.cut(now.Add(-s.bodyTimeout), door.Slow(s.bodyTimeout))
-		}
+// renew lets new connections go to a new act and returns the former one; nil = there was none, or the door is closed.
+func (s *Server) renew() (former *act) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.listener == nil {
+		return nil
 	}
+	former = s.mu.current
+	s.mu.current = s.begin(s.mu.listener.Next())
+	s.mu.acts[s.mu.current] = struct{}{}
+	return former
+}
+
+// Retire implements receiver.Retirer: GOAWAY, which calls that run and those that are under way outlive. Clients that
+// have connected and not said anything hold up the GOAWAY for all others, and are cut after half of the time.
+func (s *Server) Retire(ctx context.Context) error {
+	a := s.renew()
+	if a == nil {
+		return nil
+	}
+	greetings := s.connTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		greetings = min(greetings, time.Until(deadline)/2)
+	}
+	err := a.close(ctx, greetings)
+	s.mu.Lock()
+	delete(s.mu.acts, a)
+	s.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("grpc: retire: %w", err)
+	}
+	return nil
 }
 
 // Stop refuses new requests, lets running ones end until ctx does, answers those whose message is still being read,
 // and cuts the rest. A sink that does not heed the end of its context is left behind with an error.
 func (s *Server) Stop(ctx context.Context) error {
-	if s.server == nil || s.stopping.Swap(true) {
+	s.mu.Lock()
+	ln, acts := s.mu.listener, slices.Collect(maps.Keys(s.mu.acts))
+	s.mu.listener, s.mu.current = nil, nil
+	s.mu.Unlock()
+	if ln == nil {
 		return nil
 	}
-	close(s.closing)
-	ended := make(chan struct{})
-	go func() {
-		s.server.GracefulStop()
-		close(ended)
-	}()
-	// Who has just connected may be about to speak.
-	defer time.AfterFunc(cutGrace, func() { s.listener.cut(false) }).Stop()
-	var err error
-	select {
-	case <-ended:
-	case <-ctx.Done():
-		s.reading.cut(time.Now(), door.Stopping())
-		if !within(ended, cutGrace) {
-			s.listener.cut(true) // a greeting may have begun and not ended
-			s.server.Stop()      // cancels the contexts of what still runs
-			if !within(ended, cutGrace) {
-				err = errors.New("grpc: stop: requests still wait for their sink")
-			}
-		}
+	s.stopping.Store(true)
+	_ = ln.Close() // there is nothing to do about an error
+	errs := make([]error, len(acts))
+	var all sync.WaitGroup
+	for i, a := range acts {
+		all.Go(func() { errs[i] = a.close(ctx, cutGrace) }) // who has just connected may be about to speak
 	}
-	close(s.stop)
-	s.done.Wait()
-	return err
+	all.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("grpc: stop: %w", err)
+	}
+	return nil
 }
 
-// within reports whether ended closes in time.
-func within(ended <-chan struct{}, limit time.Duration) bool {
-	t := time.NewTimer(limit)
-	defer t.Stop()
-	select {
-	case <-ended:
-		return true
-	case <-t.C:
-		return false
-	}
-}
+var _ receiver.Retirer = (*Server)(nil)

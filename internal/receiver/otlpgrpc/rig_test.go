@@ -78,7 +78,7 @@ func prepare(t testing.TB, sink *receivertest.Sink, o options) *rig {
 	if o.settings != nil {
 		o.settings(&set)
 	}
-	s := otlpgrpc.New(door.New(set, nil), cfg)
+	s := otlpgrpc.New(door.New(set), cfg)
 	if o.server != nil {
 		o.server(s)
 	}

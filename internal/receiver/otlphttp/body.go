@@ -44,28 +44,28 @@ func (p pace) deadline(start time.Time, n int) time.Time {
 }
 
 // read reads the body into req. It returns a *receiver.Refusal, ctx's error, a *door.SlowBody or errCutOff.
-func (s *Server) read(req *door.Request, maxBytes int, w http.ResponseWriter, r *http.Request) error {
+func (a *act) read(req *door.Request, maxBytes int, w http.ResponseWriter, r *http.Request) error {
 	if r.ContentLength == 0 {
 		return nil
 	}
 	b := &body{control: http.NewResponseController(w)}
-	s.reading.add(b)
-	defer s.reading.remove(b)
-	err := s.pull(req, maxBytes, b, r)
-	if err != nil && s.reading.wasCut(b) {
+	a.reading.add(b)
+	defer a.reading.remove(b)
+	err := a.pull(req, maxBytes, b, r)
+	if err != nil && a.reading.wasCut(b) {
 		return door.Stopping()
 	}
 	if err == nil {
 		// The server goes on reading to notice that the client leaves; a deadline would look like that.
-		s.reading.extend(b, time.Time{})
+		a.reading.extend(b, time.Time{})
 	}
 	return err
 }
 
-func (s *Server) pull(req *door.Request, maxBytes int, b *body, r *http.Request) error {
+func (a *act) pull(req *door.Request, maxBytes int, b *body, r *http.Request) error {
 	start := time.Now()
-	deadline := s.pace.deadline(start, 0)
-	if !s.reading.extend(b, deadline) {
+	deadline := a.s.pace.deadline(start, 0)
+	if !a.reading.extend(b, deadline) {
 		return door.Stopping()
 	}
 	for {
@@ -94,11 +94,11 @@ func (s *Server) pull(req *door.Request, maxBytes int, b *body, r *http.Request)
 			}
 			return nil
 		case err != nil:
-			return s.bodyError(r.Context(), time.Since(start), err)
+			return bodyError(r.Context(), time.Since(start), err)
 		}
-		if next := s.pace.deadline(start, req.Size()); next.Sub(deadline) > extendBy {
+		if next := a.s.pace.deadline(start, req.Size()); next.Sub(deadline) > extendBy {
 			deadline = next
-			if !s.reading.extend(b, deadline) {
+			if !a.reading.extend(b, deadline) {
 				return door.Stopping()
 			}
 		}
@@ -107,7 +107,7 @@ func (s *Server) pull(req *door.Request, maxBytes int, b *body, r *http.Request)
 
 // bodyError is what an error of the connection means: our deadline, the client's end, or a broken connection. None of
 // them is answered.
-func (s *Server) bodyError(ctx context.Context, waited time.Duration, err error) error {
+func bodyError(ctx context.Context, waited time.Duration, err error) error {
 	var netErr net.Error
 	switch {
 	case errors.As(err, &netErr) && netErr.Timeout():

@@ -14,9 +14,15 @@ func (s *Server) SetPace(total, start time.Duration, rate int) { s.pace = pace{t
 
 // Reading is the number of bodies being read.
 func (s *Server) Reading() int {
-	s.reading.mu.Lock()
-	defer s.reading.mu.Unlock()
-	return len(s.reading.mu.all)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for a := range s.mu.acts {
+		a.reading.mu.Lock()
+		n += len(a.reading.mu.all)
+		a.reading.mu.Unlock()
+	}
+	return n
 }
 
 // MeasureJSON is what is asked of a text before it is read.

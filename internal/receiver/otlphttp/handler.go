@@ -23,10 +23,10 @@ const (
 	jsonType     = "application/json"
 )
 
-// handler is the chain a request goes through: response headers, CORS, middlewares, the door. The settings' own
+// chain is what a request goes through: response headers, CORS, middlewares, the door. The settings' own
 // ToServer is not used: it puts an instrumentation of every request in the way that is paid for even where nothing
 // is shown, and decodes bodies before they are admitted.
-func (s *Server) handler(ctx context.Context, host component.Host) (http.Handler, error) {
+func (s *Server) chain(ctx context.Context, host component.Host) (http.Handler, error) {
 	cfg := &s.cfg.ServerConfig
 	var extensions map[component.ID]component.Component
 	if host != nil {
@@ -64,7 +64,7 @@ func (s *Server) handler(ctx context.Context, host component.Host) (http.Handler
 			next.ServeHTTP(w, r)
 		})
 	}
-	return s.patient(h), nil
+	return s.patient(farewell(h)), nil
 }
 
 // patient gives an answer write_timeout from the time at which it is written. The server's own WriteTimeout would
@@ -98,10 +98,20 @@ func (w *answerWriter) WriteHeader(code int) {
 // Unwrap lets http.ResponseController find the server's writer.
 func (w *answerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
+// farewell tells clients of connections that are to end not to use them again: HTTP/1.1 has the header for it, and
+// HTTP/2's connections get GOAWAY from net/http, which knows the header as the wish for one.
+func farewell(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		actOf(r).farewell(w)
+		next.ServeHTTP(w, r)
+	})
+}
+
 // serve answers one request.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
-	s.running.Add(1)
-	defer s.running.Add(-1)
+	a := actOf(r)
+	a.running.Add(1)
+	defer a.running.Add(-1)
 	ctx, err := s.authenticate(r)
 	lane := s.lanes[r.URL.Path]
 	switch {
@@ -123,6 +133,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 			err = &door.Failure{Cause: errPanic}
 		}
 		req.End(err)
+		a.farewell(w) // it may have become time since the headers
 		if err != nil {
 			s.refuse(w, r, err)
 		}
@@ -132,14 +143,15 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	var res receiver.Result
 	var f form
-	if res, f, err = s.export(ctx, &req, lane, w, r); err == nil {
+	if res, f, err = s.export(ctx, a, &req, lane, w, r); err == nil {
+		a.farewell(w)
 		succeed(w, lane.Signal, f, res)
 	}
 }
 
 // export takes a request in, the cheapest checks first.
 func (s *Server) export(
-	ctx context.Context, req *door.Request, lane *door.Lane, w http.ResponseWriter, r *http.Request,
+	ctx context.Context, a *act, req *door.Request, lane *door.Lane, w http.ResponseWriter, r *http.Request,
 ) (res receiver.Result, f form, err error) {
 	if s.stopping.Load() {
 		return res, f, door.Stopping()
@@ -159,7 +171,7 @@ func (s *Server) export(
 	if err = req.Admit(r.ContentLength); err != nil {
 		return res, f, err
 	}
-	if err = s.read(req, lane.MaxBytes(), w, r); err != nil {
+	if err = a.read(req, lane.MaxBytes(), w, r); err != nil {
 		return res, f, err
 	}
 	var translate *door.Translator

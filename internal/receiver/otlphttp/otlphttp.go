@@ -13,9 +13,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,6 +28,7 @@ import (
 
 	"github.com/holdfast-telemetry/holdfast/internal/compression"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
+	"github.com/holdfast-telemetry/holdfast/internal/receiver"
 	"github.com/holdfast-telemetry/holdfast/internal/receiver/door"
 )
 
@@ -52,14 +54,17 @@ type Server struct {
 	codecs   map[compression.Codec]bool
 	pace     pace
 
-	server   *http.Server
 	auth     extensionauth.Server // nil = none
-	stopping atomic.Bool
-	reading  bodies
-	silent   silent
-	running  atomic.Int64 // requests
-	done     sync.WaitGroup
+	tls      *tls.Config          // nil = none
+	handler  http.Handler
 	address  net.Addr
+	stopping atomic.Bool
+	mu       struct {
+		sync.Mutex
+		listener *door.Listener    // nil before Start and after Stop
+		current  *act              // who gets new connections
+		acts     map[*act]struct{} // and those that have not ended
+	}
 }
 
 // New returns a door that is closed; its counters exist.
@@ -90,46 +95,26 @@ func New(d *door.Door, cfg Config) *Server {
 
 // Start binds and serves. ctx bounds the start only.
 func (s *Server) Start(ctx context.Context, host component.Host) error {
-	handler, err := s.handler(ctx, host)
-	if err != nil {
+	var err error
+	if s.handler, err = s.chain(ctx, host); err != nil {
 		return fmt.Errorf("http: %w", err)
 	}
 	cfg := &s.cfg.ServerConfig
-	var tlsConfig *tls.Config
 	if cfg.TLS.HasValue() {
-		if tlsConfig, err = s.door.TLS(ctx, *cfg.TLS.Get(), "h2", "http/1.1"); err != nil {
+		if s.tls, err = s.door.TLS(ctx, *cfg.TLS.Get(), "h2", "http/1.1"); err != nil {
 			return fmt.Errorf("http: %w", err)
 		}
 	}
-	//lint:ignore SA1019 configurations that spell them the old way go on working
-	keepAlive, idle := cfg.KeepAlivesEnabled, cfg.IdleTimeout
-	if k := cfg.Keepalive.Get(); k != nil {
-		keepAlive, idle = true, k.IdleTimeout
-	}
-	s.server = &http.Server{
-		Handler: handler, ReadTimeout: cfg.ReadTimeout, ReadHeaderTimeout: cfg.ReadHeaderTimeout,
-		ConnState: s.silent.note, IdleTimeout: idle, MaxHeaderBytes: maxHeaderBytes, ErrorLog: log.New(errorLog{s.door}, "", 0),
-		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams: maxStreams, MaxReceiveBufferPerStream: streamWindow,
-			MaxReceiveBufferPerConnection: connectionWindow, SendPingTimeout: pingAfter, PingTimeout: pingTimeout,
-		},
-	}
-	s.server.SetKeepAlivesEnabled(keepAlive)
 	ln, err := s.door.Listen(ctx, string(cfg.NetAddr.Transport), cfg.NetAddr.Endpoint)
 	if err != nil {
 		return fmt.Errorf("http: %w", err)
 	}
 	s.address = ln.Addr()
-	serve := ln
-	if tlsConfig != nil {
-		serve = tls.NewListener(ln, tlsConfig)
-	}
-	s.done.Go(func() {
-		if err := s.server.Serve(serve); err != nil && !errors.Is(err, http.ErrServerClosed) {
-			s.door.Log().Error("Serving OTLP over HTTP ended", zap.Error(err))
-		}
-	})
-	s.door.Listening(ln, tlsConfig != nil, s.auth != nil,
+	s.mu.Lock()
+	s.mu.listener, s.mu.acts = ln, map[*act]struct{}{}
+	s.mu.Unlock()
+	s.renew()
+	s.door.Listening(ln, s.tls != nil, s.auth != nil,
 		zap.Int("max_request_bytes", s.maxBytes), zap.Int("streams_per_connection", maxStreams),
 		zap.Int("header_bytes", maxHeaderBytes), zap.Duration("header", cfg.ReadHeaderTimeout),
 		zap.Duration("body", cfg.ReadTimeout), zap.Int("bytes_per_second", minRate))
@@ -155,40 +140,58 @@ func (l errorLog) Write(line []byte) (int, error) {
 // Address is where the door listens, nil before Start.
 func (s *Server) Address() net.Addr { return s.address }
 
+// renew lets new connections go to a new act and returns the former one; nil = there was none, or the door is closed.
+func (s *Server) renew() (former *act) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.listener == nil {
+		return nil
+	}
+	former = s.mu.current
+	s.mu.current = s.begin(s.mu.listener.Next())
+	s.mu.acts[s.mu.current] = struct{}{}
+	return former
+}
+
+// Retire implements receiver.Retirer: every answer says "Connection: close", or is followed by GOAWAY in HTTP/2. An
+// idle connection is not closed before the end, since a request may be on its way.
+func (s *Server) Retire(ctx context.Context) error {
+	a := s.renew()
+	if a == nil {
+		return nil
+	}
+	err := a.retire(ctx)
+	s.mu.Lock()
+	delete(s.mu.acts, a)
+	s.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("http: retire: %w", err)
+	}
+	return nil
+}
+
 // Stop refuses new requests, lets running ones end until ctx does, answers those whose body is still being read, and
 // cuts the rest. A sink that does not heed the end of its context is left behind with an error.
 func (s *Server) Stop(ctx context.Context) error {
-	if s.server == nil || s.stopping.Swap(true) {
+	s.mu.Lock()
+	ln, acts := s.mu.listener, slices.Collect(maps.Keys(s.mu.acts))
+	s.mu.listener, s.mu.current = nil, nil
+	s.mu.Unlock()
+	if ln == nil {
 		return nil
 	}
-	var err error
-	defer time.AfterFunc(cutGrace, s.silent.cut).Stop() // who has just connected may be about to speak
-	if s.server.Shutdown(ctx) != nil {
-		s.reading.cut()
-		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutGrace)
-		s.server.Shutdown(grace) // until those that were cut have their answer
-		cancel()
-		s.server.Close() // ends the contexts of what still runs
-		if !s.idle(cutGrace) {
-			err = errors.New("http: stop: requests still wait for their sink")
-		}
+	s.stopping.Store(true)
+	_ = ln.Close() // there is nothing to do about an error
+	errs := make([]error, len(acts))
+	var all sync.WaitGroup
+	for i, a := range acts {
+		all.Go(func() { errs[i] = a.stop(ctx) })
 	}
-	s.done.Wait()
-	return err
+	all.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("http: stop: %w", err)
+	}
+	return nil
 }
 
-// idle waits until no request runs, for a while.
-func (s *Server) idle(limit time.Duration) bool {
-	end := time.NewTimer(limit)
-	defer end.Stop()
-	tick := time.NewTicker(limit / 50)
-	defer tick.Stop()
-	for s.running.Load() > 0 {
-		select {
-		case <-end.C:
-			return false
-		case <-tick.C:
-		}
-	}
-	return true
-}
+var _ receiver.Retirer = (*Server)(nil)

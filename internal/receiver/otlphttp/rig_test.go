@@ -87,7 +87,7 @@ func prepare(t testing.TB, sink *receivertest.Sink, o options) *rig {
 	if o.settings != nil {
 		o.settings(&set)
 	}
-	s := otlphttp.New(door.New(set, nil), cfg)
+	s := otlphttp.New(door.New(set), cfg)
 	if o.server != nil {
 		o.server(s)
 	}

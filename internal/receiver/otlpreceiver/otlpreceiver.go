@@ -20,12 +20,8 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/receiver/otlphttp"
 )
 
-// Factory makes otlp receivers that open their own listeners.
-func Factory() receiver.Factory { return FactoryWith(nil) }
-
-// FactoryWith makes otlp receivers whose listeners come from listen, so that a reload can hand open ones over; nil =
-// the network.
-func FactoryWith(listen door.ListenFunc) receiver.Factory {
+// Factory makes otlp receivers.
+func Factory() receiver.Factory {
 	return receiver.Factory{
 		Type: "otlp", Default: Default,
 		New: func(set receiver.Settings, cfg any) (receiver.Receiver, error) {
@@ -33,7 +29,7 @@ func FactoryWith(listen door.ListenFunc) receiver.Factory {
 			if !ok {
 				return nil, fmt.Errorf("otlp: configuration is a %T", cfg)
 			}
-			return New(set, c, listen), nil
+			return New(set, c), nil
 		},
 	}
 }
@@ -44,10 +40,9 @@ type Receiver struct {
 	HTTP *otlphttp.Server // nil = not configured
 }
 
-// New returns a receiver that is closed; its counters exist. cfg is copied as far as it is changed. listen = nil:
-// the network.
-func New(set receiver.Settings, cfg *Config, listen door.ListenFunc) *Receiver {
-	d := door.New(set, listen)
+// New returns a receiver that is closed; its counters exist. cfg is copied as far as it is changed.
+func New(set receiver.Settings, cfg *Config) *Receiver {
+	d := door.New(set)
 	r := &Receiver{}
 	if grpc := cfg.Protocols.GRPC.Get(); grpc != nil {
 		r.GRPC = otlpgrpc.New(d, *grpc)
@@ -73,18 +68,37 @@ func (r *Receiver) Start(ctx context.Context, host component.Host) error {
 	return nil
 }
 
+// Retire implements receiver.Retirer. Both doors' clients leave at the same time.
+func (r *Receiver) Retire(ctx context.Context) error {
+	return r.both(func(s server) error { return s.Retire(ctx) })
+}
+
 // Stop implements receiver.Receiver. Both doors close at the same time.
 func (r *Receiver) Stop(ctx context.Context) error {
+	return r.both(func(s server) error { return s.Stop(ctx) })
+}
+
+// server is what the doors have in common.
+type server interface {
+	Retire(ctx context.Context) error
+	Stop(ctx context.Context) error
+}
+
+// both does something with the doors there are, at the same time.
+func (r *Receiver) both(do func(server) error) error {
 	var both sync.WaitGroup
 	var grpcErr, httpErr error
 	if r.GRPC != nil {
-		both.Go(func() { grpcErr = r.GRPC.Stop(ctx) })
+		both.Go(func() { grpcErr = do(r.GRPC) })
 	}
 	if r.HTTP != nil {
-		both.Go(func() { httpErr = r.HTTP.Stop(ctx) })
+		both.Go(func() { httpErr = do(r.HTTP) })
 	}
 	both.Wait()
 	return errors.Join(grpcErr, httpErr)
 }
 
-var _ receiver.Receiver = (*Receiver)(nil)
+var (
+	_ receiver.Receiver = (*Receiver)(nil)
+	_ receiver.Retirer  = (*Receiver)(nil)
+)

@@ -143,7 +143,7 @@ func TestBothDoorsOpenOrNone(t *testing.T) {
 		t.Fatal(err)
 	}
 	sink := &receivertest.Sink{}
-	r := otlpreceiver.New(receivertest.Settings(sink), cfg, nil)
+	r := otlpreceiver.New(receivertest.Settings(sink), cfg)
 	if err := r.Start(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "http: ") {
 		t.Fatalf("%v", err)
 	}
@@ -163,7 +163,9 @@ func TestListenersComeFromWhoHandsThemOver(t *testing.T) {
 		asked[address] = network
 		return net.Listen("tcp", "127.0.0.1:0")
 	}
-	made, err := otlpreceiver.FactoryWith(listen).New(receivertest.Settings(&receivertest.Sink{}), cfg)
+	set := receivertest.Settings(&receivertest.Sink{})
+	set.Listen = listen
+	made, err := otlpreceiver.Factory().New(set, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +192,7 @@ func TestAUnixSocketIsServed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := otlpreceiver.New(receivertest.Settings(&receivertest.Sink{}), cfg, nil)
+	r := otlpreceiver.New(receivertest.Settings(&receivertest.Sink{}), cfg)
 	if err := r.Start(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,168 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package sockets
+
+import (
+	"context"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+)
+
+// Seats are the listeners of one generation. Its methods may be called from any goroutine.
+type Seats struct {
+	of *Sockets
+
+	// Guarded by the lock of the sockets.
+	seats         map[key]*Seat
+	taken, closed bool
+}
+
+// Listen returns a listener on the address, which is bound unless it is bound already; an error is that of net.Listen.
+// It gets no connection before Take, and at once where this generation has taken already. An address that this
+// generation listens on is in use, but for port 0: there every call has a port of its own, and the n-th call of each
+// generation has the same.
+func (g *Seats) Listen(ctx context.Context, network, address string) (net.Listener, error) {
+	s := g.of
+	select {
+	case s.binding <- struct{}{}:
+		defer func() { <-s.binding }()
+	case <-ctx.Done():
+		return nil, listenError(network, address, ctx.Err())
+	}
+	k, seat, err := g.find(network, address)
+	if seat != nil || err != nil {
+		return seat, err
+	}
+	var lc net.ListenConfig
+	ln, err := lc.Listen(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if g.closed {
+		_ = ln.Close() // nobody knows it yet
+		return nil, listenError(network, address, net.ErrClosed)
+	}
+	var seen func(error)
+	if s.seen != nil {
+		seen = func(err error) { s.seen(network, address, err) }
+	}
+	s.mu.open[k] = newTurnstile(ln, seen, &s.ended)
+	return g.sitLocked(k), nil
+}
+
+// find returns the key for a new listener, and the listener itself if the socket is open.
+func (g *Seats) find(network, address string) (k key, ln net.Listener, err error) {
+	s := g.of
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k = key{network: network, address: address}
+	for portless(network, address) && g.usesLocked(k) {
+		k.nth++
+	}
+	switch {
+	case g.closed:
+		return k, nil, listenError(network, address, net.ErrClosed)
+	case g.usesLocked(k):
+		return k, nil, listenError(network, address, os.NewSyscallError("bind", syscall.EADDRINUSE))
+	case s.mu.open[k] != nil:
+		return k, g.sitLocked(k), nil
+	}
+	return k, nil, nil
+}
+
+// sitLocked takes a seat at an open socket.
+func (g *Seats) sitLocked(k key) net.Listener {
+	seat := g.of.mu.open[k].Seat()
+	g.seats[k] = seat
+	if g.of.mu.current == g {
+		g.of.routeLocked()
+	}
+	return seat
+}
+
+// portless reports whether the system chooses the port.
+func portless(network, address string) bool {
+	_, port, err := net.SplitHostPort(address)
+	return strings.HasPrefix(network, "tcp") && err == nil && (port == "0" || port == "")
+}
+
+// usesLocked reports whether the generation has an open listener there.
+func (g *Seats) usesLocked(k key) bool {
+	seat := g.seats[k]
+	return seat != nil && !seat.isClosed()
+}
+
+// Take makes new connections go to this generation, those of addresses it does not have being closed at once. It
+// cannot fail, waits for nothing, and may be called again after another generation's: that is the way back. The
+// listeners of the former generation stay open and get nothing. After Close it does nothing.
+func (g *Seats) Take() {
+	s := g.of
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if g.closed {
+		return
+	}
+	g.taken = true
+	s.mu.current = g
+	s.routeLocked()
+}
+
+// Settle closes the sockets that this generation does not use, since there is no way back any more. Those of
+// generations that have not had their turn stay: they are being prepared.
+func (g *Seats) Settle() error {
+	s := g.of
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if g.closed {
+		return nil
+	}
+	return s.sweepLocked(func(k key) bool {
+		for other := range s.mu.alive {
+			if (other == g || !other.taken) && other.seats[k] != nil {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// Close ends a generation that never took or is retired: its listeners close, and with them the sockets that only it
+// used. It may be called again. Where it is the current one, nobody is: who comes is closed at once.
+func (g *Seats) Close() error {
+	s := g.of
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if g.closed {
+		return nil
+	}
+	g.closeLocked()
+	err := s.sweepLocked(s.usedLocked)
+	s.routeLocked()
+	return err
+}
+
+func (g *Seats) closeLocked() {
+	g.closed = true
+	delete(g.of.mu.alive, g)
+	if g.of.mu.current == g {
+		g.of.mu.current = nil
+	}
+	for _, seat := range g.seats {
+		seat.Close()
+	}
+}
+
+// usedLocked reports whether some generation sits on a socket.
+func (s *Sockets) usedLocked(k key) bool {
+	for g := range s.mu.alive {
+		if g.seats[k] != nil {
+			return true
+		}
+	}
+	return false
+}
