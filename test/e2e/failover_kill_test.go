@@ -15,11 +15,11 @@ import (
 	"github.com/holdfast-telemetry/holdfast/test/seedbed"
 )
 
-// Fault: P1, B1, B16. Both seeds' failover configurations are killed while they switch, while all levels are down and
-// while they return. HOLDFAST_KILLS says how often each, HOLDFAST_SEED makes the moments those of another run.
+// Fault: P1, B1, B16. Both seeds' failover configurations are killed while they switch, while all levels are down, while
+// they return, and (A) while what is in the emergency file is repaid. HOLDFAST_KILLS says how often each, HOLDFAST_SEED makes the moments those of another run.
 func TestKilledDuringFailoverLosesNothing(t *testing.T) {
 	t.Parallel()
-	kills, seed := int(env(t, "HOLDFAST_KILLS", 6)), env(t, "HOLDFAST_SEED", uint64(os.Getpid()))
+	kills, seed := int(env(t, "HOLDFAST_KILLS", 8)), env(t, "HOLDFAST_SEED", uint64(os.Getpid()))
 	t.Logf("%d kills each; again: HOLDFAST_KILLS=%d HOLDFAST_SEED=%d", kills, kills, seed)
 	for _, s := range []seedbed.Seed{seedbed.A, seedbed.B} {
 		t.Run(string(s), func(t *testing.T) {
@@ -43,11 +43,14 @@ type killed struct {
 func killDuringFailover(t *testing.T, seed seedbed.Seed, kills int, random *rand.Rand) {
 	t.Helper()
 	o := seedbed.Options{Seed: seed, Sets: quickSeed(seed)}
+	if seed == seedbed.A {
+		o.Sets = append(o.Sets, "connectors::failover/traces::backfill::after=1s")
+	}
 	good := goodRun(t, o)
 	k := &killed{T: t, Bed: startedBed(t, o), random: random}
 	load := k.Load(loadgen.Options{Run: "kills", Producers: 2, Items: 50, ItemBytes: 120, Rate: killRate, Timeout: 5 * time.Second})
 	for n := range kills {
-		switch n % 3 {
+		switch n % 4 {
 		case 0: // on the way to the second level
 			k.reaches(0)
 			k.fails(k.Primary)
@@ -63,10 +66,18 @@ func killDuringFailover(t *testing.T, seed seedbed.Seed, kills int, random *rand
 		case 2: // on the way home, on which the restart from the case before is the first step
 			k.heal()
 			k.kill(3 * time.Second)
+		case 3: // at home, where seed A repays
+			k.reaches(0)
+			k.kill(4 * time.Second)
 		}
 	}
-	k.heal()
 	k.reaches(0)
+	if seed == seedbed.A {
+		until(t, k.Bed, "the emergency file is repaid", func(s seedbed.Series) bool {
+			owed, found := s.Sum("holdfast_failover_emergency_items")
+			return found && owed == 0
+		})
+	}
 	if _, err := load.Stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -117,12 +128,13 @@ func (k *killed) kill(d time.Duration) {
 	must(k.T, k.Start(limited(k.T)))
 }
 
-// note adds to the bound what may come twice if the process dies now: what is owed, for that may be in flight; what was
-// delivered in the last moments, for its cursor may not be written; and what the collector counts itself (journal, G9).
+// note adds to the bound what may come twice if the process dies now: what is owed, for that may be in flight; what is parked, for
+// it may be on its way back; what was delivered in the last moments, for its cursor may not be written; and what the collector counts itself (journal, G9).
 func (k *killed) note() {
 	k.Helper()
 	const moments = 0.3 // seconds: the cursor's 100 ms, and this function's own time
 	s := booksOf(k.T, k.Bed)
 	counted, _ := s.Sum("holdfast_failover_possible_duplicate_items_total")
-	k.bound += sum(k.T, s, "holdfast_ledger_queued_items") + counted + moments*killRate
+	parked, _ := s.Sum("holdfast_ledger_parked_items")
+	k.bound += sum(k.T, s, "holdfast_ledger_queued_items") + parked + counted + moments*killRate
 }
