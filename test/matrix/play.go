@@ -22,6 +22,8 @@ const (
 	probeTimeout = 5 * time.Second
 	// slack is what the machine may add to a bound of seconds.
 	slack = 2 * time.Second
+	// repayAfter is how long the first level has to be well before the emergency file is repaid (backfill.after).
+	repayAfter = time.Minute
 	// stay is how long a state is looked at before the next thing happens.
 	stay = 5 * time.Second
 )
@@ -45,6 +47,8 @@ type result struct {
 	stalls        *stalls
 	m             measures
 	acceptedWhile uint64 // items acknowledged while all levels were down
+	parked        uint64 // items in the emergency file when all was well again
+	repaid        time.Duration
 }
 
 func (r *result) ok() bool { return r.err == nil && len(r.broken) == 0 }
@@ -203,7 +207,30 @@ func (r *result) allHeal(ctx context.Context, b *seedbed.Bed) error {
 	if err != nil {
 		return err
 	}
+	if r.both && r.holds() && r.seed == seedbed.A {
+		if err := r.repaying(ctx, b); err != nil {
+			return err
+		}
+	}
 	return pause(ctx, max(stay, 2*r.seed.Times().Linger))
+}
+
+// repaying waits until a backend has everything that is in the emergency file.
+func (r *result) repaying(ctx context.Context, b *seedbed.Bed) error {
+	const owed = "holdfast_failover_emergency_items"
+	s, err := b.Books(ctx)
+	if err != nil {
+		return err
+	}
+	items, _ := s.Sum(owed)
+	r.parked = uint64(items)
+	began := time.Now()
+	err = b.Until(ctx, repayAfter+time.Minute, "the emergency file is repaid", func(s seedbed.Series) bool {
+		items, found := s.Sum(owed)
+		return found && items == 0
+	})
+	r.repaid = time.Since(began)
+	return err
 }
 
 func pause(ctx context.Context, d time.Duration) error {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/holdfast-telemetry/holdfast/internal/ledger"
+	"github.com/holdfast-telemetry/holdfast/test/seedbed"
 )
 
 const (
@@ -71,6 +72,9 @@ func (r *result) judge() {
 	r.judgeReturn()
 	if r.both && r.acceptedWhile == 0 && r.holds() {
 		r.broke("nothing is accepted while all levels are down")
+	}
+	if r.both && r.holds() && r.seed == seedbed.A && r.parked == 0 {
+		r.broke("nothing went to the emergency file")
 	}
 }
 

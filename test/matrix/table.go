@@ -31,8 +31,8 @@ type table struct {
 const (
 	alone = "| seed | fault | acknowledged | lost | duplicates | first batch below | after its attempt | what was queued | " +
 		"down | switches | back | below then |\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
-	joined = "| seed | fault | acknowledged | meanwhile | lost | duplicates | in the file | all down | switches | back | " +
-		"below then |\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
+	joined = "| seed | fault | acknowledged | meanwhile | lost | duplicates | all down | switches | back | below then | in the file | " +
+		"repaid |\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
 )
 
 // String is the table as Markdown: first the primary alone, then what happens when the secondary follows.
@@ -71,21 +71,23 @@ func (r *result) line() string {
 	v := r.verdict
 	cells := []string{string(r.seed), r.fault.name, num(v.Totals.Acked)}
 	if r.both {
-		meanwhile, inFile, allDown := "–", "–", "–"
+		meanwhile := "–"
 		if r.holds() {
-			meanwhile, allDown = num(r.acceptedWhile), short(r.allDown)
+			meanwhile = num(r.acceptedWhile)
 		}
-		for _, p := range v.Places {
-			if p.Name == seedbed.Emergency {
-				inFile = num(p.Items)
-			}
-		}
-		cells = append(cells, meanwhile, loss(v.Lost), r.duplicates(), inFile, allDown)
+		cells = append(cells, meanwhile, loss(v.Lost), r.duplicates(), short(r.allDown))
 	} else {
 		cells = append(cells, loss(v.Lost), r.duplicates(), short(worst(r.firstAfter())), r.attempt(), short(worst(r.m.followed)),
 			short(worst(r.m.down)))
 	}
 	cells = append(cells, fmt.Sprint(r.switched), short(worst(r.m.back)), fmt.Sprint(r.m.below))
+	if r.both {
+		inFile := "–"
+		if r.parked > 0 {
+			inFile = num(r.parked)
+		}
+		cells = append(cells, inFile, short(r.repaid))
+	}
 	if len(r.broken) > 0 {
 		cells[1] = "**" + cells[1] + "**"
 	}
