@@ -21,6 +21,8 @@ const (
 	backfillLook = time.Second
 	// backlogAge is the age from which records in the queue are a backlog, which goes first (failover, section 11.4).
 	backlogAge = 30 * time.Second
+	// canaryAfter is how long a level that lacks nothing but a live batch waits for one to come through the door.
+	canaryAfter = 5 * time.Second
 	// maxDebtRest bounds how long a debt that came back rests.
 	maxDebtRest = time.Hour
 )
@@ -57,7 +59,8 @@ type Debt struct {
 
 // backfill is the source that repays the emergency level. It gives when the destination's active level is an ordinary
 // one and was healthy for a while, when the queue has no backlog of its own, and never more at once than half of what
-// may be in flight: who is late does not get in the way of who is not.
+// may be in flight: who is late does not get in the way of who is not. Where all is down and nothing is queued, one debt
+// at a time is the live batch without which no level returns.
 type backfill struct {
 	debts  Debts
 	after  time.Duration
@@ -72,6 +75,7 @@ type backfill struct {
 	mu struct {
 		sync.Mutex
 		healthy time.Time // since when the active level is; zero = it is not
+		lacking time.Time // since when a level lacks a live batch and there is none; zero = none does
 		lent    map[uint64]uint32
 		nacks   map[uint64]int
 		began   time.Time // zero = nothing is being repaid
@@ -125,12 +129,31 @@ func (b *backfill) open(now time.Time) bool {
 		if len(b.mu.lent) == 0 {
 			b.endLocked(now, "no level is healthy")
 		}
-		return false
+		return b.lacksLocked(now, v)
 	}
+	b.mu.lacking = time.Time{}
 	if b.mu.healthy.IsZero() {
 		b.mu.healthy = now
 	}
 	return now.Sub(b.mu.healthy) >= b.after && len(b.mu.lent) < b.most && b.queued().Oldest < backlogAge
+}
+
+// lacksLocked reports whether a debt is to be the live batch that a level wants before it returns.
+func (b *backfill) lacksLocked(now time.Time, v *failover.View) bool {
+	wanted := false
+	for i := 0; v != nil && v.AllDown && i < len(v.Levels); i++ {
+		_, canary := v.Levels[i].Wanted()
+		wanted = wanted || canary
+	}
+	switch {
+	case !wanted || b.queued().Records > 0:
+		b.mu.lacking = time.Time{}
+	case b.mu.lacking.IsZero():
+		b.mu.lacking = now
+	default:
+		return now.Sub(b.mu.lacking) >= min(canaryAfter, b.after) && len(b.mu.lent) == 0
+	}
+	return false
 }
 
 // next lends the oldest debt, if there is one.

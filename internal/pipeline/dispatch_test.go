@@ -62,6 +62,14 @@ type connector struct {
 // over builds a connector; levels name their endpoints, joined by +. A last level called file is the emergency level.
 func over(t *testing.T, change func(*failover.Config, *plan.Pipeline), levels ...string) *connector {
 	t.Helper()
+	return owing(t, nil, change, levels...)
+}
+
+// owing is over with debts of the emergency level.
+func owing(
+	t *testing.T, debts pipeline.Debts, change func(*failover.Config, *plan.Pipeline), levels ...string,
+) *connector {
+	t.Helper()
 	c := &connector{ends: map[string]*endpoint{}}
 	c.t, c.tel, c.drops = t, telemetry.Nop(), map[string]uint64{}
 	core, lines := observer.New(zap.InfoLevel)
@@ -104,7 +112,7 @@ func over(t *testing.T, change func(*failover.Config, *plan.Pipeline), levels ..
 	})
 	p, err := pipeline.New(pipeline.Settings{
 		Plan: pl, Telemetry: c.tel, Gate: admission.New(0), Queue: c.queue, Exporters: exporters, Switch: c.room,
-		Jitter: func() float64 { return 0.5 },
+		Jitter: func() float64 { return 0.5 }, Debts: func(*plan.Destination) pipeline.Debts { return debts },
 	})
 	if err != nil {
 		t.Fatal(err)
