@@ -10,9 +10,13 @@ import (
 	"time"
 )
 
-// maxInDoubt bounds the debts that count as possible duplicates after a process ended in the middle of paying: what it
-// had in flight, and 100 ms of settlements (failover, section 12).
-const maxInDoubt = 1024
+const (
+	// maxUnsaid is how many settlements may wait for the disk. At so many nothing is lent.
+	maxUnsaid = 128
+	// maxInDoubt bounds the debts that count as possible duplicates after a process did not end in order: what it had in
+	// flight, and what it had no time to settle.
+	maxInDoubt = 2 * maxUnsaid
+)
 
 // maxPassed is after how many leases settled debts in the middle of the list are taken off.
 const maxPassed = 256
@@ -60,7 +64,7 @@ func (v *Vault) leaseNext(o Owner) *entry {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	a := v.mu.accounts[o]
-	if a == nil {
+	if a == nil || v.mu.unsaid >= maxUnsaid {
 		return nil
 	}
 	if a.passed++; a.passed >= maxPassed { // one may stay at the front while those behind it are settled

@@ -96,11 +96,12 @@ func (v *Vault) readReceipts() error {
 	if err != nil {
 		return err
 	}
-	closed := true
+	closed := true // the process before ended in order, and said so
 	whole, err := scanLines(f, info.Size, func(text []byte, at int64) {
 		l, ok := v.lineOf(text, at)
 		if ok {
-			closed = v.replay(&l, closed)
+			v.replay(&l)
+			closed = l.Closed != nil
 		}
 	})
 	if err != nil {
@@ -180,15 +181,15 @@ func (v *Vault) keepCopy(f vfs.File, size int64) error {
 	return errors.Join(err, to.Close())
 }
 
-// replay does what a line says. It returns whether the process that wrote it had its time: nothing was settled since.
-func (v *Vault) replay(l *line, closed bool) bool {
+// replay does what a line says.
+func (v *Vault) replay(l *line) {
 	b := v.mu.book
 	switch {
 	case l.N > 0:
 		r, err := l.receipt()
 		if err != nil || b.byN[l.N] != nil {
 			b.damaged++
-			return closed
+			return
 		}
 		if v.renaming != nil && r.File == v.renaming.Renamed {
 			v.renaming = nil // it was renamed, and made anew
@@ -202,14 +203,10 @@ func (v *Vault) replay(l *line, closed bool) bool {
 		}
 	case l.Settled > 0:
 		b.settle(l.Settled, l.How, l.Rejected)
-		return closed && l.How != Delivered
 	case l.Totals != nil:
 		a := b.account(l.Totals.Owner)
 		a.Removed, a.Rejected = a.Removed+l.Totals.Removed, a.Rejected+l.Totals.Rejected
-	case l.Closed != nil:
-		return true
 	}
-	return closed
 }
 
 // scanLines calls do with every line that is whole, without its end, and returns the bytes they have.

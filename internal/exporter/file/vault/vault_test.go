@@ -227,6 +227,71 @@ func TestWhatWasPutIsOwedUntilItIsSettled(t *testing.T) {
 	}
 }
 
+// After an end out of order nobody knows what was paid last: so much counts as possible duplicates, and no more.
+func TestDebtsAreInDoubtAfterAnEndOutOfOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := open(t, vfs.NewMem(0), nil)
+		for n := range 400 {
+			r.put(n)
+		}
+		killed := r.mem.KillClone()
+		count := func(mem *vfs.Mem) (again int) {
+			v, err := vault.Open(mem, settings(nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range lent(t, v, us) {
+				if d.Again {
+					again++
+				}
+			}
+			if err := v.Close(context.Background()); err != nil {
+				t.Error(err)
+			}
+			return again
+		}
+		if n := count(killed); n == 0 || n > 256 {
+			t.Errorf("%d of 400 debts are in doubt after a kill", n)
+		}
+		if n := count(killed); n != 0 {
+			t.Errorf("%d debts are in doubt after an end in order", n)
+		}
+		r.close()
+		r.Vault = nil
+	})
+}
+
+func TestNothingIsLentWhileSettlementsWaitForTheDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem, hold := vfs.NewMem(0), vfs.NewHold()
+		faulty := vfs.NewFaulty(mem)
+		r := &rig{t: t, mem: mem, disk: faulty, set: settings(nil)}
+		r.open()
+		for n := range 300 {
+			r.put(n)
+		}
+		faulty.Plan(vfs.Rule{Call: "datasync *receipts*", Hold: hold})
+		for range 300 {
+			d, ok, err := r.Lend(us)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ok {
+				r.Settle(d.N, 0)
+			}
+		}
+		if s := r.Sums(us); s.Receipts < 300-128 {
+			t.Errorf("%d debts were settled in memory only", 300-s.Receipts)
+		}
+		hold.Release()
+		time.Sleep(time.Second)
+		if got := len(lent(t, r.Vault, us)); got < 100 {
+			t.Errorf("%d debts are lent when the disk is back", got)
+		}
+		r.close()
+	})
+}
+
 func TestOneSyncServesAllWhoWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mem := vfs.NewMem(0)

@@ -280,6 +280,9 @@ func (v *Vault) say(lines ...line) error {
 		return err
 	}
 	v.tail += int64(len(text))
+	v.mu.Lock()
+	v.mu.unsaid = max(v.mu.unsaid-len(settled), 0)
+	v.mu.Unlock()
 	return nil
 }
 
@@ -329,6 +332,9 @@ func (v *Vault) rewrite() error {
 		}
 	}
 	v.receipts, v.tail = f, aligned(size)
+	v.mu.Lock()
+	v.mu.unsaid = len(v.mu.settled)
+	v.mu.Unlock()
 	return nil
 }
 
