@@ -66,7 +66,8 @@ control run, nothing acknowledged, arrivals until the end, items that may still 
 parked or set aside. --queue none says that no queue stands between load and sinks; --control-run none that there is none.
 
 --file takes a glob of files as the file exporter or "holdfast queue export" writes them. KIND[:DESTINATION]=GLOB says
-what they are: file (default, emergency file), queued, parked, dead, bad.`,
+what they are: file (default, emergency file), queued, parked, dead, bad. Of an emergency file with receipts beside it only
+what is under open receipts counts, as parked.`,
 		Example: `  holdfast ledger verify outage-1 --metrics http://localhost:8888/metrics --control-run calm-1
   holdfast ledger verify fan-out --want each:primary,secondary --metrics metrics.txt --expect 'primary.hits>0'
   holdfast ledger verify direct --queue none --quiet-for 0s
