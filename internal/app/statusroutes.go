@@ -65,7 +65,7 @@ func memberOf(m *failover.MemberStatus) status.Member {
 			Error: telemetry.Escape(m.Evidence.Error),
 		},
 		HoldDownSeconds: wholeMillis(m.HoldDown), Flaps: m.Flaps, FailedProbes: m.FailedProbes,
-		Confirmations: m.Confirmed, ReturnsWhen: m.ReturnsWhen,
+		Confirmations: m.Confirmed, ReturnsWhen: m.ReturnsWhen, Share: m.Share,
 	}
 	if m.NextProbe >= 0 {
 		in := wholeMillis(m.NextProbe)

@@ -236,6 +236,9 @@ func (x *dispatch) step(ev failover.RouterEvent) {
 	}
 	x.events = nil
 	x.meter.holds(x.router.InHand())
+	for i := range x.senders {
+		x.meter.drains(i, x.router.Drain(i))
+	}
 }
 
 // share is how full the queue is.

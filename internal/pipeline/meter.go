@@ -44,6 +44,9 @@ type levelMeter struct {
 	delivered *telemetry.Counter
 	again     [len(doubtWords)]*telemetry.Counter
 	stuck     *telemetry.Gauge
+	window    *telemetry.Gauge
+	pace      *telemetry.Gauge
+	drain     failover.Drain // as shown
 	timeout   time.Duration
 }
 
@@ -113,6 +116,10 @@ func (m *meter) newLevel(i int, l *plan.Level) levelMeter {
 		delivered: reg.Counter("holdfast_failover_delivered_items_total", "Items delivered by the level.",
 			m.with("level", level)...),
 		stuck: reg.Gauge("holdfast_failover_stuck_attempts", "Attempts given up that still hang.", m.with("level", level)...),
+		window: reg.Gauge("holdfast_failover_window", "Batches that may be in flight to the level at once.",
+			m.with("level", level)...),
+		pace: reg.Gauge("holdfast_failover_pace", "Items a second that the level is sent at most; 0 = no bound.",
+			m.with("level", level)...),
 	}
 	for d := doubtTimeout; int(d) < len(doubtWords); d++ {
 		out.again[d] = reg.Counter("holdfast_failover_possible_duplicate_items_total",
@@ -264,6 +271,15 @@ func (m *meter) holds(now failover.InHand) {
 		}
 	}
 	m.strays.Add(int64(now.Stragglers - was.Stragglers))
+}
+
+// drains shows what a level is sent at most. Pipelines that share the route write over each other: theirs differ by little.
+func (m *meter) drains(level int, d failover.Drain) {
+	if l := &m.levels[level]; d != l.drain {
+		l.drain = d
+		l.window.Set(int64(d.Window))
+		l.pace.Set(int64(d.Pace))
+	}
 }
 
 // inHand copies what this pipeline has in hand; any goroutine may call it.

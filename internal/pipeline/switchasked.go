@@ -205,6 +205,8 @@ func (r *SwitchRoom) notAsked(at seat, l *failover.LevelStatus, m *failover.Memb
 	switch {
 	case m.Throttled > 0:
 		return "it asks for silence for another " + m.Throttled.Round(time.Second).String()
+	case m.State == breaker.Held:
+		return "it is held"
 	case l.Emergency && m.State.Carries():
 		return "it takes data; a file is tried only after a failed write"
 	case m.CanaryTaken:
@@ -267,6 +269,8 @@ func (r *SwitchRoom) registerTimers(plan *failover.SwitchPlan, m *telemetry.Regi
 			}
 			gauge("holdfast_failover_hold_down_seconds", "How long the level stays down at least.", holdDownLeft)
 			gauge("holdfast_failover_next_probe_seconds", "Until the next recovery probe; -1 = none is due.", nextProbeLeft)
+			gauge("holdfast_failover_share", "Share of new batches that the level takes, of those it could: 1 but while it ramps.",
+				shareOf)
 			gauge("holdfast_failover_throttled_seconds", "How long nobody sends because the backend asked for silence.",
 				throttledLeft)
 		}
@@ -291,6 +295,14 @@ func holdDownLeft(l *failover.LevelStatus, age time.Duration) float64 {
 		left = max(left, l.Members[i].HoldDown-age)
 	}
 	return left.Seconds()
+}
+
+func shareOf(l *failover.LevelStatus, _ time.Duration) float64 {
+	share := 1.0
+	for i := range l.Members {
+		share = min(share, l.Members[i].Share)
+	}
+	return share
 }
 
 func throttledLeft(l *failover.LevelStatus, age time.Duration) float64 {

@@ -66,6 +66,7 @@ type Member struct {
 	NextProbeSeconds *float64  `json:"next_probe_seconds,omitempty"` // none while it carries, or an answer is awaited
 	Confirmations    int       `json:"confirmations"`
 	ReturnsWhen      string    `json:"returns_when,omitempty"`
+	Share            float64   `json:"share"` // of new batches; 1 but while it ramps
 }
 
 // Evidence is what a decision stood on.

@@ -124,6 +124,9 @@ func why(m *Member) string {
 			parts[0] += ": " + e.Error
 		}
 	}
+	if m.State == "ramping" {
+		parts = append(parts, "takes "+percent(m.Share)+" of new batches")
+	}
 	if m.Silent {
 		parts = append(parts, "silent")
 	}

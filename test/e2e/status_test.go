@@ -150,6 +150,24 @@ func TestStatusAndFailoverCommandsFollowAnOutage(t *testing.T) {
 		return s.Failover[0].ActiveLevel == 0
 	})
 	i.p.await("Failover: level is back")
+	for _, tc := range []struct {
+		args []string
+		code int
+		said string
+	}{
+		{[]string{"hold", "failover", "0", "--for", "30m"}, 0, "held for 30m0s"},
+		{[]string{"hold", "failover", "1", "--for", "30m"}, 1, "by force only"},
+		{[]string{"show"}, 0, "data goes to level 1"},
+		{[]string{"probe", "failover", "0"}, 1, "it is held"},
+		{[]string{"release", "failover", "0"}, 0, "released"},
+		{[]string{"release", "failover", "0"}, 1, "nothing is held"},
+	} {
+		if o := i.ask(append([]string{"failover"}, tc.args...)...); o.code != tc.code || !strings.Contains(o.stdout+o.stderr, tc.said) {
+			t.Errorf("failover %v: exit code %d, want %d\n%s%s", tc.args, o.code, tc.code, o.stdout, o.stderr)
+		}
+	}
+	i.p.await("Failover: hold")
+	i.p.await("Failover: release")
 	if code := i.p.stop(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
