@@ -12,7 +12,7 @@ import (
 	"github.com/holdfast-telemetry/holdfast/test/seedbed"
 )
 
-// lateBelow is how long after the return what was in flight at the lower level may still arrive there.
+// lateBelow is how long after the first level has all its share again what was in flight at the lower level may still arrive there.
 const lateBelow = time.Second
 
 // measures are what notes and log say of one fault of the primary; all maps are by signal.
@@ -23,7 +23,8 @@ type measures struct {
 	followed map[string]time.Duration // fault → the last item accepted before first is delivered
 	down     map[string]time.Duration // fault → the first level is down
 	back     map[string]time.Duration // healing → the first level is back
-	below    uint64                   // items that reached the secondary more than a second after the return
+	whole    map[string]time.Duration // healing → it takes all again
+	below    uint64                   // items that reached the secondary more than a second after that
 }
 
 // handover is how long it took from the arrival at the primary, in vain, to that of the same item at the secondary.
@@ -44,8 +45,9 @@ func measure(n *ledger.Notes, lines []seedbed.Line, fault, heal time.Time) measu
 	m := measures{
 		interval: map[string]time.Duration{}, first: map[string]time.Time{}, handover: map[string]handover{},
 		followed: map[string]time.Duration{}, down: map[string]time.Duration{}, back: map[string]time.Duration{},
+		whole: map[string]time.Duration{},
 	}
-	backAt := m.readLog(lines, fault, heal)
+	m.readLog(lines, fault, heal)
 	last := map[string]time.Time{}    // batch at the primary before the fault
 	failed := map[itemID]time.Time{}  // at the primary, since the fault: the first item of each run
 	arrived := map[itemID]time.Time{} // first delivery of each item, anywhere
@@ -77,7 +79,7 @@ func measure(n *ledger.Notes, lines []seedbed.Line, fault, heal time.Time) measu
 			if old, ok := m.first[signal]; !ok || t.Before(old) {
 				m.first[signal] = t
 			}
-			if back, ok := backAt[signal]; ok && t.After(back.Add(lateBelow)) {
+			if whole, ok := m.whole[signal]; ok && t.After(heal.Add(whole+lateBelow)) {
 				m.below += a.Last - a.First + 1
 			}
 		}
@@ -87,28 +89,29 @@ func measure(n *ledger.Notes, lines []seedbed.Line, fault, heal time.Time) measu
 	return m
 }
 
-// readLog finds when the first level went down and came back, by signal.
-func (m *measures) readLog(lines []seedbed.Line, fault, heal time.Time) (back map[string]time.Time) {
-	back = map[string]time.Time{}
+// readLog finds when the first level went down, came back, and took all again, by signal.
+func (m *measures) readLog(lines []seedbed.Line, fault, heal time.Time) {
 	for i := range lines {
 		l := &lines[i]
 		signal := l.Field("signal")
 		if level, err := strconv.Atoi(l.Field("level")); err != nil || level != 0 {
 			continue
 		}
+		healed := !heal.IsZero() && l.Time.After(heal.Truncate(time.Millisecond))
 		switch {
 		case strings.HasPrefix(l.Text, "Failover: level is down") && l.Time.After(fault.Truncate(time.Millisecond)):
 			if _, ok := m.down[signal]; !ok {
 				m.down[signal] = l.Time.Sub(fault)
 			}
-		case strings.HasPrefix(l.Text, "Failover: level is back") && !heal.IsZero() && l.Time.After(heal.Truncate(time.Millisecond)):
-			if _, ok := back[signal]; !ok {
-				back[signal] = l.Time
+		case strings.HasPrefix(l.Text, "Failover: level is back") && healed:
+			m.whole[signal] = l.Time.Sub(heal) // unless its share grows
+			if _, ok := m.back[signal]; !ok {
 				m.back[signal] = l.Time.Sub(heal)
 			}
+		case strings.HasPrefix(l.Text, "Failover: level has its whole share again") && healed:
+			m.whole[signal] = l.Time.Sub(heal)
 		}
 	}
-	return back
 }
 
 // moves finds how long it took from an attempt that the primary noted to the same item at the secondary.

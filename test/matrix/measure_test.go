@@ -46,14 +46,15 @@ func story() (*ledger.Notes, []seedbed.Line) {
 	arrive(14, seedbed.Secondary, 31, 40, true)
 	acked(20, 41, 50)
 	arrive(20.1, seedbed.Secondary, 41, 50, true)
-	arrive(45.5, seedbed.Secondary, 51, 60, true) // in flight at the return
+	arrive(45.5, seedbed.Secondary, 51, 60, true) // in flight when the share got whole
 	arrive(50, seedbed.Primary, 61, 70, true)
 	line := func(seconds float64, text string, level float64) seedbed.Line {
 		return seedbed.Line{Time: at(seconds), Text: text, Fields: map[string]any{"signal": "traces", "level": level}}
 	}
 	return n, []seedbed.Line{
 		line(3, "Failover: level is back", 0), line(12, "Failover: level is down, data goes to the next level", 0),
-		line(13, "Failover: level is down, data is held", 1), line(45, "Failover: level is back", 0),
+		line(13, "Failover: level is down, data is held", 1), line(40, "Failover: level is back", 0),
+		line(45, "Failover: level has its whole share again", 0),
 	}
 }
 
@@ -67,7 +68,8 @@ func TestMeasuresAreTakenFromNotesAndLog(t *testing.T) {
 		"longest handover":     {m.handover["traces"].most, time.Second},
 		"what was queued":      {m.followed["traces"], 4 * time.Second},
 		"down":                 {m.down["traces"], 2 * time.Second},
-		"back after it healed": {m.back["traces"], 15 * time.Second},
+		"back after it healed": {m.back["traces"], 10 * time.Second},
+		"takes all again":      {m.whole["traces"], 15 * time.Second},
 	} {
 		if d[0] != d[1] {
 			t.Errorf("%s: %s, want %s", what, d[0], d[1])

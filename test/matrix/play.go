@@ -22,6 +22,8 @@ const (
 	probeTimeout = 5 * time.Second
 	// slack is what the machine may add to a bound of seconds.
 	slack = 2 * time.Second
+	// ramp is how long the share of a level grows after its return (return.ramp).
+	ramp = 30 * time.Second
 	// repayAfter is how long the first level has to be well before the emergency file is repaid (backfill.after).
 	repayAfter = time.Minute
 	// stay is how long a state is looked at before the next thing happens.
@@ -201,8 +203,9 @@ func (r *result) allHeal(ctx context.Context, b *seedbed.Bed) error {
 			return err
 		}
 	}
-	err := b.Until(ctx, r.returnBound()+30*time.Second, "data goes to the first level again", func(s seedbed.Series) bool {
-		return s.AllAt(0)
+	err := b.Until(ctx, r.returnBound()+ramp+30*time.Second, "all data goes to the first level again", func(s seedbed.Series) bool {
+		healthy, _ := s.Sum("holdfast_failover_level_state", "level", "0", "state", "healthy")
+		return s.AllAt(0) && healthy == float64(len(signals))
 	})
 	if err != nil {
 		return err

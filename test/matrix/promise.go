@@ -125,8 +125,11 @@ func (r *result) judgeReturn() {
 	if d, most := worst(r.m.back), r.returnBound(); d > most {
 		r.broke("back after %s, not within %s", short(d), short(most))
 	}
+	if d, most := worst(r.m.whole), worst(r.m.back)+ramp+slack; d > most {
+		r.broke("all of it after %s, not within %s", short(d), short(most))
+	}
 	if r.m.below > 0 {
-		r.broke("%d items at the second level after the return", r.m.below)
+		r.broke("%d items at the second level although the first takes all", r.m.below)
 	}
 }
 

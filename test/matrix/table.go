@@ -30,9 +30,9 @@ type table struct {
 
 const (
 	alone = "| seed | fault | acknowledged | lost | duplicates | first batch below | after its attempt | what was queued | " +
-		"down | switches | back | below then |\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
-	joined = "| seed | fault | acknowledged | meanwhile | lost | duplicates | all down | switches | back | below then | in the file | " +
-		"repaid |\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
+		"down | switches | back | takes all | below then |\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
+	joined = "| seed | fault | acknowledged | meanwhile | lost | duplicates | all down | switches | back | takes all | below then | " +
+		"in the file | repaid |\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
 )
 
 // String is the table as Markdown: first the primary alone, then what happens when the secondary follows.
@@ -80,7 +80,8 @@ func (r *result) line() string {
 		cells = append(cells, loss(v.Lost), r.duplicates(), short(worst(r.firstAfter())), r.attempt(), short(worst(r.m.followed)),
 			short(worst(r.m.down)))
 	}
-	cells = append(cells, fmt.Sprint(r.switched), short(worst(r.m.back)), fmt.Sprint(r.m.below))
+	cells = append(cells, fmt.Sprint(r.switched), short(worst(r.m.back)), short(worst(r.m.whole)),
+		fmt.Sprint(r.m.below))
 	if r.both {
 		inFile := "–"
 		if r.parked > 0 {
