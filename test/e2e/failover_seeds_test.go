@@ -134,10 +134,10 @@ func TestAThousandSendersFailingAtOnceAreOneTransition(t *testing.T) {
 	_, err = load.Stop()
 	must(t, err)
 	s := booksOf(t, b)
-	traces := []string{"signal", "traces", "level", "0"}
-	for to, want := range map[string]float64{"down": 1, "healthy": 1} {
-		if n, _ := s.Sum("holdfast_failover_transitions_total", append(traces, "to", to)...); n != want {
-			t.Errorf("%v transitions to %s, want %v", n, to, want)
+	for _, labels := range [][]string{{"to", "down"}, {"from", "probing"}} { // down, and back; not down again
+		labels = append(labels, "signal", "traces", "level", "0")
+		if n, _ := s.Sum("holdfast_failover_transitions_total", labels...); n != 1 {
+			t.Errorf("%v transitions with %q, want 1", n, labels)
 		}
 	}
 	if n, _ := s.Sum("holdfast_failover_switches_total", "signal", "traces"); n != 2 {
