@@ -145,7 +145,7 @@ func TestStatusAndFailoverCommandsFollowAnOutage(t *testing.T) {
 	if o := i.ask("failover", "probe", "failover", "0", "--json"); o.code != 0 || !strings.Contains(o.stdout, `"good": true`) {
 		t.Errorf("probe after it: exit code %d\n%s%s", o.code, o.stdout, o.stderr)
 	}
-	s = i.awaitStatus("home again", func(s *status.Status) bool {
+	i.awaitStatus("home again", func(s *status.Status) bool {
 		send()
 		return s.Failover[0].ActiveLevel == 0
 	})
