@@ -137,6 +137,7 @@ func TestDebtsAreRepaidWhenTheLevelWasWellForAWhile(t *testing.T) {
 			t.Errorf("%d of %d debts were paid before backfill.after was over", owed-d.owes(), owed)
 		}
 		time.Sleep(10 * time.Second)
+		synctest.Wait()
 		if d.owes() != 0 || !slices.IsSorted(d.settled) && d.most == 1 {
 			t.Errorf("%d debts are left, settled %d", d.owes(), d.settled)
 		}
@@ -232,6 +233,7 @@ func TestReceiptsNameTheRecordsOfAJournalOnly(t *testing.T) {
 			c.ends["primary"].set(exporter.Retry)
 			c.send(3)
 			time.Sleep(time.Minute)
+			synctest.Wait()
 			switch {
 			case storage == "" && len(got) > 0:
 				t.Errorf("a queue in memory: %+v", got)
@@ -255,6 +257,7 @@ func TestARefusedDebtStaysWhereItIs(t *testing.T) {
 			return exporter.Deliver()
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if !d.refused[2] || d.owes() != 1 || len(d.settled) != 1 {
 			t.Errorf("refused %v, settled %v", d.refused, d.settled)
 		}
