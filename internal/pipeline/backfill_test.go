@@ -158,15 +158,15 @@ func TestDebtsAreRepaidWhenTheLevelWasWellForAWhile(t *testing.T) {
 func TestDebtsNeverGoToTheEmergencyLevelAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, d := withFile(t, func(cfg *failover.Config, _ *plan.Pipeline) { cfg.Backfill.After = 0 })
-		for n := range 50 {
-			d.put("old record " + string(rune('a'+n%26)) + string(rune('a'+n/26)))
-		}
 		asked := 0
 		c.ends["primary"].answer = func(int, *exporter.Request) exporter.Verdict {
 			if asked++; asked > 5 && asked < 60 {
 				return exporter.Verdict{Kind: exporter.Retry}
 			}
 			return exporter.Deliver()
+		}
+		for n := range 50 {
+			d.put("old record " + string(rune('a'+n%26)) + string(rune('a'+n/26)))
 		}
 		for range 120 {
 			time.Sleep(time.Second)
@@ -248,14 +248,14 @@ func TestReceiptsNameTheRecordsOfAJournalOnly(t *testing.T) {
 func TestARefusedDebtStaysWhereItIs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, d := withFile(t, func(cfg *failover.Config, _ *plan.Pipeline) { cfg.Backfill.After = 0 })
-		d.put("good")
-		d.put("poison")
 		c.ends["primary"].answer = func(_ int, r *exporter.Request) exporter.Verdict {
 			if string(r.Parts[0]) == "poison" {
 				return exporter.Verdict{Kind: exporter.Rejected}
 			}
 			return exporter.Deliver()
 		}
+		d.put("good")
+		d.put("poison")
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if !d.refused[2] || d.owes() != 1 || len(d.settled) != 1 {
