@@ -11,7 +11,6 @@ package app
 import (
 	"context"
 	"errors"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -60,7 +59,7 @@ type App struct {
 	events   *events
 	storages []*storage
 	memories map[string]func() journal.Snapshot // queues in memory, by pipeline
-	switches *pipeline.SwitchRoom               // nil = no destination has levels
+	switches *pipeline.SwitchRoom
 	metrics  *telemetry.Server
 	vaults   map[string]*vault.Vault // emergency files, by path
 
@@ -96,9 +95,6 @@ func New(opts Options) (*App, error) {
 	a.lines = newLines(a.log)
 	a.events = newEvents(a.lines, opts.Telemetry.Metrics)
 	a.memories = map[string]func() journal.Snapshot{}
-	if missing := Missing(opts.Plan); len(missing) > 0 {
-		return nil, errors.New(strings.Join(missing, "\n"))
-	}
 	g := &generation{app: a, cfg: opts.Config, plan: opts.Plan}
 	a.running.Store(g)
 	a.gate = admission.New(admissionLimit(opts.Config.Service.Admission.LimitMiB))
@@ -107,19 +103,6 @@ func New(opts Options) (*App, error) {
 		return nil, err
 	}
 	return a, nil
-}
-
-// Missing names what p asks for and this version cannot keep, one sentence each. Such a plan is refused at start:
-// promising what is not kept would lose data.
-func Missing(p *plan.Plan) []string {
-	var out []string
-	for i := range p.Pipelines {
-		pl := &p.Pipelines[i]
-		for j := range pl.Destinations {
-			out = append(out, missingOf(pl, &pl.Destinations[j])...)
-		}
-	}
-	return out
 }
 
 func (a *App) setPhase(p extension.Phase) { a.phase.Store(int32(p)) }
@@ -177,10 +160,8 @@ func (a *App) start(ctx context.Context) error {
 	if err := g.startBack(ctx); err != nil {
 		return err
 	}
-	if a.switches != nil {
-		a.switches.Start()
-		a.began("switch room", a.switches.Stop)
-	}
+	a.switches.Start()
+	a.began("switch room", a.switches.Stop)
 	g.startDeliveries()
 	a.startWatch()
 	return g.startReceivers(ctx)

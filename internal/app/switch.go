@@ -19,27 +19,24 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/exporter/probe"
 	"github.com/holdfast-telemetry/holdfast/internal/failover"
 	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
-	"github.com/holdfast-telemetry/holdfast/internal/plan"
 )
 
-// buildSwitch makes the room above all connectors; without one there is none.
+// buildSwitch makes the room above all destinations.
 func (a *App) buildSwitch() error {
 	g := a.now()
 	p := pipeline.SwitchPlan(g.plan, g.member, rand.Float64)
-	if len(p.Routes) == 0 {
-		return nil
-	}
 	a.switches = pipeline.NewSwitchRoom(pipeline.RoomSettings{Plan: p, Telemetry: a.opts.Telemetry, Probe: a.probe})
 	return nil
 }
 
-// member says how an exporter is asked for itself. Its configuration has no hash: until there is a reload, an exporter
-// has one configuration in a process.
+// member says what an exporter's configuration is, and how it is asked for itself. Its queue and retries are not the
+// exporter's but the destination's.
 func (g *generation) member(id string) (hash, kind string) {
+	hash = g.cfg.HashOf(config.Exporters, id, "sending_queue", "retry_on_failure")
 	if p, ok := g.instances[id].(exporter.Prober); ok {
-		return "", string(p.ProbeKind())
+		return hash, string(p.ProbeKind())
 	}
-	return "", ""
+	return hash, ""
 }
 
 // probe asks whether an exporter's backend would take data, at the door the order names.
@@ -54,6 +51,9 @@ func (a *App) probe(ctx context.Context, o *failover.ProbeOrder) exporter.Verdic
 			return probe.HTTP(ctx, o.What.URL, o.What.Expect, set)
 		}
 		return probe.TCP(ctx, addr, set)
+	}
+	if h, ok := g.instances[o.Exporter].(exporter.HealthProber); ok && o.What.Kind == string(exporter.ProbeHealth) {
+		return h.ProbeHealth(ctx, o.What.Service, o.Signal)
 	}
 	p, ok := g.instances[o.Exporter].(exporter.Prober)
 	if !ok || o.What.Kind != string(p.ProbeKind()) {
@@ -94,29 +94,6 @@ func hostPort(endpoint string) string {
 		return net.JoinHostPort(u.Hostname(), "443")
 	}
 	return net.JoinHostPort(u.Hostname(), "80")
-}
-
-// missingOf names what a route asks for and this version cannot keep.
-func missingOf(pl *plan.Pipeline, d *plan.Destination) []string {
-	r := d.Route
-	if r == nil {
-		return nil
-	}
-	var out []string
-	if d.Wait {
-		out = append(out, fmt.Sprintf("pipeline %s: %s without a queue is not in this version; enable a sending_queue in "+
-			"one of its levels", pl.ID, r.Connector))
-	}
-	for i := range d.Levels {
-		for _, id := range d.Levels[i].Exporters {
-			switch kind := r.Config.For(id, i == 0).Kind; kind {
-			case "grpc_health":
-				out = append(out, fmt.Sprintf("pipeline %s: %s: probe.kind %s of %s is not in this version; "+
-					"leave it out to probe with empty exports", pl.ID, r.Connector, kind, id))
-			}
-		}
-	}
-	return out
 }
 
 // emergency reports whether an exporter is the last resort of some route: what it took is gone from the queue.

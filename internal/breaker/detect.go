@@ -38,14 +38,14 @@ func (b *Breaker) Attempted(now time.Time, o *Outcome, proof bool, out []Change)
 		b.evidence.answered()
 	}
 	if o.Class == Delivered {
-		return b.deliver(now, o.Took, out)
+		return b.deliver(now, o.Took, o.More, out)
 	}
 	return b.hear(now, o, ByTraffic, out)
 }
 
 // deliver counts a live delivery: it ends the run, and there is nothing left to ask a suspect for.
-func (b *Breaker) deliver(now time.Time, took time.Duration, out []Change) []Change {
-	c := counts{deliveries: 1}
+func (b *Breaker) deliver(now time.Time, took time.Duration, more uint32, out []Change) []Change {
+	c := counts{deliveries: 1 + more}
 	slow := b.isSlow(took)
 	if slow {
 		c.slow = 1

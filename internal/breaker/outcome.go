@@ -35,6 +35,7 @@ type Outcome struct {
 	Unclear    bool          // Retry: may be the payload's fault; counts once per batch
 	Counted    bool          // a failure, and the configured conditions hold; Rejected only if they say so
 	After      time.Duration // RetryAfter: the delay asked for; 0 = none was named
+	More       uint32        // Delivered: so many others were, lately, of which nothing else is told
 	Took       time.Duration // from send to answer; 0 = not known
 	Generation uint64        // the breaker's when the attempt began
 	Batch      uint64        // names the batch; 0 for probes

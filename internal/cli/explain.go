@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/holdfast-telemetry/holdfast/internal/app"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
@@ -88,12 +87,6 @@ func explain(b *strings.Builder, c *check) {
 	}
 	if len(c.cfg.Sources) > 1 {
 		p.line(1, "hash", "%s", c.cfg.Hash)
-	}
-	if missing := app.Missing(c.plan); len(missing) > 0 {
-		p.title("This version does not start it: what follows is the plan, not yet a promise")
-		for _, text := range missing {
-			p.line(1, "", "%s", text)
-		}
 	}
 	for i := range c.plan.Pipelines {
 		explainPipeline(p, &c.plan.Pipelines[i])

@@ -19,8 +19,6 @@ type explanation struct {
 	Directories []directory        `json:"directories"`
 	Memory      []bound            `json:"memory"`
 	Findings    []findingDocument  `json:"findings"`
-	// Missing is what this version lacks to start it; empty = it starts.
-	Missing []string `json:"missing"`
 }
 
 type pipelineDocument struct {
@@ -114,7 +112,7 @@ func explanationOf(c *check) explanation {
 	doc := explanation{
 		Hash: c.cfg.Hash, Sources: c.cfg.Sources, Pipelines: []pipelineDocument{}, Listeners: []listenerDocument{},
 		Directories: append([]directory{}, directoriesOf(c.cfg)...), Memory: boundsOf(c.cfg, c.plan),
-		Findings: documentsOf(c.findings), Missing: append([]string{}, app.Missing(c.plan)...),
+		Findings: documentsOf(c.findings),
 	}
 	for i := range c.plan.Pipelines {
 		doc.Pipelines = append(doc.Pipelines, pipelineOf(&c.plan.Pipelines[i]))

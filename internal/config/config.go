@@ -12,7 +12,12 @@
 package config
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -131,6 +136,22 @@ func (c *Config) Defines(kind Kind, id string) bool {
 	section, _ := c.Effective[string(kind)].(map[string]any)
 	_, ok := section[id]
 	return ok
+}
+
+// HashOf is the SHA-256, in hex, of a component's type and of its block after expansion, without the given keys: equal
+// blocks are equal instances, whatever they are called. It is no secret's hiding place: never show it.
+func (c *Config) HashOf(kind Kind, id string, without ...string) string {
+	comp := c.Components[kind][id]
+	section, _ := c.Effective[string(kind)].(map[string]any)
+	block, _ := section[id].(map[string]any)
+	kept := maps.Clone(block)
+	maps.DeleteFunc(kept, func(k string, _ any) bool { return slices.Contains(without, k) })
+	text, err := json.Marshal(kept)
+	if comp == nil || err != nil {
+		return ""
+	}
+	sum := sha256.Sum256(append([]byte(comp.Type+"\n"), text...))
+	return hex.EncodeToString(sum[:])
 }
 
 // Written reports whether a source has the key.

@@ -16,7 +16,17 @@ type ProbeKind string
 const (
 	ProbeEmpty ProbeKind = "empty" // an export of nothing, over the connection, with the credentials of data
 	ProbeWrite ProbeKind = "write" // a small file where the data would be
+	// ProbeHealth asks the backend's gRPC health service.
+	ProbeHealth ProbeKind = "grpc_health"
 )
+
+// HealthProber is implemented by exporters whose backend may have a gRPC health service.
+type HealthProber interface {
+	Prober
+	// ProbeHealth asks how the named service is; "" = the whole backend. A backend without a health service is asked as
+	// Probe does, for s. It may run beside everything that Probe may.
+	ProbeHealth(ctx context.Context, service string, s otlp.Signal) Verdict
+}
 
 // Prober is implemented by exporters that can be asked without data. One that is none is asked by live batches.
 type Prober interface {

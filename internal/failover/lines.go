@@ -25,7 +25,7 @@ func (e *Effect) Lines(out []Line) []Line {
 	case EffectChanged:
 		return append(out, e.changeLine())
 	case EffectPublish:
-		if e.Before == nil {
+		if e.Before == nil || len(e.View.Levels) == 1 { // the only level's own lines say all there is to say
 			return out
 		}
 		if e.View.Active != e.Before.Active {

@@ -54,6 +54,7 @@ type Router struct {
 	freed       bool // a slot came free: somebody on the move may have it
 	jolted      bool // a level asked for time: what waits for it is routed again
 	wanted      int
+	place       int // level of the batches wanted
 	tries       uint64
 	arrivals    uint64
 	inHand      InHand
@@ -234,6 +235,25 @@ const (
 
 // String is the reason's word in metrics.
 func (d DeadReason) String() string { return [...]string{"rejected", "unclear"}[d] }
+
+// Free is how many batches could be sent at once if they came now; WantBatches says whether any could.
+func (r *Router) Free() int {
+	if r.wanted == 0 {
+		return 0
+	}
+	if !r.view.Levels[r.place].Eligible { // it wants a canary, and that is one batch
+		return 1
+	}
+	l := &r.levels[r.place]
+	free := min(r.set.Levels[r.place].Slots-l.busy, r.bound-r.busy, r.total+1-r.taken)
+	if r.place != r.emergency {
+		free = min(free, l.win.Limit()-l.win.flying[Fresh]-l.win.flying[Backlog])
+	}
+	return max(free, 1) // somebody is wanted
+}
+
+// leaving reports whether b goes back to the queue unless it is in flight.
+func (r *Router) leaving(b *Batch) bool { return r.stopping || r.draining && b.Stays }
 
 // InHand counts what a router has, in batches as taken and in pieces.
 type InHand struct {

@@ -14,7 +14,8 @@ type Batch struct {
 	Attempt int  // earlier nacks of a record that travels alone; such a record is a straggler
 	Piece   bool // a part of one record
 	// Once says that a client waits: no level is asked twice, and waiting is the client's.
-	Once bool
+	Once  bool
+	Stays bool // its queue keeps it when the process stops: a drain lets go of it
 	// Ordinary says that the emergency level is not for it: it came from there. While no other takes it, it goes back.
 	Ordinary bool
 	// Accepted is when the oldest record was; zero = just now. Older data is backlog.
@@ -80,7 +81,7 @@ const (
 // begin clears the marks of an earlier life.
 func (b *Batch) begin(levels int) {
 	*b = Batch{
-		Source: b.Source, Seqs: b.Seqs, Items: b.Items, Attempt: b.Attempt, Piece: b.Piece, Once: b.Once,
+		Source: b.Source, Seqs: b.Seqs, Items: b.Items, Attempt: b.Attempt, Piece: b.Piece, Once: b.Once, Stays: b.Stays,
 		Ordinary: b.Ordinary, Accepted: b.Accepted, Owner: b.Owner,
 		level: -1, from: -1, fresh: true, delivered: b.delivered, refused: b.refused, state: batchBack,
 	}
@@ -101,7 +102,7 @@ func (b *Batch) inherit(from *Batch) {
 	}
 	b.tried, b.rejected, b.asked = from.tried, from.rejected, from.asked
 	b.judged, b.unclear, b.err, b.arrived = from.judged, from.unclear, from.err, from.arrived
-	b.Attempt, b.Once, b.Source, b.Ordinary = from.Attempt, from.Once, from.Source, from.Ordinary
+	b.Attempt, b.Once, b.Stays, b.Source, b.Ordinary = from.Attempt, from.Once, from.Stays, from.Source, from.Ordinary
 	copy(b.delivered, from.delivered)
 	for i := range from.refused { // nobody says which items: the first pieces bear it
 		n := min(from.refused[i], b.Items)

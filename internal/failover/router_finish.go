@@ -98,7 +98,7 @@ func (r *Router) finish(now time.Time, b *Batch, results []Result) {
 		return
 	}
 	switch {
-	case r.stopping && a.row != rowRejected:
+	case r.leaving(b) && a.row != rowRejected:
 		r.letGo(b)
 	case a.row == rowRetry:
 		r.failed(now, b, &a)
@@ -208,13 +208,13 @@ func (r *Router) asksForTime(now time.Time, b *Batch, after time.Duration) {
 
 // rejected is the row of rejections: the record that is refused is looked for, and the other levels are asked once.
 func (r *Router) rejected(now time.Time, b *Batch, large bool) {
-	if !b.whole && !r.stopping && (len(b.Seqs) > 1 || large && b.Items > 1) {
+	if !b.whole && !r.leaving(b) && (len(b.Seqs) > 1 || large && b.Items > 1) {
 		b.asking = false
 		r.become(b, batchSplitting)
 		r.emit(RouterEffect{Kind: HalveBatch, Batch: b})
 		return
 	}
-	if r.stopping && len(b.Seqs) > 1 {
+	if r.leaving(b) && len(b.Seqs) > 1 {
 		r.letGo(b)
 		return
 	}
@@ -222,7 +222,7 @@ func (r *Router) rejected(now time.Time, b *Batch, large bool) {
 	asked := b.tried | b.rejected
 	for i := range r.view.Levels {
 		if r.view.Levels[i].Eligible && asked>>i&1 == 0 && i != r.emergency || b.level == r.emergency {
-			if r.stopping {
+			if r.leaving(b) {
 				r.letGo(b)
 				return
 			}
@@ -268,7 +268,7 @@ func (r *Router) refuse(now time.Time, b *Batch) {
 	r.landed(now, b, AnswerNone)
 	b.canary, b.cancel, b.until = false, time.Time{}, time.Time{}
 	r.become(b, batchBack)
-	if r.stopping {
+	if r.leaving(b) {
 		r.letGo(b)
 		return
 	}
@@ -295,9 +295,12 @@ func (r *Router) rest(b *Batch) time.Duration {
 }
 
 // hint is the smallest delay any level has left, for a client that waits.
-func (r *Router) hint(now time.Time, d decision) time.Duration {
-	if d.act == actWait {
+func (r *Router) hint(now time.Time, b *Batch, d decision) time.Duration {
+	switch {
+	case d.act == actWait:
 		return max(d.until.Sub(now), 0)
+	case d.act == actNack:
+		return r.set.Levels[max(b.level, 0)].Backoff.Initial
 	}
 	if r.view.NextProbe.After(now) {
 		return r.view.NextProbe.Sub(now)

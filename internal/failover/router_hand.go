@@ -21,7 +21,7 @@ func (r *Router) arrive(now time.Time, pieces []*Batch) {
 	}
 	for _, b := range pieces {
 		switch {
-		case r.stopping:
+		case r.leaving(b):
 			r.letGo(b)
 		case crowded && b.straggler():
 			r.nack(now, b, localWait) // what cannot be delivered is not to fill the hand
@@ -37,7 +37,7 @@ func (r *Router) halved(now time.Time, b *Batch, pieces []*Batch) {
 	if len(pieces) == 0 {
 		b.whole = true
 		switch {
-		case r.stopping:
+		case r.leaving(b):
 			r.letGo(b)
 		case b.asking:
 			r.reroute(now, b, MoveNone)
@@ -58,12 +58,12 @@ func (r *Router) halved(now time.Time, b *Batch, pieces []*Batch) {
 		cause = MoveNone
 	}
 	r.leave(b)
-	if first := pieces[0]; slot && !r.stopping {
+	if first := pieces[0]; slot && !r.leaving(first) {
 		first.level = level
 		r.grab(first)
 	}
 	for _, p := range pieces {
-		if r.stopping {
+		if r.leaving(p) {
 			r.letGo(p)
 			continue
 		}
@@ -188,9 +188,16 @@ func (r *Router) overdue(now time.Time, b *Batch) {
 	}
 }
 
-// drain shortens waits.
+// drain shortens waits, and lets go of what is safe where it is.
 func (r *Router) drain(now time.Time) {
 	r.draining = true
+	for b := r.first; b != nil; {
+		next := b.next
+		if b.Stays && (b.state == batchMoving || b.state == batchWaiting || b.state == batchHeld) {
+			r.letGo(b)
+		}
+		b = next
+	}
 	r.jolt(now)
 }
 
@@ -235,7 +242,7 @@ func (r *Router) want(now time.Time) {
 		switch d := r.route(now, &stranger); d.act {
 		case actSend:
 			if r.levels[d.level].moving == 0 && r.room(d.level, false) && (d.proof || r.open(now, d.level, anyLane)) {
-				n = 1
+				n, r.place = 1, d.level
 			}
 		case actWait:
 			r.schedule(d.until)

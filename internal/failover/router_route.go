@@ -200,8 +200,8 @@ func (r *Router) patience(now time.Time, b *Batch, i int) time.Duration {
 
 // apply does what was decided for b.
 func (r *Router) apply(now time.Time, b *Batch, d decision, cause MoveCause) {
-	if b.Once && (d.act == actWait || d.act == actHold) {
-		r.nack(now, b, r.hint(now, d))
+	if b.Once && d.act != actSend {
+		r.nack(now, b, r.hint(now, b, d))
 		return
 	}
 	switch d.act {

@@ -4,10 +4,9 @@
 package pipeline
 
 import (
-	"context"
 	"fmt"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
@@ -16,94 +15,73 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
 )
 
-// dispatch drives the router of a destination with levels: one goroutine, a feeder per source, one per attempt.
+// dispatch drives the router of one destination. Whoever has news steps it, one at a time under the lock, and does what
+// the router says of its own batch itself, so that a batch that meets no trouble is taken, sent and resolved by one
+// goroutine:
 //
-//	feeder ─► batches ─► loop ─► attempt (one per batch in flight) ─► answers ─► loop ─► resolve
-//	                      ▲ view, time                 └─► outcomes ─► switch room
+//	worker:   take ─► step(arrived) ─► send ─► step(finished) ─► resolve ─► take …      as many as there are slots
+//	request:          step(arrived) ─► send ─► step(finished) ─► answer                 where the client waits
+//	feeder:   take ─► step(arrived), when one is wanted                                 one for each of several sources
+//	loop:     new view, time ─► step                                                    one
 //
-// The loop alone steps the router and resolves. It takes a batch from a feeder only when the router wants one, so a
-// feeder holds at most one lease that nobody works on.
+// Under the lock nothing waits and nothing is written: a step leaves what takes time to whoever took it (chores). Records
+// are taken only when the router wants some.
 type dispatch struct {
 	*delivery
 	room    *SwitchRoom
 	id      failover.RouteID
-	router  *failover.Router
+	config  *failover.Config
 	senders [][]*sender // by level and member
-	counts  []failover.Conditions
+	counts  failover.Conditions
+	pulses  [][]pulse // by level and member
+	exact   bool      // every delivery is told by itself: how long it took matters
 	meter   *meter
 	fortune *fortune
-
-	batches chan job    // unbuffered
-	answers chan answer // room for one per slot: an attempt never waits for the loop
-	orders  chan failover.RouterEvent
+	several bool // sources: each has a feeder
+	at      *viewOf
 	nudges  <-chan struct{}
-	over    chan struct{} // closed when the loop has ended: late answers go nowhere
+	sooner  chan struct{} // of one place: the loop is to wake up earlier than it meant to
+	over    chan struct{} // closed when nothing is in hand and nothing comes any more
+	crew    *sync.WaitGroup
 
-	// of the loop alone
-	view    *failover.View
-	now     time.Time
-	out     []failover.RouterEffect
-	events  []failover.RouterEvent
-	wanted  bool
-	wake    time.Time
-	flights map[uint64]*flight // by try
+	mu struct {
+		sync.Mutex
+		router  *failover.Router
+		view    *failover.View
+		now     time.Time
+		out     []failover.RouterEffect
+		events  []failover.RouterEvent
+		wake    time.Time // when the router wants a tick; zero = never
+		armed   time.Time // when the loop will wake up
+		wanted  bool
+		takers  int   // workers that take, or are about to
+		taking  *term // ends when no batch is wanted any more
+		idle    []*worker
+		offers  []*source // feeders with a batch that wait until one is wanted
+		feeders int
+		dry     bool // nothing more comes
+		ended   bool
+	}
 }
 
-// load is a batch in hand: whole records, or a piece of one.
-type load struct {
-	failover.Batch
-	unit
-	from *source
-	at   uint32  // items of the record before the piece
-	part *parted // the piece's record
-	last exporter.Verdict
-	// For the meter: the levels that were asked, or counted as passed by, and why it may have been taken.
-	asked uint64
-	doubt doubt
-}
-
-// parted is a record in several pieces. It is resolved when all of them have ended.
-type parted struct {
-	fate   fate
-	taken  uint32 // items of pieces that were delivered
-	live   int
-	delay  time.Duration
-	nacked bool
-	let    bool // released, in part
-}
-
-// flight is one attempt.
-type flight struct {
-	load   *load
-	level  int
-	cancel context.CancelFunc
-	given  *atomic.Bool // up: nobody waits for it
-}
-
-// answer is how an attempt ended.
-type answer struct {
-	try     uint64
-	results []failover.Result
-	doubt   doubt
-}
-
-func newDispatch(set *Settings, d *plan.Destination, v *delivery) (*dispatch, error) {
+func newDispatch(set *Settings, d *plan.Destination) (*dispatch, error) {
+	if set.Switch == nil {
+		return nil, fmt.Errorf("pipeline %s: destination %s has no switch", set.Plan.ID, d.Label)
+	}
 	router, err := failover.NewRouter(routeSettings(d, set.Jitter))
 	if err != nil {
 		return nil, fmt.Errorf("pipeline %s: destination %s: %w", set.Plan.ID, d.Label, err)
 	}
 	x := &dispatch{
-		delivery: v, room: set.Switch, id: RouteID(set.Plan.Signal, d), router: router,
-		batches: make(chan job), orders: make(chan failover.RouterEvent, 4), over: make(chan struct{}),
-		flights: map[uint64]*flight{}, meter: newMeter(set, d), fortune: &fortune{},
+		room: set.Switch, id: RouteID(set.Plan.Signal, d), config: configOf(d), meter: newMeter(set, d), fortune: &fortune{},
+		sooner: make(chan struct{}, 1), over: make(chan struct{}),
 	}
-	x.meter.line = v.sender
-	slots := 0
+	x.counts = x.config.Conditions()
+	x.exact = x.config.Detector.SlowAfter != nil && x.config.Detector.SlowAfter != "0s"
+	x.mu.router = router
 	for i := range d.Levels {
-		l := &d.Levels[i]
-		slots += max(l.Workers, 1)
 		var members []*sender
-		for _, id := range l.Exporters {
+		for _, id := range d.Levels[i].Exporters {
 			exp := set.Exporters[id]
 			if exp == nil {
 				return nil, fmt.Errorf("pipeline %s: no exporter %q", set.Plan.ID, id)
@@ -113,137 +91,128 @@ func newDispatch(set *Settings, d *plan.Destination, v *delivery) (*dispatch, er
 			members = append(members, member)
 		}
 		x.senders = append(x.senders, members)
-		x.counts = append(x.counts, d.Route.Config.Conditions())
+		x.pulses = append(x.pulses, make([]pulse, len(members)))
 	}
-	x.answers = make(chan answer, slots)
-	if x.nudges = set.Switch.follow(x.id, x.fortune); x.nudges == nil {
+	own := x.senders[0][0]
+	if d.Route != nil {
+		own = newSender(set, d.Levels[0].Exporters[0], own.exporter, d)
+	}
+	x.meter.line = own
+	if x.at, x.nudges = set.Switch.routes[x.id], set.Switch.follow(x.id, x.fortune); x.at == nil {
 		return nil, fmt.Errorf("pipeline %s: destination %s has no route", set.Plan.ID, d.Label)
 	}
+	if !d.Wait && set.Queue == nil {
+		return nil, fmt.Errorf("pipeline %s: destination %s has no queue", set.Plan.ID, d.Label)
+	}
+	x.delivery = newDelivery(set, d, own)
 	x.repay = x.repayment()
 	return x, nil
 }
 
-func (x *dispatch) start(workers *sync.WaitGroup) {
-	var feeders sync.WaitGroup
-	sources := append([]*source{x.own}, x.inherited...)
-	if x.repay != nil {
-		sources = append(sources, x.repay)
+func (x *dispatch) start(crew *sync.WaitGroup) {
+	x.crew = crew
+	if x.own != nil && x.owed().Records > 0 { // from before this process: that it is gone will be worth a line
+		x.backlog.Store(time.Now().UnixNano())
 	}
-	for _, s := range sources {
-		feeders.Go(func() { x.feed(s) })
+	crew.Go(x.loop)
+	if sources := x.sources(); x.own != nil && len(sources) > 1 {
+		x.several, x.mu.feeders = true, len(sources)
+		for _, s := range sources {
+			crew.Go(func() { x.feed(s) })
+		}
 	}
-	fed := make(chan struct{})
-	workers.Go(func() {
-		feeders.Wait()
-		close(fed)
-	})
-	workers.Go(func() { x.run(fed) })
+	x.tell(failover.RouterEvent{Kind: failover.ViewChanged})
 }
 
-// feed takes batch after batch and hands each over when the router wants one.
-func (x *dispatch) feed(s *source) {
-	for {
-		batch, err := x.nextOf(s)
-		if err != nil {
-			return
-		}
-		if batch = x.unkept(s, batch); len(batch) == 0 {
-			continue
-		}
-		select {
-		case x.batches <- job{s, batch}:
-		case <-x.over:
-			x.resolve(s, queue.Outcome{Kind: queue.Release}, seqs(batch)...)
-			return
-		}
+// drain empties what is in memory (all), or ends what does not end by itself within a while.
+func (x *dispatch) drain(all bool) {
+	x.empty.Store(all)
+	x.draining.Store(true)
+	x.endTake()
+	if all {
+		x.tell(failover.RouterEvent{Kind: failover.RouterDrain})
+	} else {
+		x.tell(failover.RouterEvent{Kind: failover.RouterStop, Grace: storedStop})
+	}
+	if x.own != nil {
+		x.own.Wake()
 	}
 }
 
-// nextOf is next for any source: what is inherited is not drained when the process stops.
-func (x *dispatch) nextOf(s *source) ([]queue.Delivered, error) {
-	if s == x.own {
-		return x.next()
-	}
-	w := x.dest.Want
-	w.Joins = joins
-	return s.Take(x.take, w)
+// cut ends what is in flight.
+func (x *dispatch) cut() {
+	x.tell(failover.RouterEvent{Kind: failover.RouterStop})
+	x.endSend()
 }
 
-// stop begins to drain what is in memory, or ends what does not end by itself.
-func (x *dispatch) stop(drain bool) {
-	if drain {
-		x.order(failover.RouterEvent{Kind: failover.RouterDrain})
+// tell steps the router with news that are nobody's batch.
+func (x *dispatch) tell(ev failover.RouterEvent) {
+	var c chores
+	x.mu.Lock()
+	if x.mu.ended {
+		x.mu.Unlock()
 		return
 	}
-	x.order(failover.RouterEvent{Kind: failover.RouterStop, Grace: storedStop})
+	x.mu.dry = x.mu.dry || ev.Kind == failover.RouterStop
+	x.step(&c, time.Now(), ev)
+	x.unlock(&c)
 }
 
-// order tells the loop to drain or to stop.
-func (x *dispatch) order(ev failover.RouterEvent) {
-	select {
-	case x.orders <- ev:
-	case <-x.over:
-	}
-}
-
-// run is the loop. It ends when the feeders have ended and nothing is in hand.
-func (x *dispatch) run(fed <-chan struct{}) {
-	defer close(x.over)
+// loop steps the router when there is a new view and when its time has come.
+func (x *dispatch) loop() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	x.step(failover.RouterEvent{Kind: failover.ViewChanged})
-	feeding, stopped := true, false
-	for feeding || x.router.InHand().Taken > 0 {
+	for {
+		x.mu.Lock()
+		x.mu.armed = x.mu.wake
+		wake := x.mu.wake
+		x.mu.Unlock()
 		var due <-chan time.Time
-		if !x.wake.IsZero() {
-			timer.Reset(max(time.Until(x.wake), 0))
+		if !wake.IsZero() {
+			timer.Reset(max(time.Until(wake), 0))
 			due = timer.C
 		}
-		var batches <-chan job
-		if x.wanted || stopped { // after a stop the router lets go of whatever a feeder still has
-			batches = x.batches
-		}
 		select {
-		case j := <-batches:
-			x.arrive(j)
-		case a := <-x.answers:
-			x.answered(a)
 		case <-x.nudges:
-			x.step(failover.RouterEvent{Kind: failover.ViewChanged})
+			x.tell(failover.RouterEvent{Kind: failover.ViewChanged})
 		case <-due:
-			x.wake = time.Time{}
-			x.step(failover.RouterEvent{Kind: failover.RouterTick})
-		case ev := <-x.orders:
-			stopped = stopped || ev.Kind == failover.RouterStop
-			x.step(ev)
-		case <-fed:
-			feeding, fed = false, nil
+			x.mu.Lock()
+			if !x.mu.wake.After(wake) {
+				x.mu.wake = time.Time{}
+			}
+			x.mu.Unlock()
+			x.tell(failover.RouterEvent{Kind: failover.RouterTick})
+		case <-x.sooner:
+		case <-x.over:
+			return
 		}
 	}
 }
 
-// step hands the router one event and does what it says, and then what came of that.
-func (x *dispatch) step(ev failover.RouterEvent) {
-	x.events = append(x.events, ev)
-	for len(x.events) > 0 {
-		ev = x.events[0]
-		x.events = x.events[1:]
-		x.now, x.view = time.Now(), x.room.View(x.id)
-		x.out = x.router.Step(x.now, x.view, x.share(), ev, x.out[:0])
-		for i := range x.out {
-			x.do(&x.out[i])
+// step hands the router one event and does what it says, and then what came of that. now may be a little old.
+func (x *dispatch) step(c *chores, now time.Time, ev failover.RouterEvent) {
+	m := &x.mu
+	if now.After(m.now) {
+		m.now = now
+	}
+	m.events = append(m.events[:0], ev)
+	for i := 0; i < len(m.events); i++ {
+		m.view = x.at.view.Load()
+		m.out = m.router.Step(m.now, m.view, x.share(), m.events[i], m.out[:0])
+		for k := range m.out {
+			x.do(c, &m.out[k])
 		}
 	}
-	x.events = nil
-	x.meter.holds(x.router.InHand())
+	clear(m.events)
+	x.meter.holds(m.router.InHand())
 	for i := range x.senders {
-		x.meter.drains(i, x.router.Drain(i))
+		x.meter.drains(i, m.router.Drain(i))
 	}
 }
 
 // share is how full the queue is.
 func (x *dispatch) share() float64 {
-	if x.dest.Route.Config.Emergency.When != "queue_high" {
+	if x.own == nil || x.config.Emergency.When != "queue_high" {
 		return 0
 	}
 	f := x.own.Fill()
@@ -253,88 +222,124 @@ func (x *dispatch) share() float64 {
 	return float64(f.Size) / float64(f.Capacity)
 }
 
-func (x *dispatch) do(e *failover.RouterEffect) {
+func (x *dispatch) do(c *chores, e *failover.RouterEffect) {
 	var l *load
 	if e.Batch != nil {
 		l = e.Batch.Owner.(*load)
 	}
 	switch e.Kind {
 	case failover.SendBatch:
-		x.sendTo(l, e)
+		x.sendTo(c, l, e)
 	case failover.CancelBatch:
-		if f := x.flights[e.Try]; f != nil {
-			f.cancel()
+		if a := l.attempt; a != nil && a.try == e.Try {
+			a.cancel()
 		}
 	case failover.AbandonBatch:
 		x.abandon(l, e.Try)
 	case failover.HalveBatch:
-		x.events = append(x.events, failover.RouterEvent{
+		x.mu.events = append(x.mu.events, failover.RouterEvent{
 			Kind: failover.BatchHalved, Batch: e.Batch, Pieces: x.halve(l, e.Max),
 		})
 	case failover.AckBatch, failover.NackBatch, failover.DeadBatch, failover.ReleaseBatch:
-		x.end(l, e)
+		x.end(c, l, e)
 	case failover.WaitBatch:
-		if l.last.Kind != 0 {
-			x.senders[e.Level][0].retrying(l.last, e.Until.Sub(x.now))
+		c.say(x.senders[e.Level][0], l, e.Until.Sub(x.mu.now))
+	case failover.HoldBatch:
+		if x.dest.Route == nil { // of a connector's levels the switch room says what there is to say
+			c.say(x.sender, l, max(x.mu.view.NextProbe.Sub(x.mu.now), 0))
 		}
 	case failover.WantBatches:
-		x.wanted = e.N > 0
+		x.mu.wanted = e.N > 0
 	case failover.WakeQueue:
-		x.own.Wake()
-		for _, s := range x.inherited {
-			s.Wake()
-		}
-		if x.repay != nil {
-			x.repay.Wake()
-		}
+		c.wake = true
 	case failover.WakeAt:
-		x.wake = e.Until
+		x.mu.wake = e.Until
+		if x.mu.armed.IsZero() || e.Until.Before(x.mu.armed) {
+			select {
+			case x.sooner <- struct{}{}:
+			default:
+			}
+		}
 	}
 }
 
 // arrive gives a batch as taken to the router: records that came back alone, the others together.
-func (x *dispatch) arrive(j job) {
-	x.wanted = false
+func (x *dispatch) arrive(c *chores, now time.Time, j job) {
+	x.mu.wanted = false
+	plain := !(len(j.batch) == 1 && x.tooMany(&j.batch[0]))
+	for i := range j.batch {
+		plain = plain && j.batch[i].Attempt == 0
+	}
+	if plain || len(j.batch) == 1 && j.batch[0].Attempt > 0 && !x.tooMany(&j.batch[0]) {
+		l := x.loadOf(j.from, j.batch)
+		x.step(c, now, failover.RouterEvent{Kind: failover.BatchArrived, Pieces: l.alone[:]})
+		return
+	}
 	var pieces []*failover.Batch
 	var fresh []queue.Delivered
 	for i := range j.batch {
 		r := &j.batch[i]
 		switch {
-		case len(j.batch) == 1 && x.tooMany(r):
-			pieces = append(pieces, x.cut(j.from, r)...)
+		case len(j.batch) == 1:
+			pieces = append(pieces, x.cutUp(j.from, r)...)
 		case r.Attempt > 0:
-			pieces = append(pieces, x.loadOf(j.from, j.batch[i:i+1]))
+			pieces = append(pieces, &x.loadOf(j.from, j.batch[i:i+1]).Batch)
 		default:
 			fresh = append(fresh, *r)
 		}
 	}
 	if len(fresh) > 0 {
-		pieces = append(pieces, x.loadOf(j.from, fresh))
+		pieces = append(pieces, &x.loadOf(j.from, fresh).Batch)
 	}
-	x.step(failover.RouterEvent{Kind: failover.BatchArrived, Pieces: pieces})
-}
-
-func (x *dispatch) answered(a answer) {
-	if f := x.flights[a.try]; f != nil { // else it was given up
-		x.step(x.heard(a))
-	}
+	x.step(c, now, failover.RouterEvent{Kind: failover.BatchArrived, Pieces: pieces})
 }
 
 // heard takes an attempt that ended off the books.
-func (x *dispatch) heard(a answer) failover.RouterEvent {
-	f := x.flights[a.try]
-	delete(x.flights, a.try)
-	f.cancel()
-	f.load.doubt = max(f.load.doubt, a.doubt)
+func (x *dispatch) heard(a *sending) failover.RouterEvent {
+	l := a.load
+	l.doubt = max(l.doubt, slices.Max(a.doubts))
 	for i := range a.results {
-		if v := &a.results[i].Verdict; v.Kind != 0 && v.Kind != exporter.Delivered {
-			f.load.last = *v
-			if v.Kind != exporter.Rejected {
-				x.grows(*v)
-			}
+		switch v := &a.results[i].Verdict; {
+		case v.Kind == exporter.Delivered:
+			l.message = v.Message
+		case v.Kind != 0:
+			l.last = *v
 		}
 	}
-	return failover.RouterEvent{
-		Kind: failover.BatchFinished, Batch: &f.load.Batch, Try: a.try, Results: a.results,
+	a.flying = false
+	return failover.RouterEvent{Kind: failover.BatchFinished, Batch: &l.Batch, Try: a.try, Results: a.results}
+}
+
+// unlock hands out what there is to do, ends the lock, and does what was left to the caller. It returns the attempt that
+// the caller is to make.
+func (x *dispatch) unlock(c *chores) *sending {
+	m := &x.mu
+	for m.wanted && len(m.offers) > 0 {
+		s := m.offers[0]
+		m.offers = append(m.offers[:0], m.offers[1:]...)
+		x.arrive(c, m.now, job{s, s.offer})
+		s.accepted <- true
 	}
+	if m.dry || x.draining.Load() {
+		x.turnAway()
+	}
+	x.callTaker()
+	if !m.ended && x.spent() {
+		m.ended = true
+		close(x.over)
+	}
+	x.mu.Unlock()
+	own := c.own
+	c.own = nil
+	x.perform(c)
+	return own
+}
+
+// spent reports whether nothing is in hand and nothing comes any more.
+func (x *dispatch) spent() bool {
+	m := &x.mu
+	if m.takers > 0 || m.feeders > 0 || !x.draining.Load() || m.router.InHand().Taken > 0 {
+		return false
+	}
+	return m.dry || x.own == nil || !m.wanted && x.own.Fill().Records == 0
 }

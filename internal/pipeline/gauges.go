@@ -41,7 +41,7 @@ func (p *Pipeline) Backlogs() []Backlog {
 	out := make([]Backlog, 0, len(p.deliveries))
 	for _, d := range p.deliveries {
 		f := d.fill()
-		if d.levels == nil {
+		if d.dest.Route == nil {
 			out = append(out, Backlog{Exporter: d.dest.Label, Fill: f})
 			continue
 		}

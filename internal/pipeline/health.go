@@ -3,10 +3,5 @@
 
 package pipeline
 
-// health sums up a destination's senders: a connector fares as its levels do together.
-func (d *delivery) health() Health {
-	if d.levels != nil {
-		return d.levels.fortune.health(d.dest.Label)
-	}
-	return d.sender.health()
-}
+// health is how a destination fares: a connector as its levels do together.
+func (x *dispatch) health() Health { return x.fortune.health(x.dest.Label) }

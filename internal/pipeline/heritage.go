@@ -5,7 +5,7 @@ package pipeline
 
 import (
 	"fmt"
-	"sync"
+	"time"
 
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
 )
@@ -15,6 +15,10 @@ type source struct {
 	queue.Cursor
 	stored bool // what is not delivered when the process stops stays in a journal
 	repays bool // what comes of it lies in the emergency file, and does not go there again
+
+	// of its feeder, where there are several sources
+	offer    []queue.Delivered
+	accepted chan bool // of one place; false = nobody wants it any more
 }
 
 // job is a batch and where it was leased.
@@ -24,7 +28,7 @@ type job struct {
 }
 
 // Inherit makes the named destination serve a backlog that waits elsewhere, for a destination that left the
-// configuration. Its workers take from it in turn with their own. Before Start; the pipeline closes the cursor.
+// configuration. It takes from it in turn with its own. Before Start; the pipeline closes the cursor.
 func (p *Pipeline) Inherit(destination string, backlog queue.Cursor) error {
 	for _, d := range p.deliveries {
 		if d.dest.Name == destination {
@@ -35,87 +39,67 @@ func (p *Pipeline) Inherit(destination string, backlog queue.Cursor) error {
 	return fmt.Errorf("pipeline %s: no queued destination %q to inherit a backlog", p.set.Plan.ID, destination)
 }
 
-// startHeritage starts what serves inherited backlogs. One feeder per backlog takes a batch and hands it over; as many
-// workers as the destination has send them. They share the destination's turns with its ordinary workers, first come
-// first served: a backlog neither starves live data nor is starved by it, and no more requests are in flight than
-// num_consumers. Batches leased and waiting for a turn: one per backlog and one per worker.
-func (d *delivery) startHeritage(workers *sync.WaitGroup) {
-	if len(d.inherited) == 0 {
-		return
+// feed takes batch after batch of a source and hands each over when the router wants one. Where there are several
+// sources each has a feeder with one batch ready, and their turns come in the order in which they were: a backlog neither
+// starves live data nor is starved by it.
+func (x *dispatch) feed(s *source) {
+	s.accepted = make(chan bool, 1)
+	for x.feedOne(s) {
 	}
-	n := max(d.dest.Workers, 1)
-	d.turns, d.handover = make(chan struct{}, n), make(chan job)
-	for _, s := range d.inherited {
-		workers.Go(func() { d.feed(s) })
-	}
-	for range n {
-		workers.Go(d.workHeritage)
-	}
+	var c chores
+	x.mu.Lock()
+	x.mu.feeders--
+	x.unlock(&c)
 }
 
-// feed hands over batch after batch until the process stops. The journal ends what is drained; nothing new comes.
-func (d *delivery) feed(s *source) {
-	w := d.dest.Want
-	w.Joins = joins
-	for {
-		batch, err := s.Take(d.take, w)
-		if err != nil {
-			return
-		}
-		select {
-		case d.handover <- job{s, batch}:
-		case <-d.take.Done():
-			d.resolve(s, queue.Outcome{Kind: queue.Release}, seqs(batch)...)
-			return
-		}
-	}
-}
-
-func (d *delivery) workHeritage() {
-	for {
-		select {
-		case j := <-d.handover:
-			if !d.takeTurn(d.take.Done()) {
-				d.resolve(j.from, queue.Outcome{Kind: queue.Release}, seqs(j.batch)...)
-				return
-			}
-			d.deliver(j.from, j.batch)
-			d.endTurn()
-		case <-d.take.Done():
-			return
-		}
-	}
-}
-
-// takeTurn waits until a request may be sent; false when stopping comes first. Without a heritage there is nobody to
-// take turns with.
-func (d *delivery) takeTurn(stopping <-chan struct{}) bool {
-	if d.turns == nil {
-		return true
-	}
-	select {
-	case d.turns <- struct{}{}:
-		return true
-	case <-stopping:
+func (x *dispatch) feedOne(s *source) bool {
+	batch, err := x.nextOf(s)
+	if err != nil {
 		return false
 	}
+	if batch = x.unkept(s, batch); len(batch) == 0 {
+		return true
+	}
+	var c chores
+	now := time.Now()
+	x.mu.Lock()
+	if x.mu.wanted && len(x.mu.offers) == 0 && !x.leaving(s) {
+		x.arrive(&c, now, job{s, batch})
+		x.unlock(&c)
+		return true
+	}
+	s.offer = batch
+	x.mu.offers = append(x.mu.offers, s)
+	x.unlock(&c)
+	if <-s.accepted {
+		return true
+	}
+	x.resolve(s, queue.Outcome{Kind: queue.Release}, seqs(batch)...)
+	return false
 }
 
-func (d *delivery) endTurn() {
-	if d.turns != nil {
-		<-d.turns
+// nextOf is next for any source: what is inherited is not drained when the process stops. The own one is taken ahead.
+func (x *dispatch) nextOf(s *source) ([]queue.Delivered, error) {
+	if s == x.own {
+		return x.next(x.take, func() bool { return true })
 	}
+	w := x.dest.Want
+	w.Joins = joins
+	return s.Take(x.take, w)
 }
 
-// owed is everything that waits for the destination, what it inherited included.
-func (d *delivery) owed() queue.Fill {
-	sum := d.own.Fill()
-	for _, s := range d.inherited {
-		f := s.Fill()
-		sum.Records += f.Records
-		sum.Items += f.Items
-		sum.Bytes += f.Bytes
-		sum.Oldest = max(sum.Oldest, f.Oldest)
+// leaving reports whether nothing of the source is sent any more.
+func (x *dispatch) leaving(s *source) bool { return x.mu.dry || s.stored && x.draining.Load() }
+
+// turnAway ends the offers of sources that are left as they are.
+func (x *dispatch) turnAway() {
+	kept := x.mu.offers[:0]
+	for _, s := range x.mu.offers {
+		if x.leaving(s) {
+			s.accepted <- false
+		} else {
+			kept = append(kept, s)
+		}
 	}
-	return sum
+	x.mu.offers = kept
 }

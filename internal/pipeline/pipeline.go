@@ -4,13 +4,13 @@
 // Package pipeline joins the rooms: it takes payloads from receivers, appends them to the pipeline's queue, and runs
 // the delivery loops that take from the queue and send.
 //
-//	receiver ─► Entry ─► queue ─► delivery (one per destination) ─► exporter
-//	                                 dispatch (one per connector) ─► router ─► exporters of a level
-//	                                     ▲ view     outcomes └─► switch room ─► probes
+//	receiver ─► Entry ─► queue ─► dispatch (one per destination) ─► router ─► exporters of a level
+//	                                  ▲ view     outcomes └─► switch room ─► probes
 //
 // An Entry answers a receiver only after the queue has taken the payload (decision D3), or, for destinations that
-// wait, after they delivered. Each destination has its own cursor, workers and backoff, so that a dead or slow one
-// neither delays nor starves another. Retry time running out never resolves a record: it goes back to the queue.
+// wait, after they delivered. Each destination, a connector or a plain exporter, has its own cursor, slots and router,
+// so that a dead or slow one neither delays nor starves another. Retry time running out never resolves a record: it
+// goes to the next level, or back to the queue.
 // The package opens no sockets and no files and knows no implementation of any room.
 package pipeline
 
@@ -18,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,7 +58,7 @@ type Settings struct {
 	Queue Queue
 	// Room reports whether the queue could store more, queue_size aside; nil = it always could. It never blocks.
 	Room func() bool
-	// Switch says which levels are up; nil where no destination has levels.
+	// Switch says which exporters are up; it knows every destination.
 	Switch *SwitchRoom
 	// Exporters holds every exporter the plan names, by ID as written. The caller starts and stops them.
 	Exporters map[string]exporter.Exporter
@@ -80,7 +81,7 @@ const storedStop = 5 * time.Second
 type Pipeline struct {
 	set        Settings
 	entry      *Entry
-	deliveries []*delivery
+	deliveries []*dispatch // of the destinations with a queue
 	workers    sync.WaitGroup
 	stopping   atomic.Bool
 	levels     []level // of the deliveries' queues, owned by Watch
@@ -91,35 +92,18 @@ func New(set Settings) (*Pipeline, error) {
 	p := &Pipeline{set: set}
 	var waits []*waiter
 	for i := range set.Plan.Destinations {
-		d := &set.Plan.Destinations[i]
-		if d.Route != nil && (d.Wait || set.Switch == nil) {
-			return nil, fmt.Errorf("pipeline %s: destination %s: failover without a queue is not served", set.Plan.ID, d.Label)
-		}
-		id := d.Levels[0].Exporters[0]
-		exp := set.Exporters[id]
-		if exp == nil {
-			return nil, fmt.Errorf("pipeline %s: no exporter %q", set.Plan.ID, id)
-		}
-		sender := newSender(&set, id, exp, d)
-		if d.Wait {
-			waits = append(waits, newWaiter(&set, d, sender))
-			continue
-		}
-		if set.Queue == nil {
-			return nil, fmt.Errorf("pipeline %s: destination %s has no queue", set.Plan.ID, d.Label)
-		}
-		v := newDelivery(&set, d, sender)
-		p.deliveries = append(p.deliveries, v)
-		if d.Route == nil {
-			continue
-		}
-		var err error
-		if v.levels, err = newDispatch(&p.set, d, v); err != nil {
+		x, err := newDispatch(&p.set, &p.set.Plan.Destinations[i])
+		switch {
+		case err != nil:
 			return nil, err
+		case x.dest.Wait:
+			waits = append(waits, &waiter{dispatch: x})
+		default:
+			p.deliveries = append(p.deliveries, x)
 		}
 	}
 	p.levels = make([]level, len(p.deliveries))
-	p.entry = newEntry(&set, waits, p.room)
+	p.entry = newEntry(&p.set, waits, p.room)
 	return p, nil
 }
 
@@ -128,7 +112,7 @@ func (p *Pipeline) Entry() *Entry { return p.entry }
 
 // Start starts the delivery loops.
 func (p *Pipeline) Start() {
-	for _, d := range p.deliveries {
+	for _, d := range p.all() {
 		d.start(&p.workers)
 	}
 }
@@ -146,8 +130,8 @@ func (p *Pipeline) Stop(ctx context.Context) {
 		ctx, cancel = context.WithTimeout(ctx, storedStop)
 		defer cancel()
 	}
-	for _, d := range p.deliveries {
-		d.drain(p.set.Plan.Storage == "")
+	for _, d := range p.all() {
+		d.drain(p.set.Plan.Storage == "" && !d.dest.Wait)
 	}
 	done := make(chan struct{})
 	go func() {
@@ -157,7 +141,7 @@ func (p *Pipeline) Stop(ctx context.Context) {
 	select {
 	case <-done:
 	case <-ctx.Done():
-		for _, d := range p.deliveries {
+		for _, d := range p.all() {
 			d.cut()
 		}
 		<-done
@@ -165,6 +149,15 @@ func (p *Pipeline) Stop(ctx context.Context) {
 	for _, d := range p.deliveries {
 		d.close()
 	}
+}
+
+// all are the dispatches of all destinations.
+func (p *Pipeline) all() []*dispatch {
+	out := slices.Clone(p.deliveries)
+	for _, w := range p.entry.waits {
+		out = append(out, w.dispatch)
+	}
+	return out
 }
 
 // Close closes the queue. What a memory queue still holds is dropped there with a record.
@@ -200,7 +193,7 @@ func (p *Pipeline) Health() []Health {
 		add(d.health(), d.owed().Oldest)
 	}
 	for _, w := range p.entry.waits {
-		add(w.sender.health(), 0)
+		add(w.health(), 0)
 	}
 	return out
 }

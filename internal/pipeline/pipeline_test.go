@@ -92,6 +92,20 @@ type house struct {
 	freed atomic.Int64
 	lines *observer.ObservedLogs
 	drops map[string]uint64
+	leave func() // stops the switch room
+}
+
+// under puts a switch room above the pipeline. Its exporters have no probes: they are asked by live batches.
+func under(set *pipeline.Settings) (stop func()) {
+	room := pipeline.NewSwitchRoom(pipeline.RoomSettings{
+		Plan: pipeline.SwitchPlan(&plan.Plan{Pipelines: []plan.Pipeline{set.Plan}}, func(string) (string, string) {
+			return "", ""
+		}, set.Jitter),
+		Telemetry: set.Telemetry,
+	})
+	room.Start()
+	set.Switch = room
+	return func() { _ = room.Stop(context.Background()) }
 }
 
 func build(t *testing.T, dests []plan.Destination, backends map[string]*backend) *house {
@@ -139,6 +153,7 @@ func prepareWith(t *testing.T, pl plan.Pipeline, backends map[string]*backend, w
 	if r, ok := set.Queue.(roomy); ok {
 		set.Room = r.room
 	}
+	h.leave = under(&set)
 	p, err := pipeline.New(set)
 	if err != nil {
 		t.Fatal(err)
@@ -172,6 +187,9 @@ func (h *house) stop(limit time.Duration) {
 	h.Stop(ctx)
 	if err := h.Close(ctx); err != nil {
 		h.t.Fatal(err)
+	}
+	if h.leave != nil {
+		h.leave()
 	}
 }
 

@@ -19,7 +19,18 @@ func RouteID(s otlp.Signal, d *plan.Destination) failover.RouteID {
 // Member says of an exporter what the plan does not: a hash of its configuration, and the probe that kind auto means.
 type Member func(exporterID string) (config, probe string)
 
-// SwitchPlan makes the switch's plan: a route for each connector and signal. Pipelines with equal routes share one.
+// ofPlain is the configuration of every plain exporter's route: nobody can write one.
+var ofPlain = failover.Default().(*failover.Config)
+
+func configOf(d *plan.Destination) *failover.Config {
+	if d.Route == nil {
+		return ofPlain
+	}
+	return d.Route.Config
+}
+
+// SwitchPlan makes the switch's plan: a route for each connector or plain exporter, and signal. Pipelines with equal
+// routes share one.
 func SwitchPlan(p *plan.Plan, member Member, jitter func() float64) *failover.SwitchPlan {
 	out := &failover.SwitchPlan{Jitter: func() float64 { return 2*jitter() - 1 }}
 	seen := map[failover.RouteID]bool{}
@@ -28,7 +39,7 @@ func SwitchPlan(p *plan.Plan, member Member, jitter func() float64) *failover.Sw
 		for k := range pl.Destinations {
 			d := &pl.Destinations[k]
 			id := RouteID(pl.Signal, d)
-			if d.Route == nil || seen[id] {
+			if seen[id] {
 				continue
 			}
 			seen[id] = true
@@ -44,7 +55,7 @@ func SwitchPlan(p *plan.Plan, member Member, jitter func() float64) *failover.Sw
 				}
 				levels = append(levels, planned)
 			}
-			out.Routes = append(out.Routes, d.Route.Config.Plan(id, levels))
+			out.Routes = append(out.Routes, configOf(d).Plan(id, levels))
 		}
 	}
 	return out
@@ -52,16 +63,32 @@ func SwitchPlan(p *plan.Plan, member Member, jitter func() float64) *failover.Sw
 
 // routeSettings are what the router of a destination works with.
 func routeSettings(d *plan.Destination, jitter func() float64) failover.RouteSettings {
-	s := d.Route.Config.Settings()
+	s := configOf(d).Settings()
 	s.Slots = d.Workers
 	s.Jitter = func() float64 { return 2*jitter() - 1 }
 	for i := range d.Levels {
 		l := &d.Levels[i]
 		backoff, patience := failover.BackoffOf(&l.Retry)
 		s.Levels = append(s.Levels, failover.LevelSettings{
-			Members: l.Exporters, Slots: max(l.Workers, 1), Backoff: backoff, Patience: patience, Timeout: l.Timeout,
+			Members: l.Exporters, Slots: slots(d, l), Backoff: backoff, Patience: patience, Timeout: l.Timeout,
 			MaxItems: l.MaxItems, Emergency: l.Emergency,
 		})
 	}
 	return s
+}
+
+// manySlots is for destinations that wait without a bound: as many as there are requests, which the door bounds.
+const manySlots = 1 << 20
+
+// slots are the level's, or of a plain exporter its destination's.
+func slots(d *plan.Destination, l *plan.Level) int {
+	switch {
+	case l.Workers > 0:
+		return l.Workers
+	case d.Workers > 0:
+		return d.Workers
+	case d.Wait:
+		return manySlots
+	}
+	return 1
 }

@@ -20,8 +20,7 @@ const logEvery = 10 * time.Second
 
 // sender makes attempts at one exporter, counts each when it happens, and remembers how it fares.
 type sender struct {
-	label    string   // the destination's
-	shared   *fortune // the destination's, where it has levels; else nil
+	shared   *fortune // the destination's
 	exporter exporter.Exporter
 	log      *zap.Logger
 
@@ -31,13 +30,8 @@ type sender struct {
 
 	mu struct {
 		sync.Mutex
-		failed       int64 // attempts since the last delivery
-		delivered    int64 // items
-		lastFailure  time.Time
-		lastDelivery time.Time
-		lastError    string
-		lastLine     map[string]time.Time // by kind of line
-		unlogged     int64                // failures since the last line
+		lastLine map[string]time.Time // by kind of line
+		unlogged int64                // failures since the last line
 	}
 }
 
@@ -45,7 +39,6 @@ func newSender(set *Settings, id string, exp exporter.Exporter, d *plan.Destinat
 	m, signal := set.Telemetry.Metrics, set.Plan.Signal
 	item := signal.ItemName()
 	s := &sender{
-		label:    d.Label,
 		exporter: exp,
 		log:      set.logger(d.Label),
 		sent: m.Counter("otelcol_exporter_sent_"+item,
@@ -73,56 +66,36 @@ var (
 		900_000, 1000_000, 2000_000, 3000_000, 4000_000, 5000_000, 6000_000, 7000_000, 8000_000, 9000_000}
 )
 
-// send makes one attempt.
-func (s *sender) send(ctx context.Context, r *exporter.Request) exporter.Verdict {
+// send makes one attempt. It returns the answer and when that came.
+func (s *sender) send(ctx context.Context, r *exporter.Request) (exporter.Verdict, time.Time) {
 	s.inFlight.Add(1)
 	v := s.exporter.Send(ctx, r)
 	s.inFlight.Add(-1)
+	now := time.Now()
 	items := int64(r.Items)
 	if v.Kind == exporter.Delivered {
 		v.Rejected = min(v.Rejected, r.Items)
 		s.sizeItems.Observe(float64(items))
 		s.sizeBytes.Observe(float64(r.Size))
-		s.delivered(items-int64(v.Rejected), v)
-		return v
+		s.delivered(now, items-int64(v.Rejected), v)
+		return v, now
 	}
 	s.failed.Add(items)
-	s.noteFailure(v)
-	return v
+	s.shared.failed(v, now)
+	return v, now
 }
 
-func (s *sender) delivered(items int64, v exporter.Verdict) {
+func (s *sender) delivered(now time.Time, items int64, v exporter.Verdict) {
 	s.sent.Add(items)
 	s.rejected.Add(int64(v.Rejected))
-	now := time.Now()
+	s.shared.delivered(items, now)
 	s.mu.Lock()
-	s.mu.failed, s.mu.unlogged = 0, 0
-	s.mu.delivered += items
-	s.mu.lastDelivery = now
+	s.mu.unlogged = 0
 	line := (v.Rejected > 0 || v.Message != "") && s.dueLocked("partial", now)
 	s.mu.Unlock()
-	if s.shared != nil {
-		s.shared.delivered(items, now)
-	}
 	if line {
 		s.log.Warn("Partial success, items refused by the backend",
 			zap.Uint32("rejected", v.Rejected), telemetry.Foreign("message", v.Message))
-	}
-}
-
-func (s *sender) noteFailure(v exporter.Verdict) {
-	now := time.Now()
-	if s.shared != nil {
-		s.shared.failed(v, now)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if v.Kind != exporter.Rejected && v.Kind != exporter.RetryAfter {
-		s.mu.failed++
-		s.mu.lastFailure = now
-	}
-	if v.Err != nil {
-		s.mu.lastError = v.Err.Error()
 	}
 }
 
@@ -175,15 +148,6 @@ func (s *sender) dueLocked(kind string, now time.Time) bool {
 	}
 	s.mu.lastLine[kind] = now
 	return true
-}
-
-func (s *sender) health() Health {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return Health{
-		Name: s.label, Failed: s.mu.failed, Delivered: s.mu.delivered, LastFailure: s.mu.lastFailure,
-		LastDelivery: s.mu.lastDelivery, LastError: s.mu.lastError,
-	}
 }
 
 func errText(v exporter.Verdict) string {

@@ -15,7 +15,7 @@ type Shown struct {
 	Fill   queue.Fill
 	Counts queue.Counts
 	Health Health
-	Route  *ShownRoute // nil = no levels
+	Route  *ShownRoute
 }
 
 // ShownRoute is what a pipeline adds to a route: several may share it.
@@ -34,18 +34,21 @@ func (p *Pipeline) Show() []Shown {
 	for _, d := range p.deliveries {
 		s := Shown{Label: d.dest.Label, Queued: true, Fill: d.fill(), Health: d.health()}
 		s.Counts, _ = p.set.Queue.Counts(d.dest.Name)
-		if d.levels != nil {
-			s.Route = &ShownRoute{ID: d.levels.id, InHand: d.levels.meter.inHand()}
-			for i := range d.dest.Levels {
-				if l := &d.dest.Levels[i]; l.Emergency {
-					s.Route.Emergency = l.Exporters
-				}
-			}
-		}
+		s.Route = d.shownRoute()
 		out = append(out, s)
 	}
 	for _, w := range p.entry.waits {
-		out = append(out, Shown{Label: w.dest.Label, Counts: w.counts(), Health: w.sender.health()})
+		out = append(out, Shown{Label: w.dest.Label, Counts: w.counts(), Health: w.health(), Route: w.shownRoute()})
 	}
 	return out
+}
+
+func (x *dispatch) shownRoute() *ShownRoute {
+	r := &ShownRoute{ID: x.id, InHand: x.meter.inHand()}
+	for i := range x.dest.Levels {
+		if l := &x.dest.Levels[i]; l.Emergency {
+			r.Emergency = l.Exporters
+		}
+	}
+	return r
 }

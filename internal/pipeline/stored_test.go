@@ -148,6 +148,7 @@ func TestAStoredQueueIsLeftAtOnceWhenItsBackendIsDead(t *testing.T) {
 		time.Sleep(time.Minute)
 		began := time.Now()
 		h.Stop(context.Background())
+		h.leave()
 		if took := time.Since(began); took != 0 {
 			t.Errorf("stopping waited %s for a backend that is dead", took)
 		}
@@ -177,6 +178,7 @@ func TestWhatIsInFlightMayEndWhenAStoredQueueStopsButNotForLong(t *testing.T) {
 				h.put("waits", 1)
 				began := time.Now()
 				h.Stop(context.Background())
+				h.leave()
 				if took := time.Since(began); took != c.stop {
 					t.Errorf("stopping took %s, want %s", took, c.stop)
 				}
@@ -257,6 +259,7 @@ func TestARecordWithRefusedPiecesIsSetAsideAndOnlyTheseAreCountedAsRejected(t *t
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				d := dest("otlp")
+				d.Workers = 1 // one piece after the other
 				d.Want = queue.Want{Sizer: queue.Items, Max: 3}
 				b := &backend{answer: func(n int, _ *exporter.Request) exporter.Verdict { return c.answer(n) }}
 				var o *outcomes

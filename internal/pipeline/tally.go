@@ -4,7 +4,9 @@
 package pipeline
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -50,28 +52,30 @@ func (t *tally) resolved(o queue.Outcome, r *queue.Delivered) {
 // maxRanges bounds how many refused pieces a reason names.
 const maxRanges = 16
 
-// fate is what became of the pieces of one record, in the order of its items.
+// itemRange names items of a record, counted from 1.
+type itemRange struct{ first, last uint32 }
+
+// fate is what became of the pieces of one record.
 type fate struct {
 	items    uint32 // of the record
-	at       uint32 // items of the pieces so far
+	at       uint32 // items before the piece that is refused
 	rejected uint32
-	ranges   []string // items refused with their piece, counted from 1
+	ranges   []itemRange // refused with their piece, as they were heard of
+	more     bool        // than are named
 	last     exporter.Verdict
 }
 
 // took notes a delivered piece, some of whose items may have been refused; nobody says which.
-func (f *fate) took(items, rejected uint32) {
-	f.at += items
+func (f *fate) took(rejected uint32) {
 	f.rejected += rejected
 }
 
 func (f *fate) refused(items uint32, v exporter.Verdict) {
 	if len(f.ranges) < maxRanges {
-		f.ranges = append(f.ranges, fmt.Sprintf("%d-%d", f.at+1, f.at+items))
-	} else if len(f.ranges) == maxRanges {
-		f.ranges = append(f.ranges, "…")
+		f.ranges = append(f.ranges, itemRange{f.at + 1, f.at + items})
+	} else {
+		f.more = true
 	}
-	f.at += items
 	f.rejected += items
 	f.last = v
 }
@@ -86,5 +90,20 @@ func (f *fate) outcome() queue.Outcome {
 		return queue.Outcome{Kind: queue.Dead, Reason: errText(f.last)}
 	}
 	return queue.Outcome{Kind: queue.Dead, Rejected: f.rejected, Reason: fmt.Sprintf(
-		"items %s of %d refused, the others delivered: %s", strings.Join(f.ranges, ", "), f.items, errText(f.last))}
+		"items %s of %d refused, the others delivered: %s", f.named(), f.items, errText(f.last))}
+}
+
+func (f *fate) named() string {
+	slices.SortFunc(f.ranges, func(a, b itemRange) int { return cmp.Compare(a.first, b.first) })
+	var b strings.Builder
+	for i, r := range f.ranges {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%d-%d", r.first, r.last)
+	}
+	if f.more {
+		b.WriteString(", …")
+	}
+	return b.String()
 }

@@ -29,14 +29,21 @@ func direct(t *testing.T, backends map[string]*backend) *pipeline.Pipeline {
 		dests = append(dests, d)
 		exporters[id] = b
 	}
-	p, err := pipeline.New(pipeline.Settings{
+	set := pipeline.Settings{
 		Plan:      plan.Pipeline{ID: "traces", Signal: otlp.Traces, Destinations: dests},
 		Telemetry: telemetry.Nop(), Gate: admission.New(0), Exporters: exporters,
 		Jitter: func() float64 { return 0.5 },
-	})
+	}
+	stop := under(&set)
+	p, err := pipeline.New(set)
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.Start()
+	t.Cleanup(func() {
+		p.Stop(context.Background())
+		stop()
+	})
 	return p
 }
 

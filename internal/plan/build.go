@@ -21,6 +21,7 @@ const (
 	memoryLimiterType = "memory_limiter"
 	failoverType      = "failover"
 	fileType          = "file"
+	grpcType          = "otlp_grpc"
 )
 
 // Build makes the plan of a configuration. The findings, sorted by place, are the plan's too; with an error among

@@ -93,6 +93,7 @@ func (r *resolver) resolve() {
 		}
 	}
 	r.checkProbes()
+	r.checkHealth()
 	r.markEmergency()
 }
 
@@ -246,6 +247,22 @@ func (r *resolver) checkProbes() {
 			hint = fmt.Sprintf("did you mean %q?", near)
 		}
 		r.say(config.Error, r.path("probe", "exporters", id), hint, "probe::exporters: %s is in no level", id)
+	}
+}
+
+// checkHealth refuses health checks over gRPC of exporters that do not speak it.
+func (r *resolver) checkHealth() {
+	for i, l := range r.levels {
+		for _, id := range l.exporters {
+			if r.cfg.For(id, i == 0).Kind != "grpc_health" || r.component(config.Exporters, id).Type == grpcType {
+				continue
+			}
+			path := r.path("probe", "kind")
+			if _, own := r.cfg.Probe.Exporters[id]; own {
+				path = r.path("probe", "exporters", id, "kind")
+			}
+			r.say(config.Error, path, "use http, tcp or empty", "probe::kind grpc_health: %s does not speak gRPC", id)
+		}
 	}
 }
 

@@ -188,14 +188,6 @@ func TestCertificateThatCannotBeUsedIsNamedAtStart(t *testing.T) {
 	}
 }
 
-// What this version cannot keep it does not pretend to keep: here no level has a queue that could stand above them.
-func TestFailoverWithoutAQueueIsRefusedByName(t *testing.T) {
-	o := runOnce(t, "", nil, "--config", plainAt(t, ownHost(t)), "--set", "exporters.nop/b={}",
-		"--set", "connectors.failover/x={priority_levels: [[nop], [nop/b]]}",
-		"--set", "service.pipelines.traces.exporters=[failover/x]")
-	refused(t, o, `^Error: pipeline traces: .*failover/x.* not in this version`)
-}
-
 // effective is what print-config makes of its arguments.
 func effective(t *testing.T, stdin string, env []string, args ...string) map[string]any {
 	t.Helper()

@@ -4,7 +4,9 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -130,4 +132,36 @@ func playLevels(t *testing.T, dir, run string, length time.Duration, requests in
 		}
 	}
 	return judge(t, dir, m, control)
+}
+
+// withoutQueue is a connector none of whose levels has a queue: the answer waits for a level.
+const withoutQueue = `
+receivers: {otlp: {protocols: {grpc: {endpoint: "$HOST:4317"}, http: {endpoint: "$HOST:4318"}}}}
+exporters:
+  otlp/primary: {endpoint: "$HOST:14317", tls: {insecure: true}, sending_queue: {enabled: false}}
+  otlp/secondary: {endpoint: "$HOST:14318", tls: {insecure: true}, sending_queue: {enabled: false}}
+connectors: {failover: {priority_levels: [[otlp/primary], [otlp/secondary]]}}
+service: {pipelines: {traces: {receivers: [otlp], exporters: [failover]}}}
+`
+
+// Without a queue an answer is a level's, and a client that no level answered is told when to come again.
+func TestFailoverWithoutAQueueAnswersWithALevel(t *testing.T) {
+	t.Parallel()
+	host := ownHost(t)
+	collector(t, withoutQueue, map[string]string{"HOST": host})
+	url := "http://" + host + ":4318/v1/traces"
+	body := wire(t, spans(numbered("direct", 10)))
+	a, err := post(t.Context(), nil, url, protobufType, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
+		t.Errorf("with both levels down: %d, Retry-After %q", a.status, a.header.Get("Retry-After"))
+	}
+	b := startBackend(t, host+":14318", nil)
+	eventually(t, "the secondary answers", func() bool {
+		a, err := post(t.Context(), nil, url, protobufType, bytes.NewReader(body))
+		return err == nil && a.status == http.StatusOK
+	})
+	b.await(t, numbered("direct", 10))
 }

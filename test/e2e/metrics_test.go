@@ -119,8 +119,12 @@ func TestRefusedBackendIsSeenByTheAlertAndTheProbe(t *testing.T) {
 			t.Errorf("holdfast_journal_%s is %v, want %v", name, v, want)
 		}
 	}
-	if attempts := value(t, m, "otelcol_exporter_send_failed_spans", "exporter", exporter) / 10; attempts < 5 {
-		t.Errorf("/health failed after %v attempts, want 5 or more", attempts)
+	attempts := value(t, m, "holdfast_failover_probes_total", "connector", exporter, "result", "retry")
+	for _, verdict := range []string{"retry", "ambiguous"} {
+		attempts += value(t, m, "holdfast_failover_attempts_total", "connector", exporter, "verdict", verdict)
+	}
+	if attempts < 5 {
+		t.Errorf("/health failed after %v attempts and probes, want 5 or more", attempts)
 	}
 
 	b := startBackend(t, host+":14317", nil)
