@@ -4,25 +4,27 @@
 package rollout
 
 import (
+	"bufio"
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
+	"net"
 	"os"
-	"os/signal"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
+	"sync"
 	"testing"
+	"time"
 )
 
-// clusterFile names the file in which the cluster lives, for the test binary when it is called kubectl.
-const clusterFile = "ROLLOUT_TEST_CLUSTER"
-
 const namespace, configMap, key = "observability", "otel-collector-config", "config.yaml"
+
+// refused is how kubectl ends when the server says no.
+const refused = 1
 
 // cluster is what kubectl talks to: one ConfigMap, the pods that mount it, and what goes wrong.
 type cluster struct {
@@ -38,9 +40,12 @@ type cluster struct {
 	Patches                  int
 	// Unhealthy: no backend answers any pod; their status says so.
 	Unhealthy bool
-	// Hung is a pipe that gets a line when a reload hangs; Told counts those that were told to end.
-	Hung string
-	Told int
+	Stuck     string   // a pod that says it reloaded, and never goes back
+	Unknown   []string // calls that nobody knows
+	Told      int      // reloads that hung, and were told to end
+
+	stdin string       // of the call
+	out   bytes.Buffer // what it prints
 }
 
 type pod struct {
@@ -63,95 +68,122 @@ const (
 	noReloads = "# out of reach for " // + pod: reload exits 4
 )
 
-func TestMain(m *testing.M) {
-	switch filepath.Base(os.Args[0]) {
-	case "kubectl":
-		os.Exit(kubectl(os.Args[1:]))
-	case "holdfast":
-		os.Exit(validate(os.Args[1:]))
+// server is what the kubectl and the holdfast on the script's PATH talk to: they hand over what they were called with and
+// print what they are told. That way hundreds of calls take seconds, and the cluster is a value of the test.
+type server struct {
+	listener net.Listener
+	done     sync.WaitGroup
+	hung     chan struct{} // gets one when a reload hangs
+	mu       struct {
+		sync.Mutex
+		cluster *cluster
 	}
-	os.Exit(m.Run())
+}
+
+// hangs is how long a call that hangs is waited for.
+const hangs = 20 * time.Second
+
+// program is kubectl, and holdfast. What it is called with goes over in words that end in NUL.
+const program = `#!/usr/bin/env bash
+LC_ALL=C text=''
+exec 3<>"/dev/tcp/127.0.0.1/$ROLLOUT_TEST_PORT" || exit 70
+if [[ " $* " == *' -i '* ]]; then IFS= read -r -d '' text; fi
+printf '%s\0' "${0##*/}" "$text" "$#" "$@" >&3
+IFS= read -r code <&3 || exit 70
+cat <&3
+exit "$code"
+`
+
+func serve(t *testing.T, c *cluster) *server {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server{listener: l, hung: make(chan struct{}, 1)}
+	s.mu.cluster = c
+	s.done.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return // closed
+			}
+			s.done.Go(func() {
+				defer conn.Close()
+				s.answer(conn)
+			})
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		s.done.Wait()
+	})
+	return s
+}
+
+func (s *server) answer(conn net.Conn) {
+	r := bufio.NewReader(conn)
+	word := func() string {
+		w, _ := r.ReadString(0) // what is cut off is no call that is known
+		return strings.TrimSuffix(w, "\x00")
+	}
+	name, text := word(), word()
+	n, _ := strconv.Atoi(word())
+	args := make([]string, 0, n)
+	for range n {
+		args = append(args, word())
+	}
+	out, code, hang := s.call(name, args, text)
+	if hang {
+		s.hung <- struct{}{}
+		err := conn.SetReadDeadline(time.Now().Add(hangs))
+		if err == nil {
+			_, err = r.ReadByte() // returns when whoever asked is gone
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.mu.cluster.Told++; errors.Is(err, os.ErrDeadlineExceeded) {
+			s.mu.cluster.Unknown = append(s.mu.cluster.Unknown, "left behind: "+strings.Join(args, " "))
+		}
+		return
+	}
+	fmt.Fprintf(conn, "%d\n%s", code, out)
+}
+
+func (s *server) call(name string, args []string, text string) (out string, code int, hang bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.mu.cluster
+	c.Calls = append(c.Calls, name+" "+strings.Join(args, " "))
+	c.stdin = text
+	c.out.Reset()
+	switch name {
+	case "kubectl":
+		code, hang = c.do(args)
+	case "holdfast":
+		code = c.validate(args)
+	}
+	return c.out.String(), code, hang
 }
 
 // validate is the holdfast of the person who rolls out.
-func validate(args []string) int {
+func (c *cluster) validate(args []string) int {
 	if len(args) != 4 || args[0] != "validate" || args[1] != "--portable" || args[2] != "--config" {
-		fmt.Fprintln(os.Stderr, "holdfast: unknown call", args)
-		return 64
+		return c.unknown(args)
 	}
 	text, err := os.ReadFile(args[3])
 	if err != nil || strings.Contains(string(text), invalid) {
-		fmt.Fprintln(os.Stderr, "here: error: not valid", err)
 		return 1
 	}
 	return 0
 }
 
-// kubectl does one call.
-func kubectl(args []string) int {
-	code, pipe := 70, ""
-	err := change(func(c *cluster) {
-		var hang bool
-		c.Calls = append(c.Calls, strings.Join(args, " "))
-		if code, hang = c.do(args); hang {
-			pipe = c.Hung
-		}
-	})
-	if err == nil && pipe != "" {
-		code, err = 143, hangUntilTold(pipe)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 70
-	}
-	return code
-}
-
-// change locks the cluster, lets do change it, and stores it.
-func change(do func(*cluster)) error {
-	f, err := os.OpenFile(os.Getenv(clusterFile), os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
-		return err
-	}
-	var c cluster
-	if err := json.NewDecoder(f).Decode(&c); err != nil {
-		return err
-	}
-	do(&c)
-	return write(f, &c)
-}
-
-func write(f *os.File, c *cluster) error {
-	if err := f.Truncate(0); err != nil {
-		return err
-	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	return json.NewEncoder(f).Encode(c)
-}
-
-// hangUntilTold says that it hangs, and ends with the signal that ends it.
-func hangUntilTold(pipe string) error {
-	told := make(chan os.Signal, 1)
-	signal.Notify(told, syscall.SIGTERM)
-	if err := os.WriteFile(pipe, []byte("hangs\n"), 0); err != nil {
-		return err
-	}
-	<-told
-	return change(func(c *cluster) { c.Told++ })
-}
-
 func (c *cluster) do(args []string) (code int, hang bool) {
 	if len(args) > 2 && args[0] == "create" && args[1] == "configmap" {
-		return create(args[2:]), false
+		return c.create(args[2:]), false
 	}
 	if len(args) < 4 || args[0] != "--namespace" || args[1] != namespace {
-		return unknown(args), false
+		return c.unknown(args), false
 	}
 	args = args[2:]
 	switch {
@@ -160,7 +192,7 @@ func (c *cluster) do(args []string) (code int, hang bool) {
 	case args[0] == "get" && args[1] == "pods":
 		return c.getPods(args[2:]), false
 	case args[0] == "get" && args[1] == "statefulset/otel-collector":
-		fmt.Print(120)
+		c.out.WriteString("120")
 		return 0, false
 	case args[0] == "patch" && args[1] == "configmap" && args[2] == configMap:
 		return c.patch(args[3:]), false
@@ -177,17 +209,12 @@ func (c *cluster) do(args []string) (code int, hang bool) {
 		c.start(p)
 		return 0, false
 	}
-	return unknown(args), false
+	return c.unknown(args), false
 }
 
-func unknown(args []string) int {
-	fmt.Fprintln(os.Stderr, "error: unknown call", args)
+func (c *cluster) unknown(args []string) int {
+	c.Unknown = append(c.Unknown, strings.Join(args, " "))
 	return 64
-}
-
-func refuse(text string) int {
-	fmt.Fprintln(os.Stderr, "Error from server "+text)
-	return 1
 }
 
 func (c *cluster) pod(name string) *pod {
@@ -200,27 +227,27 @@ func (c *cluster) pod(name string) *pod {
 }
 
 // create prints what a new ConfigMap would hold, as kubectl does without a server.
-func create(args []string) int {
+func (c *cluster) create(args []string) int {
 	if len(args) != 5 || args[2] != "--dry-run=client" || args[4] != "jsonpath={.data}" {
-		return unknown(args)
+		return c.unknown(args)
 	}
 	name, file, ok := strings.Cut(strings.TrimPrefix(args[1], "--from-file="), "=")
 	text, err := os.ReadFile(file)
 	if err != nil || !ok {
-		return unknown(args)
+		return c.unknown(args)
 	}
 	out, err := json.Marshal(map[string]string{name: string(text)})
 	if err != nil {
-		return unknown(args)
+		return c.unknown(args)
 	}
-	os.Stdout.Write(out)
+	c.out.Write(out)
 	return 0
 }
 
 func (c *cluster) getMap(args []string) int {
 	switch strings.Join(args, " ") {
 	case `-o jsonpath={.metadata.resourceVersion}{"\n"}{.data.config\.yaml}`:
-		fmt.Printf("%d\n%s", c.Version, c.Data[key])
+		fmt.Fprintf(&c.out, "%d\n%s", c.Version, c.Data[key])
 		if c.Meddle {
 			c.Meddle = false
 			c.Version++
@@ -228,56 +255,56 @@ func (c *cluster) getMap(args []string) int {
 		}
 		return 0
 	case `-o jsonpath={.data.config\.yaml}`:
-		fmt.Print(c.Data[key])
+		c.out.WriteString(c.Data[key])
 		return 0
 	}
-	return unknown(args)
+	return c.unknown(args)
 }
 
 func (c *cluster) getPods(args []string) int {
 	if len(args) != 4 || args[1] != "app=otel-collector" || !strings.HasPrefix(args[3], "jsonpath={range .items[*]}") {
-		return unknown(args)
+		return c.unknown(args)
 	}
 	for _, p := range c.Pods {
 		ready := "False"
 		if p.Ready {
 			ready = "True"
 		}
-		fmt.Printf("%s||%s\n", p.Name, ready)
+		fmt.Fprintf(&c.out, "%s||%s\n", p.Name, ready)
 	}
-	fmt.Println("otel-collector-9|2026-11-21T00:00:00Z|True") // on its way out
+	fmt.Fprintln(&c.out, "otel-collector-9|2026-11-21T00:00:00Z|True") // on its way out
 	return 0
 }
 
 // patch is a merge patch: what it does not name stays, and a version it names must be the present one.
 func (c *cluster) patch(args []string) int {
 	if len(args) != 4 || args[0] != "--type" || args[1] != "merge" || args[2] != "--patch-file" {
-		return unknown(args)
+		return c.unknown(args)
 	}
 	text, err := os.ReadFile(args[3])
 	if err != nil {
-		return unknown(args)
+		return c.unknown(args)
 	}
 	var p struct {
 		Metadata struct{ ResourceVersion string }
 		Data     map[string]string
 	}
 	if err := json.Unmarshal(text, &p); err != nil {
-		return refuse("(BadRequest): " + err.Error())
+		return refused
 	}
 	c.Patches++
 	if slices.Contains(c.FailPatches, c.Patches) {
-		return refuse("(Timeout)")
+		return refused
 	}
 	if v := p.Metadata.ResourceVersion; v != "" && v != strconv.Itoa(c.Version) {
-		return refuse("(Conflict): the object has been modified")
+		return refused
 	}
 	for k, v := range p.Data {
 		c.Data[k] = v
 	}
 	c.Version++
 	if slices.Contains(c.LosePatches, c.Patches) {
-		return refuse("(Timeout)")
+		return refused
 	}
 	return 0
 }
@@ -290,19 +317,17 @@ func (c *cluster) exec(args []string) (code int, hang bool) {
 	}
 	p := c.pod(args[0])
 	if p == nil || len(args) < 6 || !slices.Equal(args[1:5], []string{"--container", "collector", "--", "/holdfast"}) {
-		return unknown(args), false
+		return c.unknown(args), false
 	}
 	if p.Text == "" {
-		return refuse("(NotFound): container not running"), false
+		return refused, false
 	}
 	switch args = args[5:]; strings.Join(args[:min(2, len(args))], " ") {
 	case "validate --here":
-		text, err := io.ReadAll(os.Stdin)
-		if err != nil || !stdin || len(text) == 0 || args[2] != "--config=-" {
-			return unknown(args), false
+		if !stdin || c.stdin == "" || args[2] != "--config=-" {
+			return c.unknown(args), false
 		}
-		if strings.Contains(string(text), invalid) {
-			fmt.Fprintln(os.Stderr, "-:3: error: exporters/otlp: not valid")
+		if strings.Contains(c.stdin, invalid) {
 			return 1, false
 		}
 		return 0, false
@@ -311,7 +336,7 @@ func (c *cluster) exec(args []string) (code int, hang bool) {
 	case "reload --wait":
 		return c.reload(p, args[5])
 	}
-	return unknown(args), false
+	return c.unknown(args), false
 }
 
 func sum(text string) string {
@@ -321,7 +346,7 @@ func sum(text string) string {
 
 // status prints indented JSON, and its exit code is about backends too.
 func (c *cluster) status(p *pod, expect string) int {
-	fmt.Printf("{\n  \"verdict\": \"?\",\n  \"config\": {\n    \"running\": {\n      \"sha256\": %q,\n"+
+	fmt.Fprintf(&c.out, "{\n  \"verdict\": \"?\",\n  \"config\": {\n    \"running\": {\n      \"sha256\": %q,\n"+
 		"      \"sources\": [\n        \"/etc/otel/config.yaml\"\n      ]\n    }\n  },\n  \"destinations\": [\n"+
 		"    {\"state\": \"failing\"}\n  ]\n}\n", sum(p.Text))
 	switch {
@@ -347,7 +372,9 @@ func (c *cluster) reload(p *pod, expect string) (code int, hang bool) {
 	case strings.Contains(text, undoIn+p.Name):
 		return 2, false
 	}
-	p.Text, p.Good = text, text
+	if p.Name != c.Stuck || text != oldText {
+		p.Text, p.Good = text, text
+	}
 	return 0, false
 }
 
@@ -368,13 +395,13 @@ func (c *cluster) start(p *pod) {
 func (c *cluster) roll() int {
 	for _, p := range slices.Backward(c.Pods) {
 		if !p.Ready {
-			return refuse("timed out waiting for " + p.Name)
+			return refused
 		}
 		if p.Revision < c.Current {
 			c.start(p)
 		}
 		if !p.Ready {
-			return refuse("timed out waiting for " + p.Name)
+			return refused
 		}
 	}
 	return 0

@@ -1,8 +1,8 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package rollout plays deploy/rollout.sh against a kubectl of its own: this test binary under that name, with a cluster
-// in a file. It checks what the script promises: a configuration runs everywhere, or everything is as it was, or a
+// Package rollout plays deploy/rollout.sh against a kubectl of its own, which asks this test what a cluster would do. It
+// checks what the script promises: a configuration runs everywhere, or everything is as it was, or a
 // person is told where the text is that has to be written back.
 package rollout
 
@@ -10,11 +10,12 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -34,8 +35,8 @@ type player struct {
 	args []string
 	// onHang is called when a reload hangs, with the script's process.
 	onHang func(script *os.Process)
-	local  bool   // holdfast is on the PATH
 	settle string // seconds to wait for a hash; a test of one that never comes needs few
+	server *server
 }
 
 func newPlayer(t *testing.T, c *cluster) *player {
@@ -48,39 +49,22 @@ func newPlayer(t *testing.T, c *cluster) *player {
 	for _, name := range []string{"otel-collector-0", "otel-collector-1", "otel-collector-2"} {
 		c.Pods = append(c.Pods, &pod{Name: name, Text: oldText, Good: oldText, Ready: true})
 	}
-	c.Hung = filepath.Join(p.dir, "hung")
-	if err := syscall.Mkfifo(c.Hung, 0o600); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"tmp", "bin"} {
+		if err := os.Mkdir(filepath.Join(p.dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := os.Mkdir(filepath.Join(p.dir, "tmp"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	p.save(c)
+	p.install("kubectl")
+	p.server = serve(t, c)
 	return p
 }
 
-func (p *player) save(c *cluster) {
+// install puts a program on the script's PATH.
+func (p *player) install(name string) {
 	p.Helper()
-	f, err := os.OpenFile(filepath.Join(p.dir, "cluster"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err == nil {
-		err = errors.Join(write(f, c), f.Close())
-	}
-	if err != nil {
+	if err := os.WriteFile(filepath.Join(p.dir, "bin", name), []byte(program), 0o700); err != nil {
 		p.Fatal(err)
 	}
-}
-
-func (p *player) cluster() *cluster {
-	p.Helper()
-	text, err := os.ReadFile(filepath.Join(p.dir, "cluster"))
-	var c cluster
-	if err == nil {
-		err = json.Unmarshal(text, &c)
-	}
-	if err != nil {
-		p.Fatal(err)
-	}
-	return &c
 }
 
 // result is what the script left behind.
@@ -93,20 +77,6 @@ type result struct {
 // roll rolls text out.
 func (p *player) roll(text string) *result {
 	p.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		p.Fatal(err)
-	}
-	bin := filepath.Join(p.dir, "bin")
-	names := []string{"kubectl"}
-	if p.local {
-		names = append(names, "holdfast")
-	}
-	for _, name := range names {
-		if err := errors.Join(os.MkdirAll(bin, 0o700), os.Symlink(self, filepath.Join(bin, name))); err != nil {
-			p.Fatal(err)
-		}
-	}
 	file := filepath.Join(p.dir, "new config.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		p.Fatal(err)
@@ -115,8 +85,8 @@ func (p *player) roll(text string) *result {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", append(append([]string{"../../deploy/rollout.sh"}, p.args...), file)...)
 	cmd.Env = []string{
-		"PATH=" + bin + ":/usr/local/bin:/usr/bin:/bin", "TMPDIR=" + filepath.Join(p.dir, "tmp"),
-		clusterFile + "=" + filepath.Join(p.dir, "cluster"), "ROLLOUT_POLL_SECONDS=0.01", "HOME=" + p.dir,
+		"PATH=" + filepath.Join(p.dir, "bin") + ":/usr/local/bin:/usr/bin:/bin", "TMPDIR=" + filepath.Join(p.dir, "tmp"),
+		"ROLLOUT_TEST_PORT=" + strconv.Itoa(p.server.listener.Addr().(*net.TCPAddr).Port), "ROLLOUT_POLL_SECONDS=0.01", "HOME=" + p.dir,
 		"ROLLOUT_SETTLE_SECONDS=" + cmp.Or(p.settle, "30"),
 	}
 	var out, errs bytes.Buffer
@@ -128,16 +98,8 @@ func (p *player) roll(text string) *result {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	if p.onHang != nil {
-		hung := make(chan error, 1)
-		go func() {
-			_, err := os.ReadFile(filepath.Join(p.dir, "hung")) // returns when somebody has written
-			hung <- err
-		}()
 		select {
-		case err := <-hung:
-			if err != nil {
-				p.Fatal(err)
-			}
+		case <-p.server.hung:
 			p.onHang(cmd.Process)
 		case err := <-ended:
 			p.Fatalf("ended without hanging: %v\n%s", err, errs.String())
@@ -147,10 +109,12 @@ func (p *player) roll(text string) *result {
 	if err := <-ended; err != nil && !errors.As(err, &exit) {
 		p.Fatal(err)
 	}
-	r := &result{code: cmd.ProcessState.ExitCode(), out: out.String(), errs: errs.String(), cluster: p.cluster()}
+	p.server.listener.Close()
+	p.server.done.Wait() // a kubectl that was left behind would be waited for until the test's time is over
+	r := &result{code: cmd.ProcessState.ExitCode(), out: out.String(), errs: errs.String(), cluster: p.server.mu.cluster}
 	p.Logf("exit %d\n%s%s%s", r.code, r.out, r.errs, strings.Join(r.Calls, "\n"))
-	if strings.Contains(r.errs, "unknown call") || strings.Contains(r.errs, "rollout.sh: line") {
-		p.Error("the script called what there is not, or stumbled")
+	if len(r.Unknown) > 0 || strings.Contains(r.errs, "rollout.sh: line") {
+		p.Errorf("the script called what there is not, or stumbled: %q", r.Unknown)
 	}
 	return r
 }
@@ -185,7 +149,7 @@ func (r *result) called(part string) (n int) {
 
 func TestAGoodConfigurationRunsEverywhereAndNothingElseChanges(t *testing.T) {
 	p := newPlayer(t, &cluster{})
-	p.local = true
+	p.install("holdfast")
 	r := p.roll(newText)
 	p.everywhere(r, 0, newText)
 	if r.Data["other"] != "mine" || r.called("reload --wait") != 3 || r.called("rollout restart") != 0 {
@@ -211,10 +175,12 @@ func TestRollingOutTwiceChangesNothing(t *testing.T) {
 func TestWhatNoPodWouldRunIsNotWritten(t *testing.T) {
 	for _, local := range []bool{false, true} {
 		p := newPlayer(t, &cluster{})
-		p.local = local
+		if local {
+			p.install("holdfast")
+		}
 		r := p.roll(newText + invalid)
 		p.everywhere(r, 1, oldText)
-		if r.called("patch") != 0 || r.called("validate") > 1 || local != (r.called("validate") == 0) {
+		if r.called("patch") != 0 || r.called("validate") != 1 || local != (r.called("holdfast validate --portable") == 1) {
 			t.Errorf("calls %q", r.Calls)
 		}
 	}
@@ -262,6 +228,16 @@ func TestAnUndoThatFailsSaysWhereTheTextIs(t *testing.T) {
 	}
 }
 
+// What pods say of their reload is not enough on the way back either.
+func TestAPodThatDoesNotGoBackIsNoUndo(t *testing.T) {
+	p := newPlayer(t, &cluster{Stuck: "otel-collector-0"})
+	p.settle = "1"
+	r := p.roll(newText + undoIn + "otel-collector-1")
+	if r.code != 2 || r.Data[key] != oldText || !strings.Contains(r.errs, "otel-collector-0 does not show") {
+		t.Errorf("exit %d, the ConfigMap has %q", r.code, r.Data[key])
+	}
+}
+
 func TestAnUndoIsTriedTwice(t *testing.T) {
 	p := newPlayer(t, &cluster{FailPatches: []int{2}})
 	p.everywhere(p.roll(newText+rejectIn+"otel-collector-1"), 1, oldText)
@@ -300,9 +276,7 @@ func TestADryRunPrintsTheStepsAndDoesNothing(t *testing.T) {
 
 func TestAPodThatDoesNotAnswerIsNoticedBeforeAnythingChanges(t *testing.T) {
 	p := newPlayer(t, &cluster{})
-	c := p.cluster()
-	c.Pods[2].Text = ""
-	p.save(c)
+	p.server.mu.cluster.Pods[2].Text = ""
 	r := p.roll(newText)
 	if r.code != 1 || r.Data[key] != oldText || r.Patches != 0 || !strings.Contains(r.errs, "otel-collector-2") {
 		t.Errorf("exit %d, %d patches: %s", r.code, r.Patches, r.errs)
@@ -342,9 +316,7 @@ func TestABrokenPodDoesNotStandInTheWayBack(t *testing.T) {
 func TestARestartMendsPodsThatDoNotAnswer(t *testing.T) {
 	p := newPlayer(t, &cluster{})
 	p.args = []string{"--mode", "restart"}
-	c := p.cluster()
-	c.Pods[0].Text = "" // its process hangs, its pod is ready
-	p.save(c)
+	p.server.mu.cluster.Pods[0].Text = "" // its process hangs, its pod is ready
 	p.everywhere(p.roll(newText), 0, newText)
 }
 
