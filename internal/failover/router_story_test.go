@@ -56,23 +56,24 @@ var storyStart = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // story is one file: a router and what its loop would keep.
 type story struct {
-	t       *testing.T
-	set     failover.RouteSettings
-	r       *failover.Router
-	now     time.Time
-	view    *failover.View
-	wake    time.Time
-	wanted  int
-	share   float64
-	lose    bool // the next claim finds the tokens taken
-	batches map[string]*unit
-	flying  map[string]failover.RouterEffect
-	taken   int
-	seq     uint64
-	events  []failover.RouterEvent
-	lines   []string
-	ends    map[string]failover.RouterEffectKind
-	items   map[failover.RouterEffectKind]uint32 // of the batches that ended
+	t        *testing.T
+	set      failover.RouteSettings
+	r        *failover.Router
+	now      time.Time
+	view     *failover.View
+	wake     time.Time
+	wanted   int
+	share    float64
+	lose     bool // the next claim finds the tokens taken
+	batches  map[string]*unit
+	flying   map[string]failover.RouterEffect
+	taken    int
+	accepted uint64 // items
+	seq      uint64
+	events   []failover.RouterEvent
+	lines    []string
+	ends     map[string]failover.RouterEffectKind
+	items    map[failover.RouterEffectKind]uint32 // of the batches that ended
 }
 
 // last names the batch taken next.
@@ -90,7 +91,26 @@ func (s *story) play(block string) string {
 			s.command(strings.Fields(line))
 		}
 	}
+	if s.taken > 0 {
+		n := s.r.InHand()
+		s.say("ledger taken %d = delivered %d + dead %d + queue %d + in hand %d", s.accepted, s.items[failover.AckBatch],
+			s.items[failover.DeadBatch], s.items[failover.NackBatch]+s.items[failover.ReleaseBatch],
+			n.InFlight.Items+n.Waiting.Items+n.Moving.Items+n.Held.Items)
+	}
 	return strings.Join(s.lines, "\n")
+}
+
+// conserve holds the items that were taken against where they are, after every step.
+func (s *story) conserve() {
+	s.t.Helper()
+	n := s.r.InHand()
+	sum := n.InFlight.Items + n.Waiting.Items + n.Moving.Items + n.Held.Items
+	for _, items := range s.items {
+		sum += uint64(items)
+	}
+	if sum != s.accepted {
+		s.t.Fatalf("%s: %d items were taken, %d are accounted for: %+v, %v", s.now.Sub(storyStart), s.accepted, sum, n, s.items)
+	}
 }
 
 func (s *story) say(format string, args ...any) {
@@ -199,7 +219,7 @@ func (s *story) route(args []string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.r, s.now = r, storyStart
+	s.r, s.now, s.accepted = r, storyStart, 0
 	s.ends, s.items = map[string]failover.RouterEffectKind{}, map[failover.RouterEffectKind]uint32{}
 	s.batches, s.flying = map[string]*unit{}, map[string]failover.RouterEffect{}
 }
@@ -271,6 +291,7 @@ func (s *story) take(args []string) {
 				name += string(rune('a' + i - 1))
 			}
 			u := s.unit(name, strings.Fields(part))
+			s.accepted += uint64(u.Items)
 			pieces = append(pieces, &u.Batch)
 		}
 		s.step(failover.RouterEvent{Kind: failover.BatchArrived, Pieces: pieces})
@@ -378,6 +399,9 @@ func (s *story) step(ev failover.RouterEvent) {
 		for _, e := range s.r.Step(s.now, s.view, s.share, ev, nil) {
 			s.do(e)
 		}
+	}
+	if s.r != nil {
+		s.conserve()
 	}
 }
 

@@ -56,6 +56,7 @@ type wing struct {
 	flying    int
 	dead      int // rejected
 	late      int // waiting for a time
+	all, done int // batches ever sent and delivered
 	limit     int // of what is held or waits, beyond which no more is sent; 0 = none
 }
 
@@ -154,8 +155,19 @@ func (h *house) at(d time.Duration) {
 		}
 		h.now = h.todo[0].at
 		heap.Pop(&h.todo).(task).do()
+		h.conserve()
 	}
 	h.now = until
+}
+
+// conserve holds the batches that were sent against where they are.
+func (h *house) conserve() {
+	h.t.Helper()
+	for _, w := range h.wings {
+		if sum := w.done + w.dead + w.flying + w.late + len(w.held) + len(w.waiting); sum != w.all {
+			h.t.Fatalf("%s: %d batches were sent, %d are accounted for", h.now.Sub(h.start), w.all, sum)
+		}
+	}
 }
 
 // tell steps the Switch and does what it says.
@@ -250,6 +262,7 @@ func (h *house) load(w *wing, gap time.Duration, n int) {
 func (h *house) send(w *wing) {
 	h.batches++
 	w.sent++
+	w.all++
 	h.route(w, &parcel{id: h.batches, tried: map[int]bool{}})
 }
 
@@ -368,6 +381,7 @@ func (h *house) attempt(w *wing, p *parcel, level int, proof, canary bool) {
 			switch {
 			case worst.class == breaker.Delivered:
 				w.delivered[level]++
+				w.done++
 			case worst.class == breaker.RetryAfter && w.view.Levels[level].ThrottledUntil.After(h.now):
 				h.route(w, p)
 			case worst.class == breaker.Rejected:

@@ -433,6 +433,8 @@ func (s *tale) sum() {
 		}
 		s.lines = append(s.lines, fmt.Sprintf("%s %smoved %d, in flight %d, held %d of %d", name, line, w.moved, w.flying,
 			len(w.held)+len(w.waiting), w.sent))
+		s.lines = append(s.lines, fmt.Sprintf("ledger sent %d = delivered %d + dead %d + in flight %d + waiting %d + held %d",
+			w.all, w.done, w.dead, w.flying, w.late+len(w.waiting), len(w.held)))
 		clear(w.delivered)
 		w.moved, w.sent = 0, len(w.held)+len(w.waiting)+w.flying
 	}
