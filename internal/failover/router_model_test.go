@@ -583,7 +583,7 @@ func TestItemsAreConservedByTheRouter(t *testing.T) {
 	case *seed > 0:
 		numbers = []uint64{*seed}
 	case *seeds == 0:
-		*seeds = sample(300, 5000)
+		*seeds = sample(150, 5000)
 	}
 	for n := uint64(1); n <= *seeds && *seed == 0; n++ {
 		numbers = append(numbers, n)

@@ -22,7 +22,7 @@ import (
 // no other time; recovery keeps the gap; a throttled endpoint is left alone; nothing returns but by a canary; there is
 // always a next look at what is not healthy; and once all is well, all levels are back and everything is delivered.
 func FuzzSwitch(f *testing.F) {
-	for seed := range sample(6, 24) {
+	for seed := range sample(3, 24) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, seed uint64) {
