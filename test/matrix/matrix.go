@@ -60,6 +60,7 @@ func run(ctx context.Context) error {
 	flag.IntVar(&o.parallel, "parallel", 8, "runs at the same time; they mostly wait")
 	backlog := flag.Int64("recover", 0, "instead of the cases: a backlog of so many MiB into a primary that takes only so much")
 	capacity := flag.Int("capacity", 10000, "what that primary takes, in items per second; a fifth of it goes on arriving")
+	batch := flag.Int("batch", 1000, "items of its batches; 8192 is what the guide's configuration makes")
 	flag.Parse()
 	var err error
 	if o.match, err = regexp.Compile(*only); err != nil {
@@ -81,7 +82,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	if *backlog > 0 {
-		return o.tidy(o.recovery(ctx, *backlog<<20, *capacity))
+		return o.tidy(o.recovery(ctx, *backlog<<20, *capacity, *batch))
 	}
 	began := time.Now()
 	t := table{binary: o.binary, results: o.play(ctx)}

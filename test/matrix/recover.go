@@ -22,11 +22,12 @@ const (
 	timeMost   = 1.3
 )
 
-// recovery plays a backlog of so many bytes into a primary that takes so many items per second.
-func (o *options) recovery(ctx context.Context, backlog int64, capacity int) error {
+// recovery plays a backlog of so many bytes into a primary that takes so many items per second, in batches of so many.
+func (o *options) recovery(ctx context.Context, backlog int64, capacity, batch int) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Hour)
 	defer cancel()
-	b, err := seedbed.New(seedbed.Options{Binary: o.binary, Root: o.root, Dir: filepath.Join(o.dir, "recovery"), Seed: seedbed.B})
+	b, err := seedbed.New(seedbed.Options{Binary: o.binary, Root: o.root, Dir: filepath.Join(o.dir, "recovery"), Seed: seedbed.B,
+		Sets: seedbed.Batches(batch)})
 	if err != nil {
 		return err
 	}

@@ -59,6 +59,15 @@ func (r *Recovery) String() string {
 		r.Verdict.Outcome, r.Verdict.Lost)
 }
 
+// Batches are the settings for batches of at most so many items. What a capacity in items per second means to requests
+// that are nearly as large as a second's worth of it depends on chance more than on who sends them.
+func Batches(items int) []string {
+	return []string{
+		fmt.Sprintf("processors::batch::send_batch_size=%d", items),
+		fmt.Sprintf("processors::batch::send_batch_max_size=%d", items),
+	}
+}
+
 // Recover plays a recovery: both backends are gone until the backlog is there, then the primary is back with its
 // capacity and its wishes to wait, under a load that goes on.
 func (b *Bed) Recover(ctx context.Context, o RecoveryOptions) (*Recovery, error) {
