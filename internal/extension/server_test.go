@@ -5,6 +5,7 @@ package extension_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -16,7 +17,11 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/collector/config/configoptional"
+	"go.opentelemetry.io/collector/config/configtls"
+
 	"github.com/holdfast-telemetry/holdfast/internal/extension"
+	"github.com/holdfast-telemetry/holdfast/internal/receiver/receivertest"
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
 )
 
@@ -37,6 +42,45 @@ func TestServerLeavesItsSettingsAsTheyWere(t *testing.T) {
 	}
 	if s.Addr() != nil {
 		t.Errorf("listens on %v after stop", s.Addr())
+	}
+}
+
+func TestServerListensOnWhatItIsHanded(t *testing.T) {
+	authority := receivertest.NewAuthority(t, "authority")
+	cert, key := authority.Issue(t, "server", time.Now().Add(time.Hour))
+	for _, secure := range []bool{false, true} {
+		handed, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var asked string
+		s := extension.Server{Listen: func(_ context.Context, network, address string) (net.Listener, error) {
+			asked = network + " " + address
+			return handed, nil
+		}}
+		cfg, scheme := extension.ServerDefaults("somewhere:1"), "http"
+		if secure {
+			dir, server := t.TempDir(), configtls.NewDefaultServerConfig()
+			server.CertFile = receivertest.Write(t, dir, "cert.pem", cert)
+			server.KeyFile = receivertest.Write(t, dir, "key.pem", key)
+			cfg.TLS, scheme = configoptional.Some(server), "https"
+		}
+		if err := s.Start(t.Context(), cfg, nil, telemetry.Nop(), http.NotFoundHandler()); err != nil {
+			t.Fatal(err)
+		}
+		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: authority.Pool()}}
+		resp, err := (&http.Client{Transport: transport}).Get(scheme + "://" + handed.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		transport.CloseIdleConnections()
+		if asked != "tcp somewhere:1" || resp.StatusCode != http.StatusNotFound || s.Addr().String() != handed.Addr().String() {
+			t.Errorf("asked for %s, %s", asked, resp.Status)
+		}
+		if err := s.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -26,6 +26,7 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/receiver"
 	"github.com/holdfast-telemetry/holdfast/internal/receiver/door"
 	"github.com/holdfast-telemetry/holdfast/internal/receiver/receivertest"
+	"github.com/holdfast-telemetry/holdfast/internal/receiver/swap"
 )
 
 func TestABufferWastesAFifthAtMost(t *testing.T) {
@@ -56,6 +57,34 @@ func lane(t *testing.T, budget int64, maxBytes int) (*door.Lane, *receivertest.S
 		t.Fatalf("%d lanes", len(lanes))
 	}
 	return lanes[0], sink
+}
+
+func TestWhatIsKeptOfTheMetadataFollowsTheSink(t *testing.T) {
+	sink := swap.New(&receivertest.Sink{Keys: []string{"x-b", "X-A", "authorization"}})
+	set := receivertest.Settings(&receivertest.Sink{})
+	set.Sinks = map[otlp.Signal]receiver.Sink{otlp.Traces: sink}
+	l := door.New(set).Lanes(door.GRPC, 1000)[0]
+	kept := func() string {
+		var keys []string
+		for _, e := range l.Metadata(func(key string) []string { return []string{key} }) {
+			keys = append(keys, e.Key)
+		}
+		return strings.Join(keys, " ")
+	}
+	for _, c := range []struct {
+		keys []string
+		want string
+	}{
+		{[]string{"x-b", "X-A", "authorization"}, "x-a x-b"}, {[]string{"x-c"}, "x-c"}, {nil, ""}, {[]string{"x-b"}, "x-b"},
+		{[]string{"cookie"}, ""},
+	} {
+		sink.Swap(&receivertest.Sink{Keys: c.keys})
+		for range 2 {
+			if got := kept(); got != c.want || l.WantsMetadata() != (c.want != "") {
+				t.Errorf("%q: %q", c.keys, got)
+			}
+		}
+	}
 }
 
 // fill writes b where the request says, in pieces of at most piece bytes.

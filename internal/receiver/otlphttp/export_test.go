@@ -35,3 +35,16 @@ func Translate(s otlp.Signal, text []byte) ([]byte, error) {
 	}
 	return translators[s].Translate(text)
 }
+
+// Leaving is the number of acts whose clients are asked to leave.
+func (s *Server) Leaving() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for a := range s.mu.acts {
+		if a.leaving.Load() {
+			n++
+		}
+	}
+	return n
+}

@@ -20,7 +20,8 @@ type Seats struct {
 	taken, closed bool
 }
 
-// Listen returns a listener on the address, which is bound unless it is bound already; an error is that of net.Listen.
+// Listen returns a listener on the address, which is bound unless it is bound already, be it under another name; an
+// error is that of net.Listen. Sockets of ours are never in the way, so `localhost:4317` may become `0.0.0.0:4317`.
 // It gets no connection before Take, and at once where this generation has taken already. An address that this
 // generation listens on is in use, but for port 0: there every call has a port of its own, and the n-th call of each
 // generation has the same.
@@ -36,14 +37,16 @@ func (g *Seats) Listen(ctx context.Context, network, address string) (net.Listen
 	if seat != nil || err != nil {
 		return seat, err
 	}
-	var lc net.ListenConfig
-	ln, err := lc.Listen(ctx, network, address)
+	k, ln, err := s.bind(ctx, k)
 	if err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if g.closed {
+	switch {
+	case ln == nil:
+		return g.joinLocked(k, network, address)
+	case g.closed:
 		_ = ln.Close() // nobody knows it yet
 		return nil, listenError(network, address, net.ErrClosed)
 	}
@@ -73,6 +76,17 @@ func (g *Seats) find(network, address string) (k key, ln net.Listener, err error
 		return k, g.sitLocked(k), nil
 	}
 	return k, nil, nil
+}
+
+// joinLocked takes a seat at a socket that is bound under another name.
+func (g *Seats) joinLocked(k key, network, address string) (net.Listener, error) {
+	switch {
+	case g.closed:
+		return nil, listenError(network, address, net.ErrClosed)
+	case g.of.mu.open[k] == nil, g.usesLocked(k): // closed since, or taken by this generation itself
+		return nil, listenError(network, address, os.NewSyscallError("bind", syscall.EADDRINUSE))
+	}
+	return g.sitLocked(k), nil
 }
 
 // sitLocked takes a seat at an open socket.
@@ -121,14 +135,7 @@ func (g *Seats) Settle() error {
 	if g.closed {
 		return nil
 	}
-	return s.sweepLocked(func(k key) bool {
-		for other := range s.mu.alive {
-			if (other == g || !other.taken) && other.seats[k] != nil {
-				return true
-			}
-		}
-		return false
-	})
+	return s.sweepLocked(func(other *Seats) bool { return other == g || !other.taken })
 }
 
 // Close ends a generation that never took or is retired: its listeners close, and with them the sockets that only it
@@ -141,7 +148,7 @@ func (g *Seats) Close() error {
 		return nil
 	}
 	g.closeLocked()
-	err := s.sweepLocked(s.usedLocked)
+	err := s.sweepLocked(func(*Seats) bool { return true })
 	s.routeLocked()
 	return err
 }
@@ -155,14 +162,4 @@ func (g *Seats) closeLocked() {
 	for _, seat := range g.seats {
 		seat.Close()
 	}
-}
-
-// usedLocked reports whether some generation sits on a socket.
-func (s *Sockets) usedLocked(k key) bool {
-	for g := range s.mu.alive {
-		if g.seats[k] != nil {
-			return true
-		}
-	}
-	return false
 }

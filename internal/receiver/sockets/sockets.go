@@ -85,7 +85,7 @@ func (s *Sockets) Close() error {
 // which have not had their turn accepts nothing; one that had its turn closes who comes.
 func (s *Sockets) routeLocked() {
 	for k, t := range s.mu.open {
-		switch seat := s.seatLocked(k); {
+		switch seat := s.seatLocked(k, t); {
 		case seat != nil:
 			t.Give(seat)
 		case t.begun():
@@ -95,23 +95,37 @@ func (s *Sockets) routeLocked() {
 }
 
 // seatLocked is where the current generation wants the connections of a socket, nil if it does not.
-func (s *Sockets) seatLocked(k key) *Seat {
+func (s *Sockets) seatLocked(k key, t *Turnstile) *Seat {
 	if s.mu.current == nil {
 		return nil
 	}
-	return s.mu.current.seats[k]
+	if seat := s.mu.current.seats[k]; seat != nil {
+		return seat
+	}
+	return s.coverLocked(t)
 }
 
-// sweepLocked closes the sockets that keep does not want. That unlinks the files of Unix sockets, and happens under
+// sweepLocked closes the sockets on which none of the given generations sits, unless the current one gets their
+// connections all the same: closing such a socket would lose those that wait in it. It also unlinks the files of Unix sockets, and happens under
 // the lock so that it is over before anybody binds them anew; nothing of it waits for anything.
-func (s *Sockets) sweepLocked(keep func(key) bool) (err error) {
+func (s *Sockets) sweepLocked(of func(*Seats) bool) (err error) {
 	for k, t := range s.mu.open {
-		if !keep(k) {
+		if !s.usedLocked(k, of) && s.coverLocked(t) == nil {
 			delete(s.mu.open, k)
 			err = errors.Join(err, t.shut())
 		}
 	}
 	return err
+}
+
+// usedLocked reports whether one of the given generations sits on a socket.
+func (s *Sockets) usedLocked(k key, of func(*Seats) bool) bool {
+	for g := range s.mu.alive {
+		if g.seats[k] != nil && of(g) {
+			return true
+		}
+	}
+	return false
 }
 
 // listenError has the form of the system's errors.

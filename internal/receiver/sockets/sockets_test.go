@@ -209,20 +209,83 @@ func TestAGenerationThatNeverTookLeavesNothingBehind(t *testing.T) {
 }
 
 func TestOneListenerPerAddressAndGeneration(t *testing.T) {
-	s := open(t)
-	g := s.Generation()
-	first := listen(t, s.Generation(), "tcp", anyPort)
-	addr := first.Addr().String()
-	if _, err := g.Listen(t.Context(), "tcp", addr); !errors.Is(err, syscall.EADDRINUSE) {
-		t.Errorf("bound twice: %v", err) // under another name
+	g := open(t).Generation()
+	_, port, err := net.SplitHostPort(listen(t, g, "tcp", anyPort).Addr().String())
+	if err != nil {
+		t.Fatal(err)
 	}
 	path := t.TempDir() + "/s"
 	ln := listen(t, g, "unix", path)
-	if _, err := g.Listen(t.Context(), "unix", path); !errors.Is(err, syscall.EADDRINUSE) {
-		t.Errorf("listened twice: %v", err)
+	for network, address := range map[string]string{"unix": path, "tcp": "localhost:" + port, "tcp4": "127.0.0.1:" + port} {
+		if ln, err := g.Listen(t.Context(), network, address); !errors.Is(err, syscall.EADDRINUSE) {
+			t.Errorf("%s listened twice: %v, %v", address, ln, err)
+		}
 	}
 	ln.Close()
 	listen(t, g, "unix", path) // who closed may come again
+}
+
+func TestAnAddressMayChangeItsName(t *testing.T) {
+	s := open(t)
+	a, b := s.Generation(), s.Generation()
+	la := listen(t, a, "tcp", anyPort)
+	greet(t, la, "a")
+	a.Take()
+	_, port, err := net.SplitHostPort(la.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	greet(t, listen(t, b, "tcp", "localhost:"+port), "b")
+	want(t, ask(t, la.Addr()), "a")
+	b.Take()
+	if err := errors.Join(b.Settle(), a.Close()); err != nil {
+		t.Error(err)
+	}
+	want(t, ask(t, la.Addr()), "b")
+}
+
+func TestAnAddressMayBecomeAllAddressesAndBack(t *testing.T) {
+	s := open(t)
+	former := s.Generation()
+	one := listen(t, former, "tcp", anyPort)
+	greet(t, one, "0")
+	former.Take()
+	_, port, err := net.SplitHostPort(one.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2), Port: one.Addr().(*net.TCPAddr).Port}
+	for i, address := range []string{"0.0.0.0:" + port, "127.0.0.1:" + port, ":" + port, "[::]:" + port, "localhost:" + port} {
+		name, before := string(rune('1'+i)), string(rune('0'+i))
+		all := i != 1 && i != 4
+		g := s.Generation()
+		greet(t, listen(t, g, "tcp", address), name)
+		want(t, ask(t, one.Addr()), before) // not before its turn
+		g.Take()
+		want(t, ask(t, one.Addr()), name)
+		if all {
+			want(t, ask(t, other), name)
+		} else {
+			want(t, ask(t, other), "") // until it is settled
+		}
+		former.Take()
+		want(t, ask(t, one.Addr()), before)
+		g.Take()
+		if err := errors.Join(g.Settle(), former.Close()); err != nil {
+			t.Error(err)
+		}
+		want(t, ask(t, one.Addr()), name)
+		if !all {
+			refused(t, other)
+		}
+		former = g
+	}
+	for _, host := range []string{"127.0.0.1", ""} {
+		if ln, err := net.Listen("tcp", host+":"+port); err == nil {
+			ln.Close()
+			t.Errorf("another process would get %q", host)
+		}
+	}
 }
 
 func TestErrorsAreThoseOfListen(t *testing.T) {
