@@ -100,6 +100,9 @@ func (a *App) degraded(id failover.RouteID) string {
 	if v == nil {
 		return ""
 	}
+	if v.AllDown && v.Active < 0 && len(v.Levels) == 1 {
+		return "it is down, data is held"
+	}
 	if v.AllDown && v.Active < 0 {
 		return "all levels are down, data is held"
 	}

@@ -149,6 +149,9 @@ type Result struct {
 	exporter.Verdict
 	// Uncounted failures move a batch only when its patience ends (condition.error.contains).
 	Uncounted bool
+	// Late says that our own timer was, so that the verdict says nothing of the endpoint: the attempt may have been taken,
+	// and is else as one without a verdict.
+	Late bool
 }
 
 // RouterEffectKind is what the caller is to do.

@@ -61,6 +61,9 @@ func (b *Batch) hear(members int, results []Result) answer {
 			a.large = a.large && res.TooLarge
 		}
 		own := rowOf[res.Kind]
+		if res.Late {
+			own = rowLocal
+		}
 		if own > a.row {
 			a.row, a.err, a.uncounted, a.unclear = own, res.Err, true, true
 		}
@@ -253,8 +256,11 @@ func (r *Router) reroute(now time.Time, b *Batch, cause MoveCause) {
 	d := r.route(now, b)
 	if b.canary && d.act == actHold && cause == MoveCanary {
 		delay := r.rest(b)
-		if !b.judged {
+		switch {
+		case !b.judged:
 			delay = localWait
+		case r.view.AllDown: // it stands in nobody's way, and there may be no other to find out with
+			delay = min(delay, r.set.Levels[b.level].Backoff.Max)
 		}
 		r.nack(now, b, delay)
 		return

@@ -86,14 +86,23 @@ func (r *Router) look(now time.Time, v *View) {
 		}
 	}
 	for b := r.first; b != nil; b = b.next {
-		if b.state == batchInFlight {
+		switch {
+		case b.state == batchInFlight:
 			r.hurry(now, b)
+		case b.state == batchWaiting && b.why == waitBackoff && revived(&old.Levels[b.level], &v.Levels[b.level]):
+			b.until = now
 		}
 	}
 	r.jolt(now)
 	if back && !r.stopping {
 		r.emit(RouterEffect{Kind: WakeQueue})
 	}
+}
+
+// revived reports whether a level that gave no sign of life gives one again, or one that was suspected is well. What waits
+// for it then waited for nothing but that, however long its backoff.
+func revived(was, is *LevelView) bool {
+	return was.Silent && !is.Silent || was.State == Suspect && is.State == Healthy
 }
 
 // jolt routes all anew that is not in flight.

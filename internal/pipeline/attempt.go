@@ -21,6 +21,8 @@ const (
 	pulseEvery = 250 * time.Millisecond
 	// pulseAge is how long a delivery that was not told is news.
 	pulseAge = time.Second
+	// lateAfter is how late our own timer may be (failover, section 5.1).
+	lateAfter = time.Second
 )
 
 // sending is one attempt: the members of a level that have not delivered the load.
@@ -119,10 +121,11 @@ func (a *sending) run(ctx context.Context) time.Time {
 func (a *sending) one(ctx context.Context, i int) time.Time {
 	x := a.x
 	v, now := x.senders[a.level][i].send(ctx, &a.req)
-	cut := a.cut(ctx, now)
+	late := a.late(&v, now)
+	cut := late || a.cut(ctx, now)
 	x.meter.attempted(a.level, i, &v, now.Sub(a.began))
 	a.doubts[i] = x.meter.doubtOf(a.level, &v, now.Sub(a.began), cut, a.proof && a.view.Members[i].Canary)
-	a.results[i] = failover.Result{Verdict: v, Uncounted: v.Kind != exporter.Delivered && !x.counts.Counts(&v)}
+	a.results[i] = failover.Result{Verdict: v, Uncounted: v.Kind != exporter.Delivered && !x.counts.Counts(&v), Late: late}
 	if v.Kind != exporter.Delivered && v.Kind != exporter.Rejected && x.own != nil {
 		x.grows(v)
 	}
@@ -139,6 +142,14 @@ func (a *sending) cut(ctx context.Context, now time.Time) bool {
 	}
 	limit := a.x.dest.Levels[a.level].Timeout
 	return !errors.Is(err, context.DeadlineExceeded) || limit <= 0 || now.Sub(a.began) < limit/2
+}
+
+// late reports whether the attempt ended by a deadline that had long passed: the process did not run, and what the
+// endpoint did meanwhile nobody knows.
+func (a *sending) late(v *exporter.Verdict, now time.Time) bool {
+	limit := a.x.dest.Levels[a.level].Timeout
+	return limit > 0 && now.Sub(a.began) > limit+lateAfter && (v.Kind == exporter.Ambiguous || v.Kind == exporter.Retry) &&
+		errors.Is(v.Err, context.DeadlineExceeded)
 }
 
 // pulse is what is to be told of deliveries at a member that is well.

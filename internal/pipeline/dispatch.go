@@ -263,6 +263,20 @@ func (x *dispatch) do(c *chores, e *failover.RouterEffect) {
 	}
 }
 
+// held reports whether nobody takes what is accepted now, and how long it is until the next probe.
+func (x *dispatch) held() (time.Duration, bool) {
+	v := x.at.view.Load()
+	if v == nil || !v.AllDown {
+		return 0, false
+	}
+	for i := range v.Levels {
+		if l := &v.Levels[i]; l.Emergency && l.Eligible {
+			return 0, false
+		}
+	}
+	return max(time.Until(v.NextProbe), 0), true
+}
+
 // arrive gives a batch as taken to the router: records that came back alone, the others together.
 func (x *dispatch) arrive(c *chores, now time.Time, j job) {
 	x.mu.wanted = false

@@ -297,15 +297,24 @@ func TestStopIsBoundedWhileAllIsDown(t *testing.T) {
 	})
 }
 
-// TestItemsAreConserved plays outages over a connector; in the end every record is somewhere, and the books say where.
+// TestItemsAreConserved plays outages over a connector, or over a route of one level as a plain exporter has it; in the end
+// every record is somewhere, and the books say where.
 func TestItemsAreConserved(t *testing.T) {
 	for seed := range uint64(20) {
 		synctest.Test(t, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 7))
-			c := over(t, nil, "primary", "secondary", "file")
+			ids := []string{"primary", "secondary", "file"}
+			if seed%4 == 3 {
+				ids = ids[:1]
+			}
+			c := over(t, func(_ *failover.Config, p *plan.Pipeline) {
+				if d := &p.Destinations[0]; len(ids) == 1 {
+					d.Route = nil
+				}
+			}, ids...)
 			kinds := []exporter.Kind{0, 0, 0, exporter.Retry, exporter.Ambiguous, exporter.Misconfigured}
 			for range 100 {
-				for _, id := range []string{"primary", "secondary", "file"} {
+				for _, id := range ids {
 					if rng.IntN(8) == 0 {
 						c.ends[id].set(kinds[rng.IntN(len(kinds))])
 					}

@@ -30,6 +30,7 @@ const (
 type Entry struct {
 	set     *Settings
 	waits   []*waiter
+	queued  []*dispatch // of the destinations with a queue
 	room    func() bool // whether the queue has room
 	stopped atomic.Bool
 	// refusedSince is the Unix time in ns since which nothing was accepted although it was tried, 0 = accepting.
@@ -131,6 +132,9 @@ func (e *Entry) Accept(ctx context.Context, p *otlp.Payload) (receiver.Result, e
 }
 
 func (e *Entry) append(ctx context.Context, p *otlp.Payload) error {
+	if err := e.refuseHeld(); err != nil {
+		return err
+	}
 	r := queue.Record{
 		Tag: uint8(p.Signal), Items: p.Items, Size: p.Size, Meta: encodeMeta(p), Body: p.Body, Free: p.Free,
 		Keep: p.Keep,
@@ -157,7 +161,44 @@ func (e *Entry) append(ctx context.Context, p *otlp.Payload) error {
 	if w.reason == receiver.ReasonTooLarge {
 		return &receiver.Refusal{Code: receiver.TooLarge, Reason: w.reason, Text: w.text}
 	}
-	return e.refuse(w.reason, w.hint, w.text)
+	no := e.refuse(w.reason, w.hint, w.text)
+	if next, held := e.heldFor(false); isFull && held { // there is no room before one of them is back
+		no.After = next
+	}
+	return no
+}
+
+// Where all levels of a destination are down, the next probe is when that may end; the hint is within these bounds
+// (failover, section 9).
+const (
+	minHeldHint = time.Second
+	maxHeldHint = 30 * time.Second
+)
+
+// refuseHeld refuses what a destination would only hold, where its connector asks for that.
+func (e *Entry) refuseHeld() error {
+	next, held := e.heldFor(true)
+	if !held {
+		return nil
+	}
+	r := e.refuse(receiver.ReasonQueueFull, next, "all levels are down, and all_down.policy is refuse")
+	r.After = next
+	return r
+}
+
+// heldFor reports whether some destination takes nothing now, and how long that will last at least. With refusing only
+// those count that want to be refused for.
+func (e *Entry) heldFor(refusing bool) (next time.Duration, held bool) {
+	for _, x := range e.queued {
+		if refusing && x.config.AllDown.Policy != "refuse" {
+			continue
+		}
+		if left, down := x.held(); down {
+			held, next = true, max(next, left)
+		}
+	}
+	next += time.Duration(e.set.Jitter() * float64(next) / 10)
+	return min(max(next, minHeldHint), maxHeldHint), held
 }
 
 // refuse makes a retryable refusal whose hint lies between half and one and a half of around.
@@ -200,6 +241,9 @@ func (e *Entry) couldAccept() bool {
 		if l.Refusing() {
 			return false
 		}
+	}
+	if _, held := e.heldFor(true); held {
+		return false
 	}
 	return e.set.Gate.Used() < e.set.Gate.Limit() && e.room()
 }

@@ -104,6 +104,7 @@ func New(set Settings) (*Pipeline, error) {
 	}
 	p.levels = make([]level, len(p.deliveries))
 	p.entry = newEntry(&p.set, waits, p.room)
+	p.entry.queued = p.deliveries
 	return p, nil
 }
 

@@ -228,7 +228,7 @@ func TestSIGUSR1LogsHowEveryDestinationFares(t *testing.T) {
 	mustPost(t, "http://"+host+":4318/v1/traces", protobufType, wire(t, spans(numbered("s", 5))))
 	p.await("Exporting failed. Will retry")
 	p.signal(syscall.SIGUSR1)
-	p.await(`\tStatus: DEGRADED  holdfast .*, running for`)
+	p.await(`\tStatus: (DEGRADED|UNHEALTHY)  holdfast .*, running for`)
 	p.await(`\tStatus:   - otlp_grpc.*refused`)
 	p.await(`\tStatus: Books in items  accepted 5 = delivered 0 \+ queued 5 \+ .* difference 0`)
 }
