@@ -1,0 +1,152 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/holdfast-telemetry/holdfast/internal/config"
+	"github.com/holdfast-telemetry/holdfast/internal/journal"
+	"github.com/holdfast-telemetry/holdfast/internal/plan"
+	"github.com/holdfast-telemetry/holdfast/internal/reload"
+)
+
+// Sources say where configurations come from, at start and at each reload.
+type Sources struct {
+	URIs, Sets []string
+	Stdin      io.Reader // nil = there is none
+	Strict     bool      // warnings are errors
+
+	stdin struct {
+		sync.Mutex
+		text string
+		read bool
+	}
+}
+
+// options are how texts are loaded; nil = the sources are read now.
+func (s *Sources) options(texts []config.Text) config.Options {
+	return config.Options{URIs: s.URIs, Sets: s.Sets, Texts: texts, Stdin: s.remembered(), Registry: Registry(), Strict: s.Strict}
+}
+
+// remembered is standard input as often as it is wanted: it can be read only once.
+func (s *Sources) remembered() io.Reader {
+	if s.Stdin == nil || !slices.Contains(s.URIs, "-") {
+		return s.Stdin
+	}
+	s.stdin.Lock()
+	defer s.stdin.Unlock()
+	if !s.stdin.read {
+		text, err := io.ReadAll(io.LimitReader(s.Stdin, maxStdin))
+		if err != nil {
+			return s.Stdin // says so itself
+		}
+		s.stdin.text, s.stdin.read = string(text), true
+	}
+	return strings.NewReader(s.stdin.text)
+}
+
+// maxStdin is a little more than a configuration may have, so that one that is too long is found to be.
+const maxStdin = 9 << 20
+
+// Read implements reload.Reader.
+func (s *Sources) Read(ctx context.Context) ([]reload.Text, error) {
+	texts, err := config.Texts(ctx, s.options(nil))
+	if err != nil {
+		return nil, err
+	}
+	out := make([]reload.Text, len(texts))
+	for i, t := range texts {
+		out[i] = reload.Text{URI: t.URI, Text: t.Text}
+	}
+	return out, nil
+}
+
+// Offer is a configuration that was loaded: what it says, and what it will do.
+type Offer struct {
+	Config *config.Config
+	Plan   *plan.Plan
+}
+
+// Load loads what the sources said, or say now where texts is nil. It has no side effect. Errors hold everything there
+// is to say about an invalid configuration.
+func (s *Sources) Load(ctx context.Context, texts []reload.Text) (*Offer, error) {
+	var known []config.Text
+	for _, t := range texts {
+		known = append(known, config.Text{URI: t.URI, Text: t.Text})
+	}
+	cfg, err := config.Load(ctx, s.options(known))
+	if err != nil {
+		return nil, err
+	}
+	p, findings := plan.Build(cfg, ExporterQueue)
+	for _, x := range findings {
+		if x.Severity == config.Error || s.Strict && x.Severity == config.Warning {
+			return nil, &config.InvalidError{Findings: findings}
+		}
+	}
+	if missing := Missing(p); len(missing) > 0 {
+		return nil, errors.New(strings.Join(missing, "\n"))
+	}
+	return &Offer{Config: cfg, Plan: p}, nil
+}
+
+// Expanded implements reload.Candidate.
+func (o *Offer) Expanded() []byte {
+	text, err := json.Marshal(o.Config.Effective) // keys are sorted
+	if err != nil {
+		return []byte(fmt.Sprintf("%#v", o.Config.Effective))
+	}
+	return text
+}
+
+// Settings implements reload.Candidate.
+func (o *Offer) Settings() reload.Settings {
+	r := &o.Config.Service.Reload
+	return reload.Settings{Trial: r.Trial, Preflight: r.Preflight != "off", BadBootFails: r.OnBadBoot == "fail"}
+}
+
+// Storages implements reload.Candidate.
+func (o *Offer) Storages() []string { return storageDirs(o.Config) }
+
+// storageDirs are the directories of the storages in use, in the service's order.
+func storageDirs(cfg *config.Config) []string {
+	out := []string{}
+	for _, id := range cfg.Service.Extensions {
+		if c := cfg.Components[config.Extensions][id]; c != nil {
+			if set, ok := c.Config.(*journal.Config); ok {
+				out = append(out, set.Directory)
+			}
+		}
+	}
+	return out
+}
+
+// same reports whether a component says the same in two configurations.
+func same(a, b *config.Config, kind config.Kind, id string) bool {
+	x, y := a.Components[kind][id], b.Components[kind][id]
+	return x != nil && y != nil && x.Type == y.Type && fingerprint(a, kind, id) == fingerprint(b, kind, id)
+}
+
+// fingerprint is equal for equal settings. It holds secrets in clear: it is compared, and neither shown nor kept.
+func fingerprint(cfg *config.Config, kind config.Kind, id string) string {
+	section, _ := cfg.Effective[string(kind)].(map[string]any)
+	text, err := json.Marshal(section[id])
+	if err != nil {
+		return fmt.Sprintf("%#v", section[id])
+	}
+	return string(text)
+}
+
+var (
+	_ reload.Reader    = (*Sources)(nil)
+	_ reload.Candidate = (*Offer)(nil)
+)
