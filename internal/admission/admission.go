@@ -36,7 +36,7 @@ var (
 
 // Gate is a budget of bytes, and of decoders. Its methods may be called from any goroutine.
 type Gate struct {
-	limit    int64
+	limit    atomic.Int64
 	used     atomic.Int64
 	decoders chan struct{} // a place per decoder that may run; full = wait
 }
@@ -44,11 +44,16 @@ type Gate struct {
 // New returns a gate of at least MinLimit bytes and GOMAXPROCS decoders: decoding is all CPU and waits for nothing, so
 // that more at once would only take turns.
 func New(limit int64) *Gate {
-	return &Gate{limit: max(limit, MinLimit), decoders: make(chan struct{}, runtime.GOMAXPROCS(0))}
+	g := &Gate{decoders: make(chan struct{}, runtime.GOMAXPROCS(0))}
+	g.SetLimit(limit)
+	return g
 }
 
+// SetLimit changes the budget to at least MinLimit bytes. What is granted stays granted.
+func (g *Gate) SetLimit(limit int64) { g.limit.Store(max(limit, MinLimit)) }
+
 // Limit and Used are in bytes.
-func (g *Gate) Limit() int64 { return g.limit }
+func (g *Gate) Limit() int64 { return g.limit.Load() }
 
 // Used is what is granted now, in bytes.
 func (g *Gate) Used() int64 { return g.used.Load() }
@@ -77,9 +82,9 @@ func (g *Gate) take(n int64) bool {
 // limitFor is the use up to which a grant that comes to n bytes may be given.
 func (g *Gate) limitFor(n int64) int64 {
 	if n > smallRequest {
-		return g.limit - g.limit/8
+		return g.limit.Load() - g.limit.Load()/8
 	}
-	return g.limit
+	return g.limit.Load()
 }
 
 // AcquireDecoder waits for the right to run a decoder, a few seconds at most; nil obliges to ReleaseDecoder. It

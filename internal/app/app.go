@@ -11,10 +11,10 @@ package app
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 
-	"go.opentelemetry.io/collector/component"
 	"go.uber.org/zap"
 
 	"github.com/holdfast-telemetry/holdfast/internal/admin"
@@ -23,16 +23,18 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/exporter/file/vault"
 	"github.com/holdfast-telemetry/holdfast/internal/extension"
 	"github.com/holdfast-telemetry/holdfast/internal/failover"
-	"github.com/holdfast-telemetry/holdfast/internal/journal"
 	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
+	"github.com/holdfast-telemetry/holdfast/internal/receiver/sockets"
 	"github.com/holdfast-telemetry/holdfast/internal/status"
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
-	"github.com/holdfast-telemetry/holdfast/internal/vfs"
 )
 
 // Options are what an App is made from.
 type Options struct {
+	// Sources are where a reload finds configurations; nil = there is none.
+	Sources *Sources
+	// Config and Plan are the configuration to Start; nil where a reload driver starts one.
 	Config *config.Config
 	Plan   *plan.Plan
 	// Version and Commit are this program's, Collector is the release of the modules it is made with.
@@ -54,12 +56,18 @@ type App struct {
 	host    host
 	gate    *admission.Gate
 	running atomic.Pointer[generation] // while the first one is built, that one
+	first   *generation                // of Options
+	sockets *sockets.Sockets
+	steps   steps
 
-	lines    *lines
-	events   *events
-	storages []*storage
-	memories map[string]func() journal.Snapshot // queues in memory, by pipeline
-	switches *pipeline.SwitchRoom
+	lines  *lines
+	events *events
+	disks  struct {
+		sync.RWMutex
+		storages []*storage
+		memories map[string]*memoryQueue // queues in memory, by pipeline
+	}
+	switches *pipeline.SwitchRoom // nil before the first generation is built
 	metrics  *telemetry.Server
 	vaults   map[string]*vault.Vault // emergency files, by path
 
@@ -73,7 +81,6 @@ type App struct {
 	phase   atomic.Int32 // extension.Phase
 	up      atomic.Pointer[time.Time]
 	dropped atomic.Int64 // items with a drop record of shutdown
-	undo    []step       // what was started and is no generation's, in order
 	hasten  chan struct{}
 	room    atomic.Pointer[string] // being stopped
 }
@@ -81,88 +88,95 @@ type App struct {
 // now is the generation that runs.
 func (a *App) now() *generation { return a.running.Load() }
 
-// host is the Collector's view of us for its client and server settings. There are no extensions of the Collector's
-// kind, so authenticators are not found, and the settings say so.
-type host struct{}
-
-func (host) GetExtensions() map[component.ID]component.Component { return nil }
-
-// New builds what needs no queue: limiters, exporters, extensions. It starts nothing and touches no directory of a
-// storage. Errors name the component.
+// New makes a process without a configuration, or builds what needs no queue of the one in opts: limiters, exporters,
+// extensions. It starts nothing and touches no directory of a storage. Errors name the component.
 func New(opts Options) (*App, error) {
 	a := &App{opts: opts, log: opts.Telemetry.Logger, hasten: make(chan struct{})}
 	a.setPhase(extension.Starting)
 	a.lines = newLines(a.log)
 	a.events = newEvents(a.lines, opts.Telemetry.Metrics)
-	a.memories = map[string]func() journal.Snapshot{}
-	g := &generation{app: a, cfg: opts.Config, plan: opts.Plan}
-	a.running.Store(g)
-	a.gate = admission.New(admissionLimit(opts.Config.Service.Admission.LimitMiB))
+	a.sockets = sockets.New(func(network, address string, err error) {
+		a.log.Error("Accepting connections failed; it is tried again", zap.String("address", address), zap.Error(err))
+	})
+	a.disks.memories = map[string]*memoryQueue{}
+	a.gate = admission.New(admissionLimit(0))
+	none := a.generation(&Offer{Config: &config.Config{}, Plan: &plan.Plan{}}, nil)
+	a.running.Store(none)
 	a.pace, a.desk = status.NewPace(), status.NewDesk(a.header(), a.snapshot)
-	if err := g.build(); err != nil {
-		return nil, err
+	if opts.Config == nil {
+		return a, nil
 	}
-	return a, nil
+	a.first = a.generation(&Offer{Config: opts.Config, Plan: opts.Plan}, nil)
+	return a, a.first.build()
 }
 
 func (a *App) setPhase(p extension.Phase) { a.phase.Store(int32(p)) }
 
-// Start starts everything. After an error what had started is stopped again.
+// Start starts the configuration of Options. After an error what had started is stopped again.
 func (a *App) Start(ctx context.Context) error {
-	a.log.Info("Starting holdfast...", zap.String("version", a.opts.Version))
-	err := a.start(ctx)
-	if err != nil {
-		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		return errors.Join(err, a.unwind(undo))
+	if err := a.begin(ctx, a.first); err != nil {
+		return err
 	}
-	now := time.Now()
-	a.up.Store(&now)
-	a.setPhase(extension.Running)
-	a.log.Info("Everything is ready. Begin running and processing data.")
+	a.first.Switch()
 	return nil
 }
 
-// start goes back to front: queues are open and recovered, and every series exists, before anything listens; deliveries
-// run before receivers do.
-func (a *App) start(ctx context.Context) error {
-	g := a.now()
+// begin prepares the first generation, back to front: queues are open and recovered, and every series exists, before
+// anything listens. What the application owns is made with it, and unmade if it fails.
+func (a *App) begin(ctx context.Context, g *generation) error {
+	a.log.Info("Starting holdfast...", zap.String("version", a.opts.Version))
+	before := a.running.Swap(g)
+	a.gate.SetLimit(admissionLimit(g.cfg.Service.Admission.LimitMiB))
 	a.startAdmin(false)
-	if err := a.openStorages(ctx, vfs.OS()); err != nil {
-		return err
+	err := inOrder(
+		func() error { return g.openQueues(ctx) },
+		func() error { a.startAdmin(true); return g.buildRest() },
+		func() error { g.attach(); g.takeOver(); return g.inherit() },
+		func() error { a.register(); a.sayRoutes(); a.built.Store(true); return a.startMetrics(ctx) },
+		func() error { return g.startExtensions(ctx) },
+		func() error { return a.startImplicitHealth(ctx) },
+		func() error { return g.startBack(ctx) },
+		func() error { a.startSwitch(); a.startWatch(); return g.startReceivers(ctx) },
+	)
+	if err == nil {
+		a.began("receiver sockets", func(context.Context) error { return a.sockets.Close() })
+		return nil
 	}
-	a.startAdmin(true)
-	if err := g.openEmergencies(vfs.OS()); err != nil {
-		return err
-	}
-	for _, build := range []func() error{a.buildSwitch, g.buildPipelines, g.buildReceivers, a.inherit} {
-		if err := build(); err != nil {
-			return err
-		}
-	}
-	a.registerMetrics()
-	a.sayRoutes()
-	a.built.Store(true)
-	var err error
-	if a.metrics, err = telemetry.NewServer(g.cfg.Service.Telemetry.Metrics, a.opts.Telemetry); err != nil {
+	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	err = errors.Join(err, unwind(undo, a.steps.take(func(*step) bool { return true })), g.seats.Close())
+	a.built.Store(false)
+	a.switches, a.admin, a.metrics, a.vaults = nil, nil, nil, nil
+	a.disks.Lock()
+	a.disks.storages, a.disks.memories = nil, map[string]*memoryQueue{}
+	a.disks.Unlock()
+	a.running.Store(before)
+	return err
+}
+
+func (a *App) startMetrics(ctx context.Context) (err error) {
+	if a.metrics, err = telemetry.NewServer(a.now().cfg.Service.Telemetry.Metrics, a.opts.Telemetry); err != nil {
 		return err
 	}
 	if err := a.metrics.Start(ctx); err != nil {
 		return err
 	}
 	a.began("telemetry", a.metrics.Stop)
-	if err := g.startExtensions(ctx); err != nil {
-		return err
-	}
-	if err := a.startImplicitHealth(ctx); err != nil {
-		return err
-	}
-	if err := g.startBack(ctx); err != nil {
-		return err
-	}
+	return nil
+}
+
+func (a *App) startSwitch() {
 	a.switches.Start()
 	a.began("switch room", a.switches.Stop)
-	g.startDeliveries()
-	a.startWatch()
-	return g.startReceivers(ctx)
+}
+
+// takesData says, once, that data is taken from now on.
+func (a *App) takesData() {
+	if extension.Phase(a.phase.Load()) != extension.Starting {
+		return
+	}
+	now := time.Now()
+	a.up.Store(&now)
+	a.setPhase(extension.Running)
+	a.log.Info("Everything is ready. Begin running and processing data.")
 }

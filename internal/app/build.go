@@ -5,9 +5,9 @@ package app
 
 import (
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 
 	"github.com/holdfast-telemetry/holdfast/internal/compression"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
@@ -20,7 +20,6 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
 	"github.com/holdfast-telemetry/holdfast/internal/processor/memorylimiter"
 	"github.com/holdfast-telemetry/holdfast/internal/queue/memory"
-	"github.com/holdfast-telemetry/holdfast/internal/receiver"
 )
 
 func (g *generation) component(kind config.Kind, id string) (*config.Component, error) {
@@ -131,33 +130,70 @@ func (g *generation) buildPipeline(p *plan.Pipeline) error {
 	for _, id := range p.MemoryLimiters {
 		set.Limiters = append(set.Limiters, g.limiters[id])
 	}
-	var inMemory *memory.Queue
-	drops := newDropLog(g.app.lines, p.ID, &g.app.dropped)
-	switch {
-	case p.Storage != "":
-		j := g.app.head(p)
-		if j == nil {
+	if p.Queued() {
+		set.Queue = g.queues[p.ID]
+		if set.Queue == nil {
 			return fmt.Errorf("pipeline %s: storage %s is not open", p.ID, p.Storage)
 		}
-		set.Queue = j
-		set.Room = func() bool { return j.Snapshot().State == "ok" }
-	case p.Queued():
-		q, err := openMemory(p, drops)
-		if err != nil {
-			return err
+		if j, ok := set.Queue.(*journal.Journal); ok {
+			set.Room = func() bool { return j.Snapshot().State == "ok" }
 		}
-		set.Queue, inMemory = q, q
-		g.app.began("queue "+p.ID, q.Close)
 	}
 	built, err := pipeline.New(set)
 	if err != nil {
 		return err
 	}
 	g.pipelines = append(g.pipelines, built)
-	if inMemory != nil {
-		g.app.memories[p.ID] = func() journal.Snapshot { return memorySnapshot(built, inMemory, drops) }
+	return nil
+}
+
+// openMemories makes the queues in memory that are not there yet, and prepares what is new in those that are.
+func (g *generation) openMemories() error {
+	for i := range g.plan.Pipelines {
+		p := &g.plan.Pipelines[i]
+		if p.Storage != "" || !p.Queued() {
+			continue
+		}
+		if m := g.app.memory(p.ID); m != nil {
+			if err := g.prepareNew(m.Queue, queued(p)); err != nil {
+				return fmt.Errorf("pipeline %s: %w", p.ID, err)
+			}
+			g.queues[p.ID] = m.Queue
+			continue
+		}
+		drops := newDropLog(g.app.lines, p.ID, &g.app.dropped)
+		q, err := openMemory(p, drops)
+		if err != nil {
+			return err
+		}
+		g.queues[p.ID] = q
+		g.memories = append(g.memories, &memoryQueue{Queue: q, pipeline: p.ID, drops: drops})
+		g.began("queue "+p.ID, q.Close, nil)
 	}
 	return nil
+}
+
+// memoryQueue is a queue in memory, which outlives the generation that made it as long as others have its pipeline.
+type memoryQueue struct {
+	*memory.Queue
+	pipeline string
+	drops    *dropLog
+	shown    atomic.Pointer[pipeline.Pipeline] // whose deliveries it feeds now
+}
+
+func (q *memoryQueue) snapshot() journal.Snapshot {
+	p := q.shown.Load()
+	if p == nil {
+		return journal.Snapshot{Head: true, State: "ok"}
+	}
+	return memorySnapshot(p, q.Queue, q.drops)
+}
+
+// memory is the queue in memory of a pipeline, nil if there is none.
+func (a *App) memory(pipelineID string) *memoryQueue {
+	a.disks.RLock()
+	defer a.disks.RUnlock()
+	return a.disks.memories[pipelineID]
 }
 
 // openMemory makes a queue in memory. A cursor that is full while others are not gives up its oldest records, and says
@@ -174,43 +210,6 @@ func openMemory(p *plan.Pipeline, drops *dropLog) (*memory.Queue, error) {
 	return q, nil
 }
 
-// buildReceivers makes each receiver once, with a sink per signal that feeds every pipeline it is named in.
-func (g *generation) buildReceivers() error {
-	sinks := map[string]map[otlp.Signal][]receiver.Sink{}
-	for i := range g.plan.Pipelines {
-		p := &g.plan.Pipelines[i]
-		for _, id := range p.Receivers {
-			if sinks[id] == nil {
-				sinks[id] = map[otlp.Signal][]receiver.Sink{}
-			}
-			sinks[id][p.Signal] = append(sinks[id][p.Signal], g.pipelines[i].Entry())
-		}
-	}
-	for _, id := range slices.Sorted(maps.Keys(sinks)) {
-		c, err := g.component(config.Receivers, id)
-		if err != nil {
-			return err
-		}
-		f, ok := find(receivers, func(f receiver.Factory) string { return f.Type }, c.Type)
-		if !ok {
-			return fmt.Errorf("receivers/%s: no implementation of type %q", id, c.Type)
-		}
-		set := receiver.Settings{
-			ID: id, Telemetry: g.app.opts.Telemetry.For("receiver", id), Sinks: map[otlp.Signal]receiver.Sink{},
-			Admission: g.app.gate, Ready: g.app.ready,
-		}
-		for s, entries := range sinks[id] {
-			set.Sinks[s] = pipeline.NewFan(entries)
-		}
-		r, err := f.New(set, c.Config)
-		if err != nil {
-			return fmt.Errorf("receivers/%s: %w", id, err)
-		}
-		g.receivers = append(g.receivers, named[receiver.Receiver]{id, r})
-	}
-	return nil
-}
-
 func (g *generation) buildExtensions() error {
 	for _, id := range g.cfg.Service.Extensions {
 		c, err := g.component(config.Extensions, id)
@@ -221,13 +220,31 @@ func (g *generation) buildExtensions() error {
 		if !ok {
 			continue // file_storage has no process of its own
 		}
+		if x := g.inheritedExtension(id); x != nil {
+			g.extensions = append(g.extensions, named[extension.Extension]{id, x})
+			continue
+		}
 		e, err := f.New(extension.Settings{
-			ID: id, Telemetry: g.app.opts.Telemetry.For("extension", id), Status: g.app.health,
+			ID: id, Telemetry: g.app.opts.Telemetry.For("extension", id), Status: g.app.health, Listen: g.seats.Listen,
 		}, c.Config)
 		if err != nil {
 			return fmt.Errorf("extensions/%s: %w", id, err)
 		}
-		g.extensions = append(g.extensions, named[extension.Extension]{id, e})
+		one := named[extension.Extension]{id, e}
+		g.extensions, g.newExtensions = append(g.extensions, one), append(g.newExtensions, one)
+	}
+	return nil
+}
+
+// inheritedExtension is the extension of the generation before, if it says the same.
+func (g *generation) inheritedExtension(id string) extension.Extension {
+	if g.before == nil || !same(g.before.cfg, g.cfg, config.Extensions, id) {
+		return nil
+	}
+	for _, e := range g.before.extensions {
+		if e.id == id {
+			return e.value
+		}
 	}
 	return nil
 }

@@ -5,7 +5,11 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync"
+
+	"go.opentelemetry.io/collector/component"
 
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
@@ -14,26 +18,44 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
 	"github.com/holdfast-telemetry/holdfast/internal/processor/memorylimiter"
-	"github.com/holdfast-telemetry/holdfast/internal/receiver"
+	"github.com/holdfast-telemetry/holdfast/internal/queue"
+	"github.com/holdfast-telemetry/holdfast/internal/receiver/sockets"
+	"github.com/holdfast-telemetry/holdfast/internal/vfs"
 )
 
 // generation is one configuration as it is built and runs (reload, section 2). It owns its receivers, processors,
 // exporters, delivery loops and extensions; queues, the switch room, the accounting and the listening sockets are the
-// application's, which lends them.
+// application's, which lends them. Receivers and extensions that say the same as before are taken over as they are.
 type generation struct {
-	app  *App
-	cfg  *config.Config
-	plan *plan.Plan
+	app    *App
+	cfg    *config.Config
+	plan   *plan.Plan
+	before *generation // which ran when this one was built; nil at start
+	seats  *sockets.Seats
 
 	limiters   map[string]*memorylimiter.Limiter
 	instances  map[string]exporter.Exporter
 	exporters  []named[exporter.Exporter]
+	queues     map[string]pipelineQueue // by pipeline
+	memories   []*memoryQueue           // those of queues that were made here
+	fresh      []freshName
 	pipelines  []*pipeline.Pipeline // of plan.Pipelines, in their order
-	receivers  []named[receiver.Receiver]
+	doors      []*door
 	extensions []named[extension.Extension]
 	heirs      map[string][]vault.Owner // who repays an emergency file, by its path
 
-	undo []step // what was started, in order
+	newDoors      []*door
+	newExtensions []named[extension.Extension]
+
+	// resting counts deliveries that end; rested says that they were told to.
+	resting           sync.WaitGroup
+	rested, committed bool
+}
+
+// pipelineQueue is a queue as a pipeline and a reload need it.
+type pipelineQueue interface {
+	pipeline.Queue
+	queue.Roster
 }
 
 type named[T any] struct {
@@ -41,26 +63,87 @@ type named[T any] struct {
 	value T
 }
 
-func (g *generation) began(name string, stop func(context.Context) error) {
-	g.undo = append(g.undo, step{name, stop})
+// host is the Collector's view of us for its client and server settings. There are no extensions of the Collector's
+// kind, so authenticators are not found, and the settings say so.
+type host struct{}
+
+func (host) GetExtensions() map[component.ID]component.Component { return nil }
+
+func (a *App) generation(o *Offer, before *generation) *generation {
+	return &generation{
+		app: a, cfg: o.Config, plan: o.Plan, before: before, seats: a.sockets.Generation(),
+		queues: map[string]pipelineQueue{},
+	}
+}
+
+// began notes what was started for this generation; of is the receiver or extension that may change its owner.
+func (g *generation) began(name string, stop func(context.Context) error, of any) {
+	g.app.steps.add(&step{name: name, stop: stop, owner: g, of: of})
 }
 
 // build makes what needs no queue: limiters, exporters, extensions. It starts nothing.
 func (g *generation) build() error {
-	for _, build := range []func() error{g.buildLimiters, g.buildExporters, g.buildExtensions} {
-		if err := build(); err != nil {
+	if g.limiters != nil {
+		return nil // by New
+	}
+	return inOrder(g.buildLimiters, g.buildExporters, g.buildExtensions)
+}
+
+// prepare does everything that can fail, beside what runs (reload, section 5). Nothing is taken from queues yet.
+func (g *generation) prepare(ctx context.Context) error {
+	return inOrder(
+		func() error { return g.openQueues(ctx) },
+		g.buildRest,
+		func() error { return g.startExtensions(ctx) },
+		func() error { return g.startBack(ctx) },
+		func() error { return g.startReceivers(ctx) },
+	)
+}
+
+// openQueues opens what data waits in.
+func (g *generation) openQueues(ctx context.Context) error {
+	return inOrder(g.build, func() error { return g.openStorages(ctx, vfs.OS()) }, g.openMemories)
+}
+
+// buildRest builds what stands around the queues.
+func (g *generation) buildRest() error {
+	return inOrder(func() error { return g.openEmergencies(vfs.OS()) }, g.learnRoutes, g.buildPipelines, g.buildReceivers)
+}
+
+func (g *generation) attach() {
+	for _, p := range g.pipelines {
+		p.Attach()
+	}
+}
+
+func inOrder(steps ...func() error) error {
+	for _, do := range steps {
+		if err := do(); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// unwind stops what was started for a generation that never had its turn, and takes back what it was given.
+func (g *generation) unwind(ctx context.Context) error {
+	for _, f := range g.fresh {
+		f.roster.Forget(f.name)
+	}
+	return errors.Join(unwind(ctx, g.own()), g.seats.Close())
+}
+
+// own takes the steps that are this generation's.
+func (g *generation) own() []*step {
+	return g.app.steps.take(func(s *step) bool { return s.owner == g })
+}
+
 func (g *generation) startExtensions(ctx context.Context) error {
-	for _, e := range g.extensions {
+	for _, e := range g.newExtensions {
 		if err := e.value.Start(ctx, g.app.host); err != nil {
 			return fmt.Errorf("extensions/%s: %w", e.id, err)
 		}
-		g.began("extension "+e.id, e.value.Stop)
+		g.began("extension "+e.id, e.value.Stop, e.value)
 	}
 	return nil
 }
@@ -71,30 +154,26 @@ func (g *generation) startBack(ctx context.Context) error {
 		if err := l.Start(ctx); err != nil {
 			return fmt.Errorf("processors/%s: %w", id, err)
 		}
-		g.began("processor "+id, l.Stop)
+		g.began("processor "+id, l.Stop, nil)
 	}
 	for _, e := range g.exporters {
 		if err := e.value.Start(ctx, g.app.host); err != nil {
 			return fmt.Errorf("exporters/%s: %w", e.id, err)
 		}
-		g.began("exporter "+e.id, e.value.Stop)
+		g.began("exporter "+e.id, e.value.Stop, nil)
 	}
 	return nil
 }
 
 func (g *generation) startDeliveries() {
 	for _, p := range g.pipelines {
-		p.Start()
-		g.began("deliveries", func(ctx context.Context) error { p.Stop(ctx); return nil })
+		if !p.Started() {
+			g.startDelivery(p)
+		}
 	}
 }
 
-func (g *generation) startReceivers(ctx context.Context) error {
-	for _, r := range g.receivers {
-		if err := r.value.Start(ctx, g.app.host); err != nil {
-			return fmt.Errorf("receivers/%s: %w", r.id, err)
-		}
-		g.began("receiver "+r.id, r.value.Stop)
-	}
-	return nil
+func (g *generation) startDelivery(p *pipeline.Pipeline) {
+	p.Start()
+	g.began("deliveries", func(ctx context.Context) error { p.Stop(ctx); return nil }, p)
 }

@@ -9,9 +9,11 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
 )
 
-// registerMetrics shows what only the whole process knows: queues and their books, sums over pipelines, the budget,
+// register shows what only the whole process knows: queues and their books, sums over pipelines, the budget,
 // what is ready. Every series exists before anything listens.
-func (a *App) registerMetrics() {
+//
+// A reload calls it again: readers of what is there are renewed, and series of pipelines that left are forgotten.
+func (a *App) register() {
 	m := a.opts.Telemetry.Metrics
 	telemetry.RegisterProcess(m)
 	telemetry.RegisterBuild(m, a.opts.Version, a.opts.Commit, a.opts.Collector)
@@ -45,31 +47,31 @@ func (a *App) registerQueues() {
 			read, reasons := a.now().withParked(pl, b, reasons)
 			registerBooks(m, pl.ID, b.Label, pl.Signal.String(), reasons, read)
 		}
-		if q := a.memories[pl.ID]; q != nil {
-			shot := glanceAt(q)
+		if q := a.memory(pl.ID); q != nil {
+			shot := glanceAt(q.snapshot)
 			a.registerQueue(&shown{pipeline: pl.ID, head: true, limits: memoryLimits, reasons: memoryReasons,
 				labels: written[pl.ID], get: shot.get})
 		}
 	}
-	for _, s := range a.storages {
+	for _, s := range a.stores() {
 		a.registerStorage(s)
 		a.events.register("@" + s.ids[0])
-		for _, j := range s.journals {
+		for _, j := range s.shelves() {
 			a.registerJournal(j, written[j.pipeline])
 		}
 	}
 }
 
 func (a *App) registerJournal(j *shelf, written map[string]string) {
-	if !j.head {
+	if !j.head.Load() {
 		written = nil // those are of another journal
 	}
 	shot := glanceAt(j.Snapshot)
-	a.registerQueue(&shown{pipeline: j.label, head: j.head, durable: true, limits: journalLimits,
+	a.registerQueue(&shown{pipeline: j.label, head: j.head.Load(), durable: true, limits: journalLimits,
 		reasons: journalReasons, labels: written, get: shot.get})
 	a.events.register(j.label)
 	for _, info := range j.List() {
-		if j.head && written[info.Name] != "" {
+		if j.head.Load() && written[info.Name] != "" {
 			continue // a destination of the pipeline, shown with it
 		}
 		name := info.Name

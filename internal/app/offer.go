@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"github.com/holdfast-telemetry/holdfast/internal/config"
+	"github.com/holdfast-telemetry/holdfast/internal/extension"
 	"github.com/holdfast-telemetry/holdfast/internal/journal"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
 	"github.com/holdfast-telemetry/holdfast/internal/reload"
@@ -93,9 +94,6 @@ func (s *Sources) Load(ctx context.Context, texts []reload.Text) (*Offer, error)
 			return nil, &config.InvalidError{Findings: findings}
 		}
 	}
-	if missing := Missing(p); len(missing) > 0 {
-		return nil, errors.New(strings.Join(missing, "\n"))
-	}
 	return &Offer{Config: cfg, Plan: p}, nil
 }
 
@@ -133,20 +131,48 @@ func storageDirs(cfg *config.Config) []string {
 // same reports whether a component says the same in two configurations.
 func same(a, b *config.Config, kind config.Kind, id string) bool {
 	x, y := a.Components[kind][id], b.Components[kind][id]
-	return x != nil && y != nil && x.Type == y.Type && fingerprint(a, kind, id) == fingerprint(b, kind, id)
+	return x != nil && y != nil && x.Type == y.Type && a.HashOf(kind, id) == b.HashOf(kind, id)
 }
 
-// fingerprint is equal for equal settings. It holds secrets in clear: it is compared, and neither shown nor kept.
-func fingerprint(cfg *config.Config, kind config.Kind, id string) string {
-	section, _ := cfg.Effective[string(kind)].(map[string]any)
-	text, err := json.Marshal(section[id])
+// Load implements reload.Builder.
+func (a *App) Load(ctx context.Context, texts []reload.Text) (reload.Candidate, error) {
+	return a.opts.Sources.Load(ctx, texts)
+}
+
+// Prepare implements reload.Builder. The first one makes, besides itself, what the application owns.
+func (a *App) Prepare(ctx context.Context, c reload.Candidate) (reload.Instance, error) {
+	o := c.(*Offer)
+	if extension.Phase(a.phase.Load()) == extension.Starting {
+		g := a.generation(o, nil)
+		if err := a.begin(ctx, g); err != nil {
+			return nil, err
+		}
+		return g, nil
+	}
+	g := a.generation(o, a.now())
+	if err := g.prepare(ctx); err != nil {
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), backDoorTimeout)
+		defer cancel()
+		return nil, errors.Join(err, g.unwind(undo))
+	}
+	if section(g.cfg, "telemetry") != section(g.before.cfg, "telemetry") {
+		a.log.Warn("Config: service::telemetry takes effect at the next start")
+	}
+	return g, nil
+}
+
+// section is a part of service, in words that are equal where it is.
+func section(cfg *config.Config, key string) string {
+	service, _ := cfg.Effective["service"].(map[string]any)
+	text, err := json.Marshal(service[key])
 	if err != nil {
-		return fmt.Sprintf("%#v", section[id])
+		return fmt.Sprintf("%#v", service[key])
 	}
 	return string(text)
 }
 
 var (
+	_ reload.Builder   = (*App)(nil)
 	_ reload.Reader    = (*Sources)(nil)
 	_ reload.Candidate = (*Offer)(nil)
 )

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -27,29 +28,61 @@ const (
 
 // step is one thing that was started and is stopped in its turn.
 type step struct {
-	name string
-	stop func(context.Context) error
+	name  string
+	stop  func(context.Context) error
+	owner *generation // whose retirement stops it; nil = the process's end does
+	of    any         // the receiver or extension that it stops, which may change its owner
 }
 
 // room is the part of the house a step belongs to; rooms are stopped in path order.
-func (s step) room() string {
+func (s *step) room() string {
 	room, _, _ := strings.Cut(s.name, " ")
 	return room
 }
 
+// steps are what was started and not stopped, in order.
+type steps struct {
+	sync.Mutex
+	all []*step
+}
+
+func (s *steps) add(one *step) {
+	s.Lock()
+	defer s.Unlock()
+	s.all = append(s.all, one)
+}
+
+// take removes the steps that match and returns them, in order.
+func (s *steps) take(match func(*step) bool) (taken []*step) {
+	s.Lock()
+	defer s.Unlock()
+	s.all = slices.DeleteFunc(s.all, func(one *step) bool {
+		if match(one) {
+			taken = append(taken, one)
+			return true
+		}
+		return false
+	})
+	return taken
+}
+
+// give makes the steps of some things another generation's.
+func (s *steps) give(to *generation, things func(of any) bool) {
+	s.Lock()
+	defer s.Unlock()
+	for _, one := range s.all {
+		if one.of != nil && things(one.of) {
+			one.owner = to
+		}
+	}
+}
+
 func (a *App) began(name string, stop func(context.Context) error) {
-	a.undo = append(a.undo, step{name, stop})
+	a.steps.add(&step{name: name, stop: stop})
 }
 
-// unwind stops what a failed start began, last first.
-func (a *App) unwind(ctx context.Context) error {
-	g := a.now()
-	err := errors.Join(unwind(ctx, g.undo), unwind(ctx, a.undo))
-	g.undo, a.undo = nil, nil
-	return err
-}
-
-func unwind(ctx context.Context, steps []step) error {
+// unwind stops steps, the last first.
+func unwind(ctx context.Context, steps []*step) error {
 	var errs []error
 	for _, s := range slices.Backward(steps) {
 		if err := s.stop(ctx); err != nil {
@@ -57,6 +90,11 @@ func unwind(ctx context.Context, steps []step) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// Abandon stops everything after a start that failed, or was not completed.
+func (a *App) Abandon(ctx context.Context) error {
+	return errors.Join(unwind(ctx, a.steps.take(func(*step) bool { return true })), a.sockets.Close())
 }
 
 // Report says how a stop went.
@@ -147,14 +185,12 @@ func (a *App) stopRoom(ctx context.Context, room string, timeout time.Duration) 
 		name string
 		err  error
 	}
-	steps := append(slices.Clone(a.undo), a.now().undo...)
+	steps := a.steps.take(func(s *step) bool { return s.room() == room })
 	results := make(chan result, len(steps))
 	waiting := map[string]int{}
 	for _, s := range steps {
-		if s.room() == room {
-			waiting[s.name]++
-			go func() { results <- result{s.name, s.stop(ctx)} }()
-		}
+		waiting[s.name]++
+		go func() { results <- result{s.name, s.stop(ctx)} }()
 	}
 	var errs []error
 	grace := time.NewTimer(timeout + time.Second)

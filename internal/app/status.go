@@ -157,12 +157,12 @@ func booksOf(c *queue.Counts) status.Books {
 
 // queueState is the state of the queue that takes a pipeline's appends.
 func (a *App) queueState(pipelineID string) string {
-	if q := a.memories[pipelineID]; q != nil {
-		return q().State
+	if q := a.memory(pipelineID); q != nil {
+		return q.snapshot().State
 	}
-	for _, s := range a.storages {
-		for _, j := range s.journals {
-			if j.head && j.pipeline == pipelineID {
+	for _, s := range a.stores() {
+		for _, j := range s.shelves() {
+			if j.head.Load() && j.pipeline == pipelineID {
 				return j.Snapshot().State
 			}
 		}
@@ -173,12 +173,12 @@ func (a *App) queueState(pipelineID string) string {
 // leftovers are the cursors of destinations that left the configuration.
 func (a *App) leftovers() []status.Destination {
 	var out []status.Destination
-	for _, s := range a.storages {
-		for _, j := range s.journals {
+	for _, s := range a.stores() {
+		for _, j := range s.shelves() {
 			shot := j.Snapshot()
 			for i := range shot.Destinations {
 				d := &shot.Destinations[i]
-				if d.State != queue.Parked && j.head {
+				if d.State != queue.Parked && j.head.Load() {
 					continue // shown with its pipeline
 				}
 				q := queueOf(&d.Fill)
@@ -194,7 +194,7 @@ func (a *App) leftovers() []status.Destination {
 
 func (a *App) storageStatus() []status.Storage {
 	out := []status.Storage{}
-	for _, s := range a.storages {
+	for _, s := range a.stores() {
 		shot := s.store.Snapshot()
 		one := status.Storage{
 			Name: s.ids[0], Directory: shot.Directory, LimitBytes: shot.Limit, FreeBytes: shot.Free,

@@ -9,6 +9,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 
@@ -20,12 +22,30 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/vfs"
 )
 
-// storage is one directory of journals while it is open.
+// storage is one directory of journals while it is open. It stays open until the process ends, even if no configuration
+// names it any more: what waits there may have an heir.
 type storage struct {
-	ids      []string // extensions that lead to it; the first is the label of its metrics
-	cfg      journal.Config
-	store    *journal.Store
-	journals []*shelf
+	ids   []string // extensions that lead to it; the first is the label of its metrics
+	where string   // the directory, symbolic links resolved
+	cfg   journal.Config
+	store *journal.Store
+	mu    struct {
+		sync.RWMutex
+		journals []*shelf
+	}
+}
+
+// shelves are its journals.
+func (s *storage) shelves() []*shelf {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Clone(s.mu.journals)
+}
+
+func (s *storage) change(journals func([]*shelf) []*shelf) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.journals = journals(s.mu.journals)
 }
 
 // shelf is one journal.
@@ -34,38 +54,57 @@ type shelf struct {
 	pipeline string // whose records it holds
 	signal   string
 	label    string // of metrics and lines: the pipeline, and the storage too where the pipeline appends elsewhere
-	head     bool   // takes appends; otherwise it is what was found of a pipeline that does not append here
+	// head says that it takes the appends of the generation that runs; else it is what is left of a pipeline.
+	head atomic.Bool
 }
 
-// openStorages opens every storage that is enabled, recovers the journals of the pipelines that append there, and opens
-// those that were left behind. Nothing listens yet and nothing is delivered.
-func (a *App) openStorages(ctx context.Context, disk vfs.FS) error {
-	if err := a.findStorages(disk); err != nil {
+// openStorages opens every storage that is enabled and not open, recovers the journals of the pipelines that append
+// there, and opens those that were left behind. In one that is open already it prepares what is new. Nothing listens yet
+// and nothing is delivered.
+func (g *generation) openStorages(ctx context.Context, disk vfs.FS) error {
+	wanted, err := g.findStorages(disk)
+	if err != nil {
 		return err
 	}
-	for _, s := range a.storages {
-		heads := a.headsOf(s)
-		store, err := journal.OpenStore(ctx, disk, journal.Options{
-			Config: s.cfg, Heads: len(heads), Owner: owner(a.opts.Version),
-			OnEvent: a.events.of(s.ids[0], func(p string) string { return a.label(s, p) }), Observe: a.observer(),
-		})
+	for _, s := range wanted {
+		stores := g.app.stores()
+		if i := slices.IndexFunc(stores, func(o *storage) bool { return o.where == s.where }); i >= 0 {
+			err = g.openJournals(ctx, stores[i], s.ids)
+		} else {
+			err = g.openStorage(ctx, disk, s)
+		}
 		if err != nil {
 			return fmt.Errorf("extensions/%s: %w", s.ids[0], err)
 		}
-		s.store = store
-		a.began("store "+s.ids[0], store.Close)
-		for _, text := range store.Warnings() {
-			a.log.Warn(text, zap.String("component", "extensions/"+s.ids[0]))
-		}
-		if err := a.openJournals(s, heads); err != nil {
-			return fmt.Errorf("extensions/%s: %w", s.ids[0], err)
-		}
-		bounds := store.Snapshot()
-		a.log.Info("Limits in force", zap.String("otelcol.component.id", s.ids[0]),
-			zap.String("otelcol.component.kind", "extension"), zap.String("directory", bounds.Directory),
-			zap.Int64("directory_bytes", bounds.Limit), zap.Int64("memory_bytes", bounds.MemoryBoundBytes),
-			zap.Bool("fsync", s.cfg.FSync))
 	}
+	return nil
+}
+
+func (g *generation) openStorage(ctx context.Context, disk vfs.FS, s *storage) error {
+	a, heads := g.app, g.headsOf(s.ids)
+	store, err := journal.OpenStore(ctx, disk, journal.Options{
+		Config: s.cfg, Heads: len(heads), Owner: owner(a.opts.Version),
+		OnEvent: a.events.of(s.ids[0], func(p string) string { return a.label(s, p) }), Observe: a.observer(),
+	})
+	if err != nil {
+		return err
+	}
+	s.store = store
+	a.began("store "+s.ids[0], store.Close)
+	a.disks.Lock()
+	a.disks.storages = append(a.disks.storages, s)
+	a.disks.Unlock()
+	for _, text := range store.Warnings() {
+		a.log.Warn(text, zap.String("component", "extensions/"+s.ids[0]))
+	}
+	if err := g.openJournals(ctx, s, s.ids); err != nil {
+		return err
+	}
+	bounds := store.Snapshot()
+	a.log.Info("Limits in force", zap.String("otelcol.component.id", s.ids[0]),
+		zap.String("otelcol.component.kind", "extension"), zap.String("directory", bounds.Directory),
+		zap.Int64("directory_bytes", bounds.Limit), zap.Int64("memory_bytes", bounds.MemoryBoundBytes),
+		zap.Bool("fsync", s.cfg.FSync))
 	return nil
 }
 
@@ -79,8 +118,8 @@ func owner(version string) string {
 }
 
 // findStorages merges the enabled extensions that lead to one directory, symbolic links resolved.
-func (a *App) findStorages(disk vfs.FS) error {
-	g := a.now()
+func (g *generation) findStorages(disk vfs.FS) ([]*storage, error) {
+	var all []*storage
 	found := map[string]*storage{}
 	for _, id := range g.cfg.Service.Extensions {
 		c := g.cfg.Components[config.Extensions][id]
@@ -93,55 +132,127 @@ func (a *App) findStorages(disk vfs.FS) error {
 		}
 		where, err := journal.Identity(disk, cfg.Directory)
 		if err != nil {
-			return fmt.Errorf("extensions/%s: %w", id, err)
+			return nil, fmt.Errorf("extensions/%s: %w", id, err)
 		}
 		if s := found[where]; s != nil {
 			s.ids, s.cfg = append(s.ids, id), journal.Merge(s.cfg, *cfg)
 			continue
 		}
-		found[where] = &storage{ids: []string{id}, cfg: *cfg}
-		a.storages = append(a.storages, found[where])
+		found[where] = &storage{ids: []string{id}, where: where, cfg: *cfg}
+		all = append(all, found[where])
 	}
-	return nil
+	return all, nil
 }
 
-// headsOf are the pipelines whose appends go to s.
-func (a *App) headsOf(s *storage) []*plan.Pipeline {
-	g := a.now()
+// headsOf are the pipelines whose appends go to a storage.
+func (g *generation) headsOf(ids []string) []*plan.Pipeline {
 	var heads []*plan.Pipeline
 	for i := range g.plan.Pipelines {
-		if p := &g.plan.Pipelines[i]; slices.Contains(s.ids, p.Storage) {
+		if p := &g.plan.Pipelines[i]; slices.Contains(ids, p.Storage) {
 			heads = append(heads, p)
 		}
 	}
 	return heads
 }
 
-func (a *App) openJournals(s *storage, heads []*plan.Pipeline) error {
+func (g *generation) openJournals(ctx context.Context, s *storage, ids []string) error {
+	heads := g.headsOf(ids)
 	for _, p := range heads {
-		var wanted []queue.Destination
-		for i := range p.Destinations {
-			if d := &p.Destinations[i]; !d.Wait {
-				wanted = append(wanted, d.Destination)
-			}
-		}
-		j, err := s.store.Head(p.ID, uint8(p.Signal), wanted)
-		if err != nil {
+		if err := g.openHead(ctx, s, p); err != nil {
 			return fmt.Errorf("queue of pipeline %s: %w", p.ID, err)
 		}
-		a.shelve(s, &shelf{Journal: j, pipeline: p.ID, head: true})
 	}
 	for _, id := range s.store.Found() {
-		if slices.ContainsFunc(heads, func(p *plan.Pipeline) bool { return p.ID == id }) {
+		if s.find(id) != nil {
 			continue
 		}
 		j, err := s.store.Tail(id)
 		if err != nil {
 			return fmt.Errorf("queue left by pipeline %s: %w", id, err)
 		}
-		a.shelve(s, &shelf{Journal: j, pipeline: id})
+		g.app.shelve(s, &shelf{Journal: j, pipeline: id})
 	}
 	return nil
+}
+
+// openHead makes the journal that takes a pipeline's appends ready. One that is open gets cursors for what is new.
+func (g *generation) openHead(ctx context.Context, s *storage, p *plan.Pipeline) error {
+	wanted := queued(p)
+	if j := s.find(p.ID); j != nil {
+		if j.appends() {
+			g.queues[p.ID] = j.Journal
+			return g.prepareNew(j.Journal, wanted)
+		}
+		// What was left behind only drains: it is opened anew to take appends.
+		g.app.steps.take(func(s *step) bool { return s.of == any(j) })
+		if err := j.Close(ctx); err != nil {
+			return err
+		}
+		s.change(func(all []*shelf) []*shelf { return slices.DeleteFunc(all, func(x *shelf) bool { return x == j }) })
+	}
+	j, err := s.store.Head(p.ID, uint8(p.Signal), wanted)
+	if err != nil {
+		return err
+	}
+	one := &shelf{Journal: j, pipeline: p.ID}
+	one.head.Store(true)
+	g.app.shelve(s, one)
+	g.queues[p.ID] = j
+	return nil
+}
+
+// find is the journal of a pipeline, nil if none is open.
+func (s *storage) find(pipeline string) *shelf {
+	for _, j := range s.shelves() {
+		if j.pipeline == pipeline {
+			return j
+		}
+	}
+	return nil
+}
+
+// stores are the storages that are open.
+func (a *App) stores() []*storage {
+	a.disks.RLock()
+	defer a.disks.RUnlock()
+	return slices.Clone(a.disks.storages)
+}
+
+// appends reports whether the journal was opened to take appends, now or before.
+func (j *shelf) appends() bool { return j.Snapshot().Head }
+
+// queued are the destinations of a pipeline that stand behind its queue.
+func queued(p *plan.Pipeline) []queue.Destination {
+	var out []queue.Destination
+	for i := range p.Destinations {
+		if d := &p.Destinations[i]; !d.Wait {
+			out = append(out, d.Destination)
+		}
+	}
+	return out
+}
+
+// prepareNew prepares the destinations a queue does not know. Of those it knows the limits change at the switch: what
+// Prepare is told holds at once.
+func (g *generation) prepareNew(r queue.Roster, wanted []queue.Destination) error {
+	known := r.List()
+	for _, d := range wanted {
+		i := slices.IndexFunc(known, func(x queue.Info) bool { return x.Name == d.Name && x.State != queue.Done })
+		if i >= 0 {
+			continue
+		}
+		if err := r.Prepare(d); err != nil {
+			return err
+		}
+		g.fresh = append(g.fresh, freshName{r, d.Name})
+	}
+	return nil
+}
+
+// freshName is a cursor that was made for a generation.
+type freshName struct {
+	roster queue.Roster
+	name   string
 }
 
 // label is how a pipeline's journal in s is called: by the pipeline, unless the pipeline appends elsewhere.
@@ -158,8 +269,8 @@ func (a *App) label(s *storage, pipeline string) string {
 func (a *App) shelve(s *storage, j *shelf) {
 	j.signal, _, _ = strings.Cut(j.pipeline, "/")
 	j.label = a.label(s, j.pipeline)
-	s.journals = append(s.journals, j)
-	a.began("queue "+j.label, j.Close)
+	s.change(func(all []*shelf) []*shelf { return append(all, j) })
+	a.steps.add(&step{name: "queue " + j.label, stop: j.Close, of: j})
 	sum := queue.Fill{}
 	shown := j.Snapshot()
 	for _, d := range shown.Destinations {
@@ -172,28 +283,16 @@ func (a *App) shelve(s *storage, j *shelf) {
 		zap.Duration("took", shown.Recovery))
 }
 
-// head is the journal that takes p's appends.
-func (a *App) head(p *plan.Pipeline) *journal.Journal {
-	for _, s := range a.storages {
-		for _, j := range s.journals {
-			if j.head && j.pipeline == p.ID {
-				return j.Journal
-			}
-		}
-	}
-	return nil
-}
-
 // inherit finds an heir for everything that waits for a destination which left the configuration. What has none stays
 // where it is, and is said to.
-func (a *App) inherit() error {
-	for _, s := range a.storages {
-		for _, j := range s.journals {
+func (g *generation) inherit() error {
+	for _, s := range g.app.stores() {
+		for _, j := range s.shelves() {
 			for _, info := range j.List() {
-				if info.State != queue.Parked {
+				if info.State != queue.Parked || g.served(j, info.Name) {
 					continue
 				}
-				if err := a.inheritOne(j, info); err != nil {
+				if err := g.inheritOne(j, info); err != nil {
 					return err
 				}
 			}
@@ -202,21 +301,30 @@ func (a *App) inherit() error {
 	return nil
 }
 
-func (a *App) inheritOne(j *shelf, info queue.Info) error {
-	g := a.now()
+// served reports whether a parked cursor has its heir already.
+func (g *generation) served(j *shelf, name string) bool {
+	for _, d := range j.Snapshot().Destinations {
+		if d.Name == name {
+			return d.Heir != ""
+		}
+	}
+	return false
+}
+
+func (g *generation) inheritOne(j *shelf, info queue.Info) error {
 	fields := []zap.Field{
 		zap.String("otelcol.pipeline.id", j.label), zap.String("destination", info.Name),
 		zap.Uint64("items", info.Counts.Parked), zap.Duration("oldest", info.Oldest),
 	}
-	p, d, ok := a.heir(j, info)
+	p, d, ok := g.heir(j, info)
 	if !ok {
-		a.log.Warn("Queue parked: no destination sends to its exporters; it is kept",
+		g.app.log.Warn("Queue parked: no destination sends to its exporters; it is kept",
 			append(fields, zap.Strings("exporters", info.Exporters))...)
 		return nil
 	}
 	// In its own journal the heir is known by its name, so that it gets no record twice.
 	name := p.ID + ":" + d.Name
-	if j.head && j.pipeline == p.ID {
+	if j.head.Load() && j.pipeline == p.ID {
 		name = d.Name
 	}
 	cursor, err := j.Inherit(info.Name, name)
@@ -225,15 +333,14 @@ func (a *App) inheritOne(j *shelf, info queue.Info) error {
 	}
 	for i := range g.pipelines {
 		if g.plan.Pipelines[i].ID == p.ID {
-			a.log.Info("Queue: backlog is inherited", append(fields, zap.String("heir", p.ID+":"+d.Label))...)
+			g.app.log.Info("Queue: backlog is inherited", append(fields, zap.String("heir", p.ID+":"+d.Label))...)
 			return g.pipelines[i].Inherit(d.Name, cursor)
 		}
 	}
 	return fmt.Errorf("queue of pipeline %s: pipeline %s is not built", j.label, p.ID)
 }
 
-func (a *App) heir(j *shelf, info queue.Info) (*plan.Pipeline, *plan.Destination, bool) {
-	g := a.now()
+func (g *generation) heir(j *shelf, info queue.Info) (*plan.Pipeline, *plan.Destination, bool) {
 	signal, ok := otlp.ParseSignal(j.signal)
 	if !ok {
 		return nil, nil, false

@@ -21,11 +21,20 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
 )
 
-// buildSwitch makes the room above all destinations.
-func (a *App) buildSwitch() error {
-	g := a.now()
-	p := pipeline.SwitchPlan(g.plan, g.member, rand.Float64)
-	a.switches = pipeline.NewSwitchRoom(pipeline.RoomSettings{Plan: p, Telemetry: a.opts.Telemetry, Probe: a.probe})
+// switchPlan is what the switch is to know of the generation.
+func (g *generation) switchPlan() *failover.SwitchPlan {
+	return pipeline.SwitchPlan(g.plan, g.member, rand.Float64)
+}
+
+// learnRoutes makes the destinations known to the room above them, which the first generation makes.
+func (g *generation) learnRoutes() error {
+	if a := g.app; a.switches == nil {
+		a.switches = pipeline.NewSwitchRoom(pipeline.RoomSettings{
+			Plan: g.switchPlan(), Telemetry: a.opts.Telemetry, Probe: a.probe,
+		})
+		return nil
+	}
+	g.app.switches.Learn(g.switchPlan())
 	return nil
 }
 

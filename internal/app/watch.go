@@ -59,7 +59,7 @@ func (w *watcher) look(now time.Time) {
 	if w.app.switches != nil {
 		w.app.switches.Remind(now, w.app.routeFill)
 	}
-	for _, s := range w.app.storages {
+	for _, s := range w.app.stores() {
 		w.room(s)
 	}
 	w.app.lines.flush(now, false)

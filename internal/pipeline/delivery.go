@@ -46,14 +46,31 @@ func newDelivery(set *Settings, d *plan.Destination, s *sender) *delivery {
 	v.take, v.endTake = context.WithCancel(context.Background())
 	v.send, v.endSend = context.WithCancel(context.Background())
 	if !d.Wait {
-		// Attached here, not at start: what is appended from now on is owed to this destination.
-		v.own = &source{Cursor: set.Queue.Attach(d.Name), stored: set.Plan.Storage != ""}
+		v.own = &source{Cursor: unattached{}, stored: set.Plan.Storage != ""}
 	}
 	if set.Debts != nil {
 		v.debts = set.Debts(d)
 	}
 	return v
 }
+
+// attach makes what is appended from now on owed to this destination. Before start; again, it does nothing.
+func (d *delivery) attach() {
+	if _, ok := d.own.Cursor.(unattached); ok {
+		d.own.Cursor = d.set.Queue.Attach(d.dest.Name)
+	}
+}
+
+// unattached stands for the cursor of a destination that is not attached yet.
+type unattached struct{}
+
+func (unattached) Take(context.Context, queue.Want) ([]queue.Delivered, error) {
+	return nil, queue.ErrClosed
+}
+func (unattached) Resolve(queue.Outcome, ...queue.Seq) error { return queue.ErrClosed }
+func (unattached) Wake()                                     {}
+func (unattached) Fill() queue.Fill                          { return queue.Fill{} }
+func (unattached) Close()                                    {}
 
 // close gives back every lease there still is.
 func (d *delivery) close() {

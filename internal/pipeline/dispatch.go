@@ -98,7 +98,7 @@ func newDispatch(set *Settings, d *plan.Destination) (*dispatch, error) {
 		own = newSender(set, d.Levels[0].Exporters[0], own.exporter, d)
 	}
 	x.meter.line = own
-	if x.at, x.nudges = set.Switch.routes[x.id], set.Switch.follow(x.id, x.fortune); x.at == nil {
+	if x.at, x.nudges = set.Switch.at(x.id), set.Switch.follow(x.id, x.fortune); x.at == nil {
 		return nil, fmt.Errorf("pipeline %s: destination %s has no route", set.Plan.ID, d.Label)
 	}
 	if !d.Wait && set.Queue == nil {
@@ -137,6 +137,20 @@ func (x *dispatch) drain(all bool) {
 	if x.own != nil {
 		x.own.Wake()
 	}
+}
+
+// halt ends the deliveries: nothing more is taken, what is in flight has its time, leases return.
+func (x *dispatch) halt(grace time.Duration) {
+	x.draining.Store(true)
+	x.endTake()
+	x.tell(failover.RouterEvent{Kind: failover.RouterStop, Grace: grace})
+	x.own.Wake()
+}
+
+// part gives back what was borrowed: leases, and the place where views are told.
+func (x *dispatch) part() {
+	x.close()
+	x.room.leave(x.id, x.nudges, x.fortune)
 }
 
 // cut ends what is in flight.

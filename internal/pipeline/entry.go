@@ -37,7 +37,7 @@ type Entry struct {
 	refusedSince atomic.Int64
 
 	refusals refusals
-	appended struct{ records, items atomic.Uint64 }
+	appended struct{ records, items, failed atomic.Uint64 }
 
 	incoming []*telemetry.Counter // per processor
 	outgoing []*telemetry.Counter
@@ -152,6 +152,9 @@ func (e *Entry) append(ctx context.Context, p *otlp.Payload) error {
 		return ctx.Err()
 	}
 	w := wordsOf(err)
+	if w.reason == receiver.ReasonDisk {
+		e.appended.failed.Add(1)
+	}
 	if isFull {
 		for _, c := range e.full {
 			c.Add(int64(p.Items))

@@ -84,10 +84,17 @@ type Pipeline struct {
 	deliveries []*dispatch // of the destinations with a queue
 	workers    sync.WaitGroup
 	stopping   atomic.Bool
+	started    atomic.Bool
+	halted     atomic.Bool
 	levels     []level // of the deliveries' queues, owned by Watch
+	looked     struct {
+		sync.Mutex
+		records uint64
+		last    time.Time
+	}
 }
 
-// New builds a pipeline; it starts nothing.
+// New builds a pipeline; it starts nothing, and nothing is owed to its destinations before Attach.
 func New(set Settings) (*Pipeline, error) {
 	p := &Pipeline{set: set}
 	var waits []*waiter
@@ -111,12 +118,55 @@ func New(set Settings) (*Pipeline, error) {
 // Entry is the pipeline's sink for receivers.
 func (p *Pipeline) Entry() *Entry { return p.entry }
 
-// Start starts the delivery loops.
+// Settings are what the pipeline was built from.
+func (p *Pipeline) Settings() Settings { return p.set }
+
+// Attach makes what is appended from now on owed to the destinations. It cannot fail; again, it does nothing.
+func (p *Pipeline) Attach() {
+	for _, d := range p.deliveries {
+		d.attach()
+	}
+}
+
+// Start starts the delivery loops, after an Attach.
 func (p *Pipeline) Start() {
+	p.started.Store(true)
+	p.Attach()
 	for _, d := range p.all() {
 		d.start(&p.workers)
 	}
 }
+
+// Halt ends the deliveries for another pipeline that goes on with the same queue: nothing more is taken, what is in
+// flight may end until ctx does, what waits returns to the queue. The entry goes on taking data, and destinations that
+// wait go on delivering, until Stop.
+func (p *Pipeline) Halt(ctx context.Context) {
+	if p.stopping.Load() || !p.halted.CompareAndSwap(false, true) {
+		return
+	}
+	grace := storedStop
+	if end, ok := ctx.Deadline(); ok {
+		grace = max(time.Until(end), 0)
+	}
+	for _, d := range p.deliveries {
+		d.halt(grace)
+	}
+	for _, d := range p.deliveries {
+		select {
+		case <-d.over:
+		case <-ctx.Done():
+			d.cut()
+			<-d.over
+		}
+		d.part()
+	}
+}
+
+// Started reports whether Start was called.
+func (p *Pipeline) Started() bool { return p.started.Load() }
+
+// Halted reports whether Halt was called.
+func (p *Pipeline) Halted() bool { return p.halted.Load() }
 
 // Stop lets the deliveries drain what is queued in memory until ctx ends, then cuts them and waits for them. The
 // receivers must have stopped. A durable queue is not drained: what is in flight may end, for five seconds at most,
@@ -131,7 +181,11 @@ func (p *Pipeline) Stop(ctx context.Context) {
 		ctx, cancel = context.WithTimeout(ctx, storedStop)
 		defer cancel()
 	}
-	for _, d := range p.all() {
+	rest := p.all()
+	if p.halted.Load() {
+		rest = rest[len(p.deliveries):]
+	}
+	for _, d := range rest {
 		d.drain(p.set.Plan.Storage == "" && !d.dest.Wait)
 	}
 	done := make(chan struct{})
@@ -142,13 +196,15 @@ func (p *Pipeline) Stop(ctx context.Context) {
 	select {
 	case <-done:
 	case <-ctx.Done():
-		for _, d := range p.all() {
+		for _, d := range rest {
 			d.cut()
 		}
 		<-done
 	}
 	for _, d := range p.deliveries {
-		d.close()
+		if !p.halted.Load() {
+			d.part()
+		}
 	}
 }
 

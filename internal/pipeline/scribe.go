@@ -63,6 +63,12 @@ func newScribe(plan *failover.SwitchPlan, t *telemetry.Telemetry) *scribe {
 		log: t.Logger, metrics: t.Metrics, seats: map[seat]*seatSeries{}, routes: map[failover.RouteID]*routeSeries{},
 		taken: map[failover.BreakerID][]seat{}, held: map[failover.RouteID]time.Time{},
 	}
+	s.expand(plan)
+	return s
+}
+
+// expand makes the series of a plan that are not there yet.
+func (s *scribe) expand(plan *failover.SwitchPlan) {
 	for i := range plan.Routes {
 		r := &plan.Routes[i]
 		s.routes[r.RouteID] = s.newRoute(r)
@@ -74,7 +80,6 @@ func newScribe(plan *failover.SwitchPlan, t *telemetry.Telemetry) *scribe {
 			}
 		}
 	}
-	return s
 }
 
 func (s *scribe) newRoute(r *failover.SwitchRoute) *routeSeries {

@@ -21,6 +21,7 @@ const logEvery = 10 * time.Second
 // sender makes attempts at one exporter, counts each when it happens, and remembers how it fares.
 type sender struct {
 	shared   *fortune // the destination's
+	witness  witness
 	exporter exporter.Exporter
 	log      *zap.Logger
 
@@ -72,6 +73,7 @@ func (s *sender) send(ctx context.Context, r *exporter.Request) (exporter.Verdic
 	v := s.exporter.Send(ctx, r)
 	s.inFlight.Add(-1)
 	now := time.Now()
+	s.witness.note(v.Kind, now)
 	items := int64(r.Items)
 	if v.Kind == exporter.Delivered {
 		v.Rejected = min(v.Rejected, r.Items)

@@ -55,6 +55,10 @@ type shownRoutes struct {
 
 // serve answers one request.
 func (r *SwitchRoom) serve(q request, wake time.Time) time.Time {
+	if q.event.Kind == failover.EventReconfigure {
+		r.scribe.expand(q.event.Plan)
+		r.registerTimers(q.event.Plan, r.metrics)
+	}
 	if q.event.Kind != 0 {
 		wake = r.step(q.event, wake)
 	}
@@ -250,7 +254,7 @@ func (r *SwitchRoom) tellAnswer(p *probed) {
 // Remind says of every route whose data is held, once a minute, how much there is and how old. One goroutine calls it,
 // about once a second.
 func (r *SwitchRoom) Remind(now time.Time, fill func(failover.RouteID) queue.Fill) {
-	for id := range r.routes {
+	for id := range *r.routes.Load() {
 		r.scribe.remind(now, id, r.View(id), func() queue.Fill { return fill(id) })
 	}
 }
@@ -327,7 +331,7 @@ func nextProbeLeft(l *failover.LevelStatus, age time.Duration) float64 {
 
 // Routes lists the routes there are, sorted.
 func (r *SwitchRoom) Routes() []failover.RouteID {
-	return slices.SortedFunc(maps.Keys(r.routes), func(a, b failover.RouteID) int {
+	return slices.SortedFunc(maps.Keys(*r.routes.Load()), func(a, b failover.RouteID) int {
 		return cmp.Or(cmp.Compare(a.Connector, b.Connector), cmp.Compare(a.Signal, b.Signal))
 	})
 }

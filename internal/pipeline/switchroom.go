@@ -5,6 +5,8 @@ package pipeline
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,7 +23,8 @@ const maxTold = 1024
 // publishes its views and writes down what it changes. It owns one goroutine and one per probe under way.
 type SwitchRoom struct {
 	machine *failover.Switch
-	routes  map[failover.RouteID]*viewOf
+	routes  atomic.Pointer[map[failover.RouteID]*viewOf] // never changed, replaced by Learn
+	metrics *telemetry.Registry
 	probe   func(ctx context.Context, o *failover.ProbeOrder) exporter.Verdict
 	scribe  *scribe
 
@@ -61,18 +64,39 @@ type RoomSettings struct {
 // NewSwitchRoom makes every route's first view; it starts nothing.
 func NewSwitchRoom(set RoomSettings) *SwitchRoom {
 	r := &SwitchRoom{
-		machine: failover.NewSwitch(set.Plan, nil, time.Now()), routes: map[failover.RouteID]*viewOf{}, probe: set.Probe,
-		inbox: make(chan failover.Event, maxTold), probed: make(chan probed), requests: make(chan request),
+		machine: failover.NewSwitch(set.Plan, nil, time.Now()), probe: set.Probe,
+		metrics: set.Telemetry.Metrics,
+		inbox:   make(chan failover.Event, maxTold), probed: make(chan probed), requests: make(chan request),
 		scribe: newScribe(set.Plan, set.Telemetry),
 	}
 	r.heard.by = map[chan ProbeAnswer]struct{}{}
 	r.registerTimers(set.Plan, set.Telemetry.Metrics)
 	r.ctx, r.cancel = context.WithCancel(context.Background())
-	for i := range set.Plan.Routes {
-		r.routes[set.Plan.Routes[i].RouteID] = &viewOf{}
-	}
+	r.routes.Store(&map[failover.RouteID]*viewOf{})
+	r.Learn(set.Plan)
 	return r
 }
+
+// Learn makes a plan's routes known, so that deliveries can be built for them. They have no view before Start or
+// Reconfigure. One call at a time.
+func (r *SwitchRoom) Learn(plan *failover.SwitchPlan) {
+	routes := maps.Clone(*r.routes.Load())
+	for i := range plan.Routes {
+		if id := plan.Routes[i].RouteID; routes[id] == nil {
+			routes[id] = &viewOf{}
+		}
+	}
+	r.routes.Store(&routes)
+}
+
+// Reconfigure puts a plan in force whose routes were learnt (failover, T16): its views are there when it returns. Levels
+// whose exporters are the same go on as they are.
+func (r *SwitchRoom) Reconfigure(plan *failover.SwitchPlan) {
+	_, _ = r.request(r.ctx, failover.Event{Kind: failover.EventReconfigure, Plan: plan}) // fails only once it has stopped
+}
+
+// at is where the view of a route is published; nil for one that is not known.
+func (r *SwitchRoom) at(id failover.RouteID) *viewOf { return (*r.routes.Load())[id] }
 
 // Start runs the room until Stop. The first views are there when it returns.
 func (r *SwitchRoom) Start() {
@@ -170,7 +194,7 @@ func (r *SwitchRoom) noteProbe(p *probed) {
 	}
 	now := time.Now()
 	for _, at := range r.scribe.taken[p.event.Breaker] {
-		v := r.routes[at.route]
+		v := r.at(at.route)
 		if v == nil {
 			continue
 		}
@@ -194,14 +218,14 @@ func (r *SwitchRoom) Tell(ev failover.Event) {
 
 // View is the route's present view, never changed after it was published; nil before Start.
 func (r *SwitchRoom) View(id failover.RouteID) *failover.View {
-	if v := r.routes[id]; v != nil {
+	if v := r.at(id); v != nil {
 		return v.view.Load()
 	}
 	return nil
 }
 
 func (r *SwitchRoom) publish(e *failover.Effect) {
-	v := r.routes[e.Route]
+	v := r.at(e.Route)
 	if v == nil {
 		return
 	}
@@ -219,7 +243,7 @@ func (r *SwitchRoom) publish(e *failover.Effect) {
 // follow returns a channel that holds something whenever the route may have a new view; nil for an unknown route. The
 // fortune, if it is not nil, hears of failed probes.
 func (r *SwitchRoom) follow(id failover.RouteID, f *fortune) <-chan struct{} {
-	v := r.routes[id]
+	v := r.at(id)
 	if v == nil {
 		return nil
 	}
@@ -231,4 +255,16 @@ func (r *SwitchRoom) follow(id failover.RouteID, f *fortune) <-chan struct{} {
 	}
 	v.mu.Unlock()
 	return nudge
+}
+
+// leave ends what follow began.
+func (r *SwitchRoom) leave(id failover.RouteID, nudge <-chan struct{}, f *fortune) {
+	v := r.at(id)
+	if v == nil {
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.mu.nudges = slices.DeleteFunc(v.mu.nudges, func(c chan struct{}) bool { return c == nudge })
+	v.mu.fortunes = slices.DeleteFunc(v.mu.fortunes, func(x *fortune) bool { return x == f })
 }

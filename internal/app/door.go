@@ -1,0 +1,136 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/holdfast-telemetry/holdfast/internal/config"
+	"github.com/holdfast-telemetry/holdfast/internal/otlp"
+	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
+	"github.com/holdfast-telemetry/holdfast/internal/receiver"
+	"github.com/holdfast-telemetry/holdfast/internal/receiver/swap"
+)
+
+// leaveTime is how long the clients of a receiver that was switched out have to leave (reload, section 6).
+const leaveTime = 60 * time.Second
+
+// door is a receiver while it serves. One whose settings do not change lives on in the next generation, with its server
+// and its connections, and leads to the pipelines of that.
+type door struct {
+	id       string
+	receiver receiver.Receiver
+	sinks    map[otlp.Signal]*swap.Sink
+
+	mu           sync.Mutex
+	accepted     uint64 // items, as last looked at
+	lastAccepted time.Time
+}
+
+// buildReceivers makes each receiver once, with a sink per signal that feeds every pipeline it is named in. Those of the
+// generation before that say the same are taken over.
+func (g *generation) buildReceivers() error {
+	for _, id := range g.receiverIDs() {
+		signals := g.signalsOf(id)
+		if d := g.inheritedDoor(id, signals); d != nil {
+			g.doors = append(g.doors, d)
+			continue
+		}
+		c, err := g.component(config.Receivers, id)
+		if err != nil {
+			return err
+		}
+		f, ok := find(receivers, func(f receiver.Factory) string { return f.Type }, c.Type)
+		if !ok {
+			return fmt.Errorf("receivers/%s: no implementation of type %q", id, c.Type)
+		}
+		d := &door{id: id, sinks: map[otlp.Signal]*swap.Sink{}}
+		set := receiver.Settings{
+			ID: id, Telemetry: g.app.opts.Telemetry.For("receiver", id), Sinks: map[otlp.Signal]receiver.Sink{},
+			Admission: g.app.gate, Ready: g.app.ready, Listen: g.seats.Listen,
+		}
+		for _, s := range signals {
+			d.sinks[s] = swap.New(pipeline.NewFan(g.entries(id, s)))
+			set.Sinks[s] = d.sinks[s]
+		}
+		if d.receiver, err = f.New(set, c.Config); err != nil {
+			return fmt.Errorf("receivers/%s: %w", id, err)
+		}
+		g.doors, g.newDoors = append(g.doors, d), append(g.newDoors, d)
+	}
+	return nil
+}
+
+// startReceivers opens the new ones' listeners; nobody gets a connection before the seats are taken.
+func (g *generation) startReceivers(ctx context.Context) error {
+	for _, d := range g.newDoors {
+		if err := d.receiver.Start(ctx, g.app.host); err != nil {
+			return fmt.Errorf("receivers/%s: %w", d.id, err)
+		}
+		g.began("receiver "+d.id, d.receiver.Stop, d)
+	}
+	return nil
+}
+
+// leave asks the clients to go, serves them until they have, and stops the server.
+func (d *door) leave(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, leaveTime)
+	defer cancel()
+	var err error
+	if r, ok := d.receiver.(receiver.Retirer); ok {
+		err = r.Retire(ctx)
+	}
+	return errors.Join(err, d.receiver.Stop(ctx))
+}
+
+// inheritedDoor is the receiver of the generation before, if it can stay as it is.
+func (g *generation) inheritedDoor(id string, signals []otlp.Signal) *door {
+	if g.before == nil || !same(g.before.cfg, g.cfg, config.Receivers, id) {
+		return nil
+	}
+	for _, d := range g.before.doors {
+		if d.id == id && slices.Equal(signals, slices.Sorted(maps.Keys(d.sinks))) {
+			return d
+		}
+	}
+	return nil
+}
+
+// receiverIDs are the receivers that feed a pipeline, as written.
+func (g *generation) receiverIDs() []string {
+	ids := map[string]bool{}
+	for i := range g.plan.Pipelines {
+		for _, id := range g.plan.Pipelines[i].Receivers {
+			ids[id] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(ids))
+}
+
+func (g *generation) signalsOf(receiverID string) []otlp.Signal {
+	signals := map[otlp.Signal]bool{}
+	for i := range g.plan.Pipelines {
+		if p := &g.plan.Pipelines[i]; slices.Contains(p.Receivers, receiverID) {
+			signals[p.Signal] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(signals))
+}
+
+// entries are where a receiver's data of a signal goes.
+func (g *generation) entries(receiverID string, s otlp.Signal) []receiver.Sink {
+	var out []receiver.Sink
+	for i := range g.plan.Pipelines {
+		if p := &g.plan.Pipelines[i]; p.Signal == s && slices.Contains(p.Receivers, receiverID) {
+			out = append(out, g.pipelines[i].Entry())
+		}
+	}
+	return out
+}

@@ -1,0 +1,323 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/holdfast-telemetry/holdfast/internal/config"
+	"github.com/holdfast-telemetry/holdfast/internal/exporter"
+	"github.com/holdfast-telemetry/holdfast/internal/extension"
+	"github.com/holdfast-telemetry/holdfast/internal/otlp"
+	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
+	"github.com/holdfast-telemetry/holdfast/internal/queue"
+	"github.com/holdfast-telemetry/holdfast/internal/reload"
+)
+
+// inFlight is how long exports of a generation that is switched out may take before their leases return.
+const inFlight = 10 * time.Second
+
+// Switch implements reload.Instance. Requests that entered a pipeline of the generation before end there, in its queue;
+// new ones enter the new pipelines, over connections of the old receivers too. From here on the destinations of both
+// generations are owed everything, and those of this one are served. Receivers that were replaced go on serving the
+// connections they have until they are retired, so that there is a way back on which nobody is refused.
+func (g *generation) Switch() {
+	a, before := g.app, g.app.now()
+	if g.rested {
+		g.revive()
+	}
+	g.attach()
+	g.takeOver()
+	a.switches.Reconfigure(g.switchPlan())
+	g.connect(g.doors)
+	g.connect(before.doors)
+	g.startDeliveries()
+	a.gate.SetLimit(admissionLimit(g.cfg.Service.Admission.LimitMiB))
+	a.running.Store(g)
+	g.seats.Take()
+	a.register()
+	if before != g {
+		a.sayRoutes()
+		before.rest()
+	}
+	a.takesData()
+}
+
+// takeOver makes the queues and what serves them this generation's. Limits of destinations that exist change now.
+func (g *generation) takeOver() {
+	a := g.app
+	a.disks.Lock()
+	for _, m := range g.memories {
+		a.disks.memories[m.pipeline] = m
+	}
+	a.disks.Unlock()
+	for i := range g.plan.Pipelines {
+		p := &g.plan.Pipelines[i]
+		if m := a.memory(p.ID); m != nil && g.queues[p.ID] == pipelineQueue(m.Queue) {
+			m.shown.Store(g.pipelines[i])
+		}
+		for _, d := range queued(p) {
+			if err := g.queues[p.ID].Prepare(d); err != nil { // it exists: nothing has to be made
+				a.log.Warn("Queue: the limits from before hold on", zap.String("otelcol.pipeline.id", p.ID), zap.Error(err))
+			}
+		}
+	}
+	for _, s := range a.stores() {
+		for _, j := range s.shelves() {
+			j.head.Store(g.queues[j.pipeline] == pipelineQueue(j.Journal))
+		}
+	}
+	a.steps.give(g, func(of any) bool {
+		return slices.ContainsFunc(g.doors, func(d *door) bool { return of == any(d) }) ||
+			slices.ContainsFunc(g.extensions, func(e named[extension.Extension]) bool { return of == any(e.value) })
+	})
+}
+
+// rest ends the deliveries of a generation that was switched out: nothing more is taken, and what is in flight has its
+// time. A queue in memory that nobody took over is drained by it all the same.
+func (g *generation) rest() {
+	g.rested = true
+	for i, p := range g.pipelines {
+		if g.alone(i) {
+			continue
+		}
+		g.resting.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), inFlight)
+			defer cancel()
+			p.Halt(ctx)
+		})
+	}
+}
+
+// alone reports whether nobody else takes from a pipeline's queue now, and it would be lost with the process.
+func (g *generation) alone(i int) bool {
+	p := &g.plan.Pipelines[i]
+	return p.Queued() && p.Storage == "" && g.app.now().queues[p.ID] != g.queues[p.ID]
+}
+
+// revive makes the deliveries of a generation that rested anew. Nothing in it can fail: it was all built before.
+func (g *generation) revive() {
+	g.resting.Wait()
+	for i, p := range g.pipelines {
+		if p.Halted() {
+			g.renew(i)
+		}
+	}
+	g.rested = false
+}
+
+// renew builds one pipeline anew over the same queue; it is not started.
+func (g *generation) renew(i int) {
+	old := g.pipelines[i]
+	g.app.steps.take(func(s *step) bool { return s.of == any(old) })
+	built, err := pipeline.New(old.Settings())
+	if err != nil {
+		panic(fmt.Sprintf("app: a pipeline that was built cannot be built again: %v", err))
+	}
+	g.pipelines[i] = built
+}
+
+// connect leads receivers to this generation's pipelines. A signal that it does not receive from them stays where it
+// was.
+func (g *generation) connect(doors []*door) {
+	for _, d := range doors {
+		for s, sink := range d.sinks {
+			if entries := g.entries(d.id, s); len(entries) > 0 {
+				sink.Swap(pipeline.NewFan(entries))
+			}
+		}
+	}
+}
+
+// Commit implements reload.Instance.
+func (g *generation) Commit() {
+	g.committed = true
+	if err := g.seats.Settle(); err != nil {
+		g.app.log.Warn("Closing a listener failed", zap.Error(err))
+	}
+	for _, s := range g.app.stores() {
+		for _, j := range s.shelves() {
+			g.park(j.pipeline, j.Journal)
+		}
+	}
+	for id, q := range g.queues {
+		if g.app.memory(id) != nil {
+			g.park(id, q)
+		}
+	}
+	g.inheritAll()
+	g.app.register()
+}
+
+// park parks the cursors of destinations that are not in this generation.
+func (g *generation) park(pipelineID string, q pipelineQueue) {
+	for _, info := range q.List() {
+		if info.State == queue.Live && !(g.queues[pipelineID] == q && g.wants(pipelineID, info.Name)) {
+			q.Detach(info.Name)
+		}
+	}
+}
+
+func (g *generation) wants(pipelineID, destination string) bool {
+	for i := range g.plan.Pipelines {
+		if p := &g.plan.Pipelines[i]; p.ID == pipelineID {
+			return slices.ContainsFunc(queued(p), func(d queue.Destination) bool { return d.Name == destination })
+		}
+	}
+	return false
+}
+
+// inheritAll finds heirs for what was parked. A pipeline takes a backlog over only before it starts, so those that have
+// one to serve are built anew.
+func (g *generation) inheritAll() {
+	heirs := map[string]bool{}
+	for _, s := range g.app.stores() {
+		for _, j := range s.shelves() {
+			for _, info := range j.List() {
+				if p, _, ok := g.heir(j, info); ok && info.State == queue.Parked && !g.served(j, info.Name) {
+					heirs[p.ID] = true
+				}
+			}
+		}
+	}
+	var renewed []int
+	for i := range g.plan.Pipelines {
+		if !heirs[g.plan.Pipelines[i].ID] {
+			continue
+		}
+		old := g.pipelines[i]
+		g.renew(i)
+		g.pipelines[i].Attach()
+		renewed = append(renewed, i)
+		g.resting.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), inFlight)
+			defer cancel()
+			old.Halt(ctx)
+			old.Stop(ctx)
+		})
+	}
+	if err := g.inherit(); err != nil {
+		g.app.log.Error("Queue parked: its heir cannot have it", zap.Error(err))
+	}
+	g.connect(g.doors)
+	for _, i := range renewed {
+		g.startDelivery(g.pipelines[i])
+	}
+}
+
+// Retire implements reload.Instance.
+func (g *generation) Retire(ctx context.Context) error {
+	var errs []error
+	var doors sync.WaitGroup
+	var mu sync.Mutex
+	for _, d := range g.doors {
+		if slices.Contains(g.app.now().doors, d) {
+			continue
+		}
+		g.app.steps.take(func(s *step) bool { return s.of == any(d) })
+		doors.Go(func() {
+			err := d.leave(ctx)
+			mu.Lock()
+			defer mu.Unlock()
+			errs = append(errs, err)
+		})
+	}
+	doors.Wait()
+	g.resting.Wait()
+	if !g.committed {
+		g.forget()
+	}
+	errs = append(errs, unwind(ctx, g.own()), g.seats.Close())
+	return errors.Join(errs...)
+}
+
+// forget takes back what destinations were given that are not to stay.
+func (g *generation) forget() {
+	for _, f := range g.fresh {
+		f.roster.Forget(f.name)
+	}
+}
+
+// Preflight implements reload.Instance: an empty export for every sender that is new or says something else than before.
+func (g *generation) Preflight(ctx context.Context) []reload.Probe {
+	var all []reload.Probe
+	var mu sync.Mutex
+	var asked sync.WaitGroup
+	for _, e := range g.exporters {
+		p, ok := e.value.(exporter.Prober)
+		signal, used := g.signalTo(e.id)
+		if !ok || !used || p.ProbeKind() != exporter.ProbeEmpty || !g.changed(config.Exporters, e.id) {
+			continue
+		}
+		asked.Go(func() {
+			v := probeThrice(ctx, p, signal)
+			one := reload.Probe{Sender: e.id, Good: answered(v.Kind)}
+			if v.Err != nil {
+				one.Text = v.Err.Error()
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, one)
+		})
+	}
+	asked.Wait()
+	return all
+}
+
+// probeTime bounds one preflight's attempts, of which there are three at most.
+const preflightTime = 5 * time.Second
+
+func probeThrice(ctx context.Context, p exporter.Prober, s otlp.Signal) (v exporter.Verdict) {
+	ctx, cancel := context.WithTimeout(ctx, preflightTime)
+	defer cancel()
+	pause := time.NewTicker(preflightTime / 5)
+	defer pause.Stop()
+	for range 3 {
+		if v = p.Probe(ctx, s); answered(v.Kind) {
+			return v
+		}
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			return v
+		}
+	}
+	return v
+}
+
+// answered reports whether a backend is there and takes requests of this kind.
+func answered(k exporter.Kind) bool {
+	return k == exporter.Delivered || k == exporter.RetryAfter || k == exporter.Rejected
+}
+
+// changed reports whether a component is new, or says something else than in the generation that ran before.
+func (g *generation) changed(kind config.Kind, id string) bool {
+	return g.before == nil || !same(g.before.cfg, g.cfg, kind, id)
+}
+
+// signalTo is a signal that an exporter gets, if it gets any.
+func (g *generation) signalTo(exporterID string) (otlp.Signal, bool) {
+	for i := range g.plan.Pipelines {
+		for _, d := range g.plan.Pipelines[i].Destinations {
+			for _, l := range d.Levels {
+				if slices.Contains(l.Exporters, exporterID) {
+					return g.plan.Pipelines[i].Signal, true
+				}
+			}
+		}
+	}
+	return 0, false
+}
+
+// Refresh implements reload.Instance. Certificates and tokens are read anew by those who use them, in their own time.
+func (g *generation) Refresh(context.Context) error { return nil }
+
+var _ reload.Instance = (*generation)(nil)

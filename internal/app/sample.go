@@ -1,0 +1,141 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"runtime/metrics"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/holdfast-telemetry/holdfast/internal/config"
+	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
+	"github.com/holdfast-telemetry/holdfast/internal/reload"
+)
+
+// Sample implements reload.Instance.
+func (g *generation) Sample() reload.Sample {
+	s := reload.Sample{Senders: g.senders(), Memory: memoryInUse()}
+	for i, p := range g.pipelines {
+		pl := &g.plan.Pipelines[i]
+		if !pl.Queued() {
+			continue
+		}
+		a := p.Appends()
+		s.Queues = append(s.Queues, reload.Queue{
+			Pipeline: pl.ID, Changed: g.before == nil || g.before.queues[pl.ID] != g.queues[pl.ID],
+			Appended: a.Records, Failed: a.Failed, LastAppend: a.Last,
+		})
+	}
+	for _, d := range g.doors {
+		s.Doors = append(s.Doors, g.doorSample(d))
+	}
+	return s
+}
+
+// senders are the exporters, each once, whatever pipelines they stand in.
+func (g *generation) senders() []reload.Sender {
+	byID := map[string]*pipeline.Evidence{}
+	for _, p := range g.pipelines {
+		for _, e := range p.Evidence() {
+			if sum := byID[e.Exporter]; sum != nil {
+				sum.Add(&e)
+			} else {
+				byID[e.Exporter] = &e
+			}
+		}
+	}
+	var out []reload.Sender
+	for _, x := range g.exporters {
+		e := byID[x.id]
+		if e == nil {
+			continue
+		}
+		out = append(out, reload.Sender{
+			ID: x.id, Twin: g.twinOf(x.id), Changed: g.changed(config.Exporters, x.id), Host: g.hostOf(x.id),
+			Delivered: e.Delivered, Retry: e.Retry, RetryAfter: e.RetryAfter, Ambiguous: e.Ambiguous,
+			Misconfigured: e.Misconfigured, Rejected: e.Rejected, Payloads: e.Attempts(),
+			LastDelivery: e.LastDelivery, LastFailure: e.LastFailure, LastRejected: e.LastRejected,
+		})
+	}
+	return out
+}
+
+// twinOf is the exporter of the generation before that one replaces at the same place; empty = the one of its own ID.
+func (g *generation) twinOf(id string) string {
+	if g.before == nil || g.before.instances[id] != nil {
+		return ""
+	}
+	for i := range g.plan.Pipelines {
+		p := &g.plan.Pipelines[i]
+		for k := range g.before.plan.Pipelines {
+			old := &g.before.plan.Pipelines[k]
+			if old.ID != p.ID {
+				continue
+			}
+			for n := range p.Destinations {
+				for l := range p.Destinations[n].Levels {
+					at := slices.Index(p.Destinations[n].Levels[l].Exporters, id)
+					if at >= 0 && n < len(old.Destinations) && l < len(old.Destinations[n].Levels) &&
+						at < len(old.Destinations[n].Levels[l].Exporters) {
+						return old.Destinations[n].Levels[l].Exporters[at]
+					}
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// hostOf is where an exporter sends to, as far as its settings say.
+func (g *generation) hostOf(id string) string {
+	section, _ := g.cfg.Effective[string(config.Exporters)].(map[string]any)
+	settings, _ := section[id].(map[string]any)
+	endpoint, _ := settings["endpoint"].(string)
+	return hostPort(endpoint)
+}
+
+// doorSample is how a receiver fares, from the series that it counts in.
+func (g *generation) doorSample(d *door) reload.Door {
+	out := reload.Door{ID: d.id, Changed: !g.took(d)}
+	for _, s := range g.app.opts.Telemetry.Metrics.Snapshot() {
+		label := func(name string) string {
+			if i := slices.Index(s.Labels, name); i >= 0 && i%2 == 0 && i+1 < len(s.Labels) {
+				return s.Labels[i+1]
+			}
+			return ""
+		}
+		if label("receiver") != d.id {
+			continue
+		}
+		switch reason := label("reason"); {
+		case strings.HasPrefix(s.Name, "otelcol_receiver_accepted_"):
+			out.Accepted += uint64(s.Value)
+		case s.Name == "holdfast_door_refused_total" && slices.Contains([]string{"auth", "connections", "too_large"}, reason):
+			out.Refused += uint64(s.Value)
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if out.Accepted > d.accepted {
+		d.accepted, d.lastAccepted = out.Accepted, time.Now()
+	}
+	out.LastAccepted = d.lastAccepted
+	return out
+}
+
+// took reports whether a receiver is the one that the generation before had.
+func (g *generation) took(d *door) bool {
+	return g.before != nil && slices.Contains(g.before.doors, d)
+}
+
+// memoryInUse is what the process holds, in bytes.
+func memoryInUse() uint64 {
+	sample := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+	metrics.Read(sample)
+	if sample[0].Value.Kind() != metrics.KindUint64 || sample[1].Value.Kind() != metrics.KindUint64 {
+		return 0
+	}
+	return sample[0].Value.Uint64() - sample[1].Value.Uint64()
+}
