@@ -37,8 +37,9 @@ type door struct {
 		closed  bool
 		conns   map[*conn]struct{}
 
-		dropping bool       // see drop.go
-		fill     []net.Conn // what fills the backlog meanwhile
+		dropping bool          // see drop.go
+		parked   chan struct{} // closed when Accept has seen that; nil = it has
+		fill     []net.Conn    // what fills the backlog meanwhile
 	}
 }
 
@@ -80,6 +81,10 @@ func (d *door) Accept() (net.Conn, error) {
 	for {
 		d.mu.Lock()
 		inner, opened, closed := d.mu.inner, d.mu.opened, d.mu.closed
+		if d.mu.parked != nil {
+			close(d.mu.parked)
+			d.mu.parked = nil
+		}
 		d.mu.Unlock()
 		if closed {
 			return nil, net.ErrClosed

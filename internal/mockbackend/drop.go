@@ -19,6 +19,8 @@ const (
 	fillers = 16
 	// fillWait is how long a handshake on loopback may take before it counts as dropped.
 	fillWait = 150 * time.Millisecond
+	// parkWait is how long Accept may take to notice.
+	parkWait = time.Second
 )
 
 // drop lets the kernel drop what knocks while r is in force: nothing is accepted, and the backlog is as short as it can
@@ -41,11 +43,17 @@ func (d *door) drop(r *rule) error {
 	}
 	d.mu.dropping = true
 	d.mu.opened = make(chan struct{})
-	// Accept is woken up, and waits until the door is open again.
+	// Accept is woken up, and waits until the door is open again; until it does it might still take a connection.
+	parked := make(chan struct{})
+	d.mu.parked = parked
 	err := errors.Join(l.SetDeadline(time.Unix(1, 0)), backlog(l, dropBacklog))
 	d.mu.Unlock()
 	if err != nil {
 		return fmt.Errorf("drop: %w", err)
+	}
+	select {
+	case <-parked:
+	case <-time.After(parkWait): // nobody serves this door yet
 	}
 	for range fillers {
 		c, err := net.DialTimeout(d.addr.Network(), d.addr.String(), fillWait)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/holdfast-telemetry/holdfast/internal/ledger"
 	"github.com/holdfast-telemetry/holdfast/internal/loadgen"
+	"github.com/holdfast-telemetry/holdfast/internal/mockbackend"
 )
 
 // knock dials an address and returns whether its handshake got no answer.
@@ -83,5 +84,43 @@ func TestABackendThatDropsCanBeStopped(t *testing.T) {
 	}
 	if took := time.Since(began); took > limit/2 {
 		t.Errorf("took %s", took)
+	}
+}
+
+func TestFaultsAreInForceWhenTheyAreSet(t *testing.T) {
+	t.Parallel()
+	b := start(t, nil)
+	addr := b.GRPCAddr()
+	for range 50 {
+		if err := b.SetFaults("slow:1s", "refuse,for=1h"); err != nil {
+			t.Fatal(err)
+		}
+		if c, err := net.DialTimeout("tcp", addr, limit); err == nil {
+			_ = c.Close()
+			t.Fatal("a connection was taken")
+		}
+		if err := b.SetFaults(); err != nil {
+			t.Fatal(err)
+		}
+		c, err := net.DialTimeout("tcp", addr, limit)
+		if err != nil {
+			t.Fatalf("afterwards: %v", err)
+		}
+		_ = c.Close()
+	}
+}
+
+// A client that is out of time never gets the answer that a slow backend owes it later.
+func TestASlowBackendIsNotQuickerForAClientThatGivesUp(t *testing.T) {
+	t.Parallel()
+	b := start(t, func(o *mockbackend.Options) { o.Faults = []string{"slow:2s"} })
+	answers := ask(t, targets(b)["grpc"], func(o *loadgen.Options) {
+		o.Timeout, o.OnUnknown = 50*time.Millisecond, ledger.ModeDrop
+		o.Requests, o.Inflight = 40, 20
+	})
+	for _, a := range answers {
+		if a.State == ledger.Acked || a.Code != "DEADLINE_EXCEEDED" {
+			t.Fatalf("%+v", a)
+		}
 	}
 }

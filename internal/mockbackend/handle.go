@@ -45,13 +45,14 @@ func (b *Backend) handle(ctx context.Context, c *call) (*outcome, error) {
 	}
 	b.keep(c, &content, o, stored)
 	if o.delay > 0 || o.hang {
-		b.dawdle(ctx, o)
+		b.dawdle(ctx, c, o)
 	}
 	return o, nil
 }
 
-// dawdle waits for the delay, or for the end of the request or the backend if it hangs.
-func (b *Backend) dawdle(ctx context.Context, o *outcome) {
+// dawdle waits for the delay, or for the end of the request or the backend if it hangs. A client that has given up does not
+// make a slow backend quicker: answering at its deadline would let the answer win now and then.
+func (b *Backend) dawdle(ctx context.Context, c *call, o *outcome) {
 	var over <-chan time.Time
 	if !o.hang {
 		t := time.NewTimer(o.delay)
@@ -60,7 +61,17 @@ func (b *Backend) dawdle(ctx context.Context, o *outcome) {
 	}
 	select {
 	case <-over:
+		return
 	case <-ctx.Done():
+	case <-b.stop:
+		return
+	}
+	if over == nil || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return
+	}
+	select {
+	case <-over:
+	case <-c.conn.closed:
 	case <-b.stop:
 	}
 }

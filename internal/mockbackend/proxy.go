@@ -147,7 +147,11 @@ func (p *Proxy) Reset() int {
 	p.mu.Lock()
 	var list []*pair
 	for c := range p.mu.pairs {
-		list = append(list, c)
+		select {
+		case <-c.done: // it has ended, and is being taken off the list
+		default:
+			list = append(list, c)
+		}
 	}
 	p.mu.Unlock()
 	for _, c := range list {

@@ -189,7 +189,7 @@ func (b *Backend) AddFault(text string) (uint64, error) {
 	return id, nil
 }
 
-// SetFaults replaces all faults. If one cannot be read nothing is changed.
+// SetFaults replaces all faults; they are in force when it returns. If one cannot be read nothing is changed.
 func (b *Backend) SetFaults(texts ...string) error {
 	faults := make([]*Fault, 0, len(texts))
 	var errs []error
@@ -211,7 +211,7 @@ func (b *Backend) SetFaults(texts ...string) error {
 		b.addLocked(f)
 	}
 	b.rules.publishLocked()
-	b.applyLocked(now)
+	b.applyLocked(time.Now()) // not before they were set
 	return nil
 }
 
