@@ -93,7 +93,8 @@ func (r *result) judgeSwitch() {
 	}
 	t := r.seed.Times()
 	if r.kind == silent && !r.seen {
-		if d, most := worst(r.firstAfter()), r.interval()+t.Timeout+beyond; d > most {
+		d, most := worst(r.firstAfter()), r.interval()+t.Timeout+beyond
+		if most += r.stalled(d-beyond, d); d > most {
 			r.broke("first batch at the next level after %s, not within %s", short(d), short(most))
 		}
 	} else if d, late := r.handover(); late > 0 {
@@ -102,7 +103,7 @@ func (r *result) judgeSwitch() {
 	if gone := missing(r.m.down); gone != nil {
 		r.broke("the log does not say that the first level of %v is down", gone)
 	}
-	if d, most := worst(r.m.down), r.interval()+r.tripBound()-t.Linger; d > most {
+	if d, most := worst(r.m.down), r.interval()+r.tripBound()-t.Linger; d > most+r.stalled(d-strikes, d) {
 		r.broke("down after %s, not within %s", short(d), short(most))
 	}
 	most := max(worst(r.m.down), worst(r.firstAfter()))
@@ -131,6 +132,11 @@ func (r *result) judgeReturn() {
 	if r.m.below > 0 {
 		r.broke("%d items at the second level although the first takes all", r.m.below)
 	}
+}
+
+// stalled is for how long the collector had no processor between two moments after the fault.
+func (r *result) stalled(from, to time.Duration) time.Duration {
+	return r.stalls.within(r.failed.Add(from), r.failed.Add(to))
 }
 
 // firstAfter is how long after the fault the first batch reached the secondary.
