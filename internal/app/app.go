@@ -26,6 +26,7 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
 	"github.com/holdfast-telemetry/holdfast/internal/receiver/sockets"
+	"github.com/holdfast-telemetry/holdfast/internal/reload"
 	"github.com/holdfast-telemetry/holdfast/internal/status"
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
 )
@@ -78,11 +79,15 @@ type App struct {
 	built    atomic.Bool                 // everything that the status looks at is there
 	debts    func(failover.RouteID) debt // of emergency files; nil = they keep no receipts
 
-	phase   atomic.Int32 // extension.Phase
-	up      atomic.Pointer[time.Time]
-	dropped atomic.Int64 // items with a drop record of shutdown
-	hasten  chan struct{}
-	room    atomic.Pointer[string] // being stopped
+	phase    atomic.Int32 // extension.Phase
+	up       atomic.Pointer[time.Time]
+	dropped  atomic.Int64 // items with a drop record of shutdown
+	hasten   chan struct{}
+	ending   chan struct{} // closed by Announce
+	announce sync.Once
+	driver   *reload.Driver         // nil = the configuration never changes
+	leaving  doorSet                // receivers whose clients are leaving
+	room     atomic.Pointer[string] // being stopped
 }
 
 // now is the generation that runs.
@@ -91,7 +96,7 @@ func (a *App) now() *generation { return a.running.Load() }
 // New makes a process without a configuration, or builds what needs no queue of the one in opts: limiters, exporters,
 // extensions. It starts nothing and touches no directory of a storage. Errors name the component.
 func New(opts Options) (*App, error) {
-	a := &App{opts: opts, log: opts.Telemetry.Logger, hasten: make(chan struct{})}
+	a := &App{opts: opts, log: opts.Telemetry.Logger, hasten: make(chan struct{}), ending: make(chan struct{})}
 	a.setPhase(extension.Starting)
 	a.lines = newLines(a.log)
 	a.events = newEvents(a.lines, opts.Telemetry.Metrics)

@@ -79,10 +79,38 @@ func (g *generation) startReceivers(ctx context.Context) error {
 	return nil
 }
 
-// leave asks the clients to go, serves them until they have, and stops the server.
-func (d *door) leave(ctx context.Context) error {
+// doorSet are receivers whose clients are leaving: what they still send goes where the running generation has it.
+type doorSet struct {
+	sync.Mutex
+	all []*door
+}
+
+func (s *doorSet) list() []*door {
+	s.Lock()
+	defer s.Unlock()
+	return slices.Clone(s.all)
+}
+
+// leave asks the clients to go, serves them until they have, and stops the server. When the process ends they are not
+// waited for.
+func (d *door) leave(ctx context.Context, a *App) error {
+	a.leaving.Lock()
+	a.leaving.all = append(a.leaving.all, d)
+	a.leaving.Unlock()
+	defer func() {
+		a.leaving.Lock()
+		a.leaving.all = slices.DeleteFunc(a.leaving.all, func(x *door) bool { return x == d })
+		a.leaving.Unlock()
+	}()
 	ctx, cancel := context.WithTimeout(ctx, leaveTime)
 	defer cancel()
+	go func() { // ends with ctx
+		select {
+		case <-a.ending:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	var err error
 	if r, ok := d.receiver.(receiver.Retirer); ok {
 		err = r.Retire(ctx)

@@ -39,6 +39,7 @@ func (g *generation) Switch() {
 	a.switches.Reconfigure(g.switchPlan())
 	g.connect(g.doors)
 	g.connect(before.doors)
+	g.connect(a.leaving.list())
 	g.startDeliveries()
 	a.gate.SetLimit(admissionLimit(g.cfg.Service.Admission.LimitMiB))
 	a.running.Store(g)
@@ -224,7 +225,7 @@ func (g *generation) Retire(ctx context.Context) error {
 		}
 		g.app.steps.take(func(s *step) bool { return s.of == any(d) })
 		doors.Go(func() {
-			err := d.leave(ctx)
+			err := d.leave(ctx, g.app)
 			mu.Lock()
 			defer mu.Unlock()
 			errs = append(errs, err)

@@ -48,6 +48,7 @@ func (a *App) header() status.Status {
 	if up := a.up.Load(); up != nil {
 		s.UpSince = up.UTC()
 	}
+	a.addConfig(&s)
 	return s
 }
 
@@ -240,4 +241,9 @@ func (a *App) routeFill(id failover.RouteID) queue.Fill {
 		}
 	}
 	return sum
+}
+
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(text, "\n")
+	return line
 }

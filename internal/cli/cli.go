@@ -89,6 +89,8 @@ Without a command it runs the configuration, as "holdfast run" does.`,
 		newLedgerCommand(),
 		newQueueCommand(),
 		newStatusCommand(),
+		newReloadCommand(),
+		newConfigCommand(),
 		newFailoverCommand(),
 	)
 	return root

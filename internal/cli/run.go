@@ -19,7 +19,9 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/app"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
+	"github.com/holdfast-telemetry/holdfast/internal/reload"
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
+	"github.com/holdfast-telemetry/holdfast/internal/vfs"
 )
 
 // Exit codes of a run (reload, section 12).
@@ -98,45 +100,46 @@ func run(ctx context.Context, f *runFlags, stdin io.Reader, stderr io.Writer) er
 	if err := applyFeatureGates(f.gates); err != nil {
 		return &ExitError{exitFailed, err}
 	}
-	cfg, p, err := loadPlan(ctx, f, stdin)
-	if err != nil {
-		return &ExitError{exitFailed, err}
-	}
-	resource, err := telemetry.NewResource(cfg.Service.Telemetry.Resource, Version)
-	if err != nil {
-		return &ExitError{exitFailed, err}
-	}
-	log, flush, err := telemetry.NewLogger(cfg.Service.Telemetry.Logs, resource)
+	sources := &app.Sources{URIs: f.uris, Sets: f.sets, Stdin: stdin, Strict: f.strict}
+	tel, flush, err := firstTelemetry(ctx, sources)
 	if err != nil {
 		return &ExitError{exitFailed, err}
 	}
 	defer flush()
-	logFindings(log, cfg, p)
+	log := tel.Logger
 	a, err := app.New(app.Options{
-		Config: cfg, Plan: p, Version: Version, Commit: readVersion().Commit, Collector: CollectorVersion,
-		Telemetry:       &telemetry.Telemetry{Logger: log, Metrics: telemetry.NewRegistry(), Resource: resource},
+		Sources: sources, Version: Version, Commit: readVersion().Commit, Collector: CollectorVersion, Telemetry: tel,
 		ShutdownTimeout: f.shutdownTimeout, ShutdownDelay: f.shutdownDelay, ImplicitHealth: f.implicitHealth,
 		StateDir: f.stateDir, AdminSocket: f.adminSocket,
 	})
 	if err != nil {
 		return &ExitError{exitFailed, err}
 	}
-	if err := a.Start(ctx); err != nil {
-		return &ExitError{exitFailed, err}
+	driver := reload.New(reload.DriverSettings{
+		Builder: a, Reader: sources, Telemetry: tel, Disk: vfs.OS(), URIs: f.uris, Version: Version,
+		Places: func(storages []string) []reload.Place { return reload.Places(f.stateDir, os.Getenv, storages) },
+	})
+	a.ReloadBy(driver)
+	if err := driver.Start(ctx); err != nil {
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), watchdogGrace)
+		defer cancel()
+		return &ExitError{exitFailed, errors.Join(err, a.Abandon(undo))}
 	}
 	notifySystemd("READY=1")
-	return serve(ctx, a, f, log, signals)
+	return serve(ctx, a, driver, f, log, signals)
 }
 
 // serve waits for the signal to stop, and stops.
-func serve(ctx context.Context, a *app.App, f *runFlags, log *zap.Logger, signals <-chan os.Signal) error {
+func serve(
+	ctx context.Context, a *app.App, driver *reload.Driver, f *runFlags, log *zap.Logger, signals <-chan os.Signal,
+) error {
 	for waiting := true; waiting; {
 		select {
 		case s := <-signals:
 			switch s {
 			case syscall.SIGHUP:
-				log.Warn("Received signal from OS: reloading is not in this version, the configuration stays",
-					zap.String("signal", s.String()))
+				log.Info("Received signal from OS", zap.String("signal", s.String()))
+				driver.Notify("SIGHUP")
 			case syscall.SIGUSR1:
 				a.LogStatus()
 			default:
@@ -149,7 +152,7 @@ func serve(ctx context.Context, a *app.App, f *runFlags, log *zap.Logger, signal
 	}
 	notifySystemd("STOPPING=1")
 	done := make(chan app.Report, 1)
-	go func() { done <- a.Stop(context.WithoutCancel(ctx)) }()
+	go func() { done <- stop(context.WithoutCancel(ctx), a, driver) }()
 	watchdog := time.NewTimer(f.shutdownDelay + f.shutdownTimeout + watchdogGrace)
 	defer watchdog.Stop()
 	for again := 0; ; {
@@ -183,20 +186,42 @@ func conclude(r app.Report) error {
 	return nil
 }
 
-func loadPlan(ctx context.Context, f *runFlags, stdin io.Reader) (*config.Config, *plan.Plan, error) {
-	cfg, err := config.Load(ctx, config.Options{
-		URIs: f.uris, Sets: f.sets, Stdin: stdin, Registry: app.Registry(), Strict: f.strict,
-	})
+// driverTime bounds the end of what a reload was about; a warm generation is let go of in it.
+const driverTime = 3 * time.Second
+
+// stop ends reloads, and then everything.
+func stop(ctx context.Context, a *app.App, driver *reload.Driver) app.Report {
+	a.Announce()
+	bounded, cancel := context.WithTimeout(ctx, driverTime)
+	defer cancel()
+	err := driver.Stop(bounded)
+	report := a.Stop(ctx)
+	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		report.Err = errors.Join(report.Err, err)
+	}
+	return report
+}
+
+// firstTelemetry makes the logger as the configuration says, as far as it can be read: it is read again to be started,
+// and if that is refused the last good one is.
+func firstTelemetry(ctx context.Context, sources *app.Sources) (*telemetry.Telemetry, func(), error) {
+	set := config.DefaultTelemetry()
+	o, refused := sources.Load(ctx, nil)
+	if refused == nil {
+		set = o.Config.Service.Telemetry
+	}
+	resource, err := telemetry.NewResource(set.Resource, Version)
 	if err != nil {
 		return nil, nil, err
 	}
-	p, findings := plan.Build(cfg, app.ExporterQueue)
-	for _, x := range findings {
-		if x.Severity == config.Error || f.strict && x.Severity == config.Warning {
-			return nil, nil, &config.InvalidError{Findings: findings}
-		}
+	log, flush, err := telemetry.NewLogger(set.Logs, resource)
+	if err != nil {
+		return nil, nil, err
 	}
-	return cfg, p, nil
+	if refused == nil {
+		logFindings(log, o.Config, o.Plan)
+	}
+	return &telemetry.Telemetry{Logger: log, Metrics: telemetry.NewRegistry(), Resource: resource}, flush, nil
 }
 
 // logFindings says once, at start, what validate would say.

@@ -68,12 +68,34 @@ type Status struct {
 // Config is the configuration that runs.
 type Config struct {
 	Running Generation `json:"running"`
+	// Good is what a restart would fall back to, Offered what the sources said last.
+	Good    Generation `json:"good"`
+	Offered Generation `json:"offered"`
+	// State is what a reload is about: idle, loading, preparing, trial, …; empty = nothing reloads here.
+	State        string    `json:"state,omitempty"`
+	Drift        bool      `json:"drift"` // Running is not what is offered
+	TrialSeconds float64   `json:"trial_seconds,omitempty"`
+	Store        string    `json:"store,omitempty"`
+	Attempts     []Attempt `json:"attempts,omitempty"` // the last ten, newest first
+}
+
+// Attempt is one configuration that was offered.
+type Attempt struct {
+	Generation uint64    `json:"generation"`
+	Time       time.Time `json:"time"`
+	SHA256     string    `json:"sha256,omitempty"`
+	Source     string    `json:"source,omitempty"`
+	State      string    `json:"state"`
+	Reason     string    `json:"reason,omitempty"`
+	Text       string    `json:"text,omitempty"`
 }
 
 // Generation is one configuration.
 type Generation struct {
-	SHA256  string   `json:"sha256"`
-	Sources []string `json:"sources"`
+	SHA256     string   `json:"sha256"`
+	Sources    []string `json:"sources,omitempty"`
+	Generation uint64   `json:"generation,omitempty"`
+	Evidence   string   `json:"evidence,omitempty"`
 }
 
 // Books are the promise's equation in items: accepted = delivered + queued + parked + rejected + dropped.

@@ -23,6 +23,9 @@ func Text(s *Status) string {
 	}
 	if r := &s.Config.Running; r.SHA256 != "" {
 		fmt.Fprintf(&b, "\nConfiguration  sha256 %s  %s\n", r.SHA256[:min(len(r.SHA256), shortHash)], strings.Join(r.Sources, ", "))
+		if s.Config.TrialSeconds > 0 {
+			fmt.Fprintf(&b, "               on trial for another %s\n", seconds(s.Config.TrialSeconds))
+		}
 	}
 	k := &s.Books
 	fmt.Fprintf(&b, "\nBooks in items  accepted %d = delivered %d + queued %d + parked %d + rejected %d + dropped %d, difference %d\n",
