@@ -158,9 +158,8 @@ func TestDebtsAreRepaidWhenTheLevelWasWellForAWhile(t *testing.T) {
 func TestDebtsNeverGoToTheEmergencyLevelAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, d := withFile(t, func(cfg *failover.Config, _ *plan.Pipeline) { cfg.Backfill.After = 0 })
-		asked := 0
-		c.ends["primary"].answer = func(int, *exporter.Request) exporter.Verdict {
-			if asked++; asked > 5 && asked < 60 {
+		c.ends["primary"].answer = func(asked int, _ *exporter.Request) exporter.Verdict {
+			if asked > 5 && asked < 60 {
 				return exporter.Verdict{Kind: exporter.Retry}
 			}
 			return exporter.Deliver()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
@@ -41,7 +42,8 @@ type dispatch struct {
 	at      *viewOf
 	nudges  <-chan struct{}
 	sooner  chan struct{} // of one place: the loop is to wake up earlier than it meant to
-	over    chan struct{} // closed when nothing is in hand and nothing comes any more
+	over    chan struct{} // closed when nothing is in hand, all is resolved and nothing comes any more
+	open    atomic.Int64  // those that resolve
 	crew    *sync.WaitGroup
 
 	mu struct {
@@ -114,13 +116,14 @@ func (x *dispatch) start(crew *sync.WaitGroup) {
 	if x.own != nil && x.owed().Records > 0 { // from before this process: that it is gone will be worth a line
 		x.backlog.Store(time.Now().UnixNano())
 	}
-	crew.Go(x.loop)
 	if sources := x.sources(); x.own != nil && len(sources) > 1 {
 		x.several, x.mu.feeders = true, len(sources)
 		for _, s := range sources {
+			s.accepted = make(chan bool, 1)
 			crew.Go(func() { x.feed(s) })
 		}
 	}
+	crew.Go(x.loop)
 	x.tell(failover.RouterEvent{Kind: failover.ViewChanged})
 }
 
@@ -352,15 +355,29 @@ func (x *dispatch) unlock(c *chores) *sending {
 		x.turnAway()
 	}
 	x.callTaker()
-	if !m.ended && x.spent() {
-		m.ended = true
-		close(x.over)
+	resolves := len(c.ends) > 0
+	if resolves {
+		x.open.Add(1)
 	}
+	x.finish()
 	x.mu.Unlock()
 	own := c.own
 	c.own = nil
 	x.perform(c)
+	if resolves && x.open.Add(-1) == 0 && x.draining.Load() {
+		x.mu.Lock()
+		x.finish()
+		x.mu.Unlock()
+	}
 	return own
+}
+
+// finish says so when all is over.
+func (x *dispatch) finish() {
+	if !x.mu.ended && x.open.Load() == 0 && x.spent() {
+		x.mu.ended = true
+		close(x.over)
+	}
 }
 
 // spent reports whether nothing is in hand and nothing comes any more.

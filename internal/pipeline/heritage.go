@@ -43,7 +43,6 @@ func (p *Pipeline) Inherit(destination string, backlog queue.Cursor) error {
 // sources each has a feeder with one batch ready, and their turns come in the order in which they were: a backlog neither
 // starves live data nor is starved by it.
 func (x *dispatch) feed(s *source) {
-	s.accepted = make(chan bool, 1)
 	for x.feedOne(s) {
 	}
 	var c chores

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
+	"github.com/holdfast-telemetry/holdfast/internal/queue/memory"
 	"github.com/holdfast-telemetry/holdfast/internal/receiver"
 )
 
@@ -277,5 +279,50 @@ func TestASignOfLifeEndsTheWait(t *testing.T) {
 		time.Sleep(35 * time.Second) // the window of a suspect
 		c.has(map[string]int{"primary": 5})
 		c.stop(time.Second)
+	})
+}
+
+// slowBooks is a queue whose cursors take their time to resolve.
+type slowBooks struct {
+	*memory.Queue
+	under atomic.Int64
+}
+
+func (q *slowBooks) Attach(name string) queue.Cursor { return &slowCursor{q.Queue.Attach(name), q} }
+
+type slowCursor struct {
+	queue.Cursor
+	of *slowBooks
+}
+
+func (c *slowCursor) Resolve(o queue.Outcome, seqs ...queue.Seq) error {
+	c.of.under.Add(1)
+	defer c.of.under.Add(-1)
+	time.Sleep(time.Second)
+	return c.Cursor.Resolve(o, seqs...)
+}
+
+// Whoever takes over a queue finds every lease returned and every delivery booked.
+func TestNothingIsBeingResolvedAnyMoreWhenDeliveriesHaveEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var q *slowBooks
+		h := prepareWith(t, plan.Pipeline{Storage: "file_storage", Destinations: []plan.Destination{dest("otlp")}},
+			map[string]*backend{"otlp": {}}, func(m *memory.Queue) queueOf { q = &slowBooks{Queue: m}; return q })
+		h.Start()
+		h.put("a", 1)
+		h.put("b", 1)
+		synctest.Wait()
+		if q.under.Load() == 0 {
+			t.Fatal("nothing is being resolved: this test shows nothing")
+		}
+		h.Halt(context.Background())
+		if n := q.under.Load(); n != 0 {
+			t.Errorf("%d are still being resolved", n)
+		}
+		if b := h.books("otlp"); b.Delivered != 2 {
+			t.Errorf("books %+v", b)
+		}
+		h.Stop(context.Background())
+		h.leave()
 	})
 }
