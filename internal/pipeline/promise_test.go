@@ -298,7 +298,7 @@ type slowCursor struct {
 func (c *slowCursor) Resolve(o queue.Outcome, seqs ...queue.Seq) error {
 	c.of.under.Add(1)
 	defer c.of.under.Add(-1)
-	time.Sleep(time.Second)
+	<-time.After(time.Second) // virtual
 	return c.Cursor.Resolve(o, seqs...)
 }
 
