@@ -67,10 +67,10 @@ type App struct {
 		sync.RWMutex
 		storages []*storage
 		memories map[string]*memoryQueue // queues in memory, by pipeline
+		vaults   map[string]*vault.Vault // emergency files, by path
 	}
 	switches *pipeline.SwitchRoom // nil before the first generation is built
 	metrics  *telemetry.Server
-	vaults   map[string]*vault.Vault // emergency files, by path
 
 	stateDir string        // empty = none is usable
 	admin    *admin.Server // nil = not served
@@ -103,7 +103,7 @@ func New(opts Options) (*App, error) {
 	a.sockets = sockets.New(func(network, address string, err error) {
 		a.log.Error("Accepting connections failed; it is tried again", zap.String("address", address), zap.Error(err))
 	})
-	a.disks.memories = map[string]*memoryQueue{}
+	a.disks.memories, a.disks.vaults = map[string]*memoryQueue{}, map[string]*vault.Vault{}
 	a.gate = admission.New(admissionLimit(0))
 	none := a.generation(&Offer{Config: &config.Config{}, Plan: &plan.Plan{}}, nil)
 	a.running.Store(none)
@@ -151,9 +151,9 @@ func (a *App) begin(ctx context.Context, g *generation) error {
 	defer cancel()
 	err = errors.Join(err, unwind(undo, a.steps.take(func(*step) bool { return true })), g.seats.Close())
 	a.built.Store(false)
-	a.switches, a.admin, a.metrics, a.vaults = nil, nil, nil, nil
+	a.switches, a.admin, a.metrics = nil, nil, nil
 	a.disks.Lock()
-	a.disks.storages, a.disks.memories = nil, map[string]*memoryQueue{}
+	a.disks.storages, a.disks.memories, a.disks.vaults = nil, map[string]*memoryQueue{}, map[string]*vault.Vault{}
 	a.disks.Unlock()
 	a.running.Store(before)
 	return err

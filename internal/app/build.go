@@ -167,8 +167,9 @@ func (g *generation) openMemories() error {
 			return err
 		}
 		g.queues[p.ID] = q
-		g.memories = append(g.memories, &memoryQueue{Queue: q, pipeline: p.ID, drops: drops})
-		g.began("queue "+p.ID, q.Close, nil)
+		m := &memoryQueue{Queue: q, pipeline: p.ID, drops: drops}
+		g.memories = append(g.memories, m)
+		g.began("queue "+p.ID, q.Close, m)
 	}
 	return nil
 }

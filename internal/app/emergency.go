@@ -31,8 +31,8 @@ const reasonRemoved = "emergency_file_removed"
 // one writer.
 func (g *generation) openEmergencies(disk vfs.FS) error {
 	g.heirs = map[string][]vault.Owner{}
-	if g.app.vaults == nil {
-		g.app.vaults, g.app.debts = map[string]*vault.Vault{}, g.app.owedOn
+	if g.app.debts == nil {
+		g.app.debts = g.app.owedOn
 	}
 	for i := range g.plan.Pipelines {
 		p := &g.plan.Pipelines[i]
@@ -82,12 +82,14 @@ func (g *generation) openEmergency(disk vfs.FS, id string, most int64) (string, 
 		return "", nil
 	}
 	path := filepath.Clean(cfg.Path)
-	v := g.app.vaults[path]
+	v := g.app.vault(path)
 	if v == nil {
 		if v, err = vault.Open(disk, set); err != nil {
 			return "", err
 		}
-		g.app.vaults[path] = v
+		g.app.disks.Lock()
+		g.app.disks.vaults[path] = v
+		g.app.disks.Unlock()
 		g.app.began("store emergency "+path, v.Close)
 		var items, bytes int64
 		for _, o := range v.Owners() {
@@ -98,6 +100,13 @@ func (g *generation) openEmergency(disk vfs.FS, id string, most int64) (string, 
 			zap.Uint64("damaged", v.Damaged()))
 	}
 	return path, e.UseVault(v, set.Framed)
+}
+
+// vault is the emergency file at a path, nil if it is not open.
+func (a *App) vault(path string) *vault.Vault {
+	a.disks.RLock()
+	defer a.disks.RUnlock()
+	return a.disks.vaults[path]
 }
 
 // debtsOf is what a destination's emergency level owes; nil if it has none.
@@ -118,7 +127,7 @@ func (g *generation) debtBooks(p *plan.Pipeline, d *plan.Destination) *debts {
 		// What nobody owes any more, because its connector or pipeline has another name now, is the first heir's of the
 		// signal.
 		first := slices.IndexFunc(heirs, func(o vault.Owner) bool { return o.Signal == us.Signal }) == i
-		return &debts{vault: g.app.vaults[path], us: us, signal: p.Signal, first: first, heirs: heirs}
+		return &debts{vault: g.app.vault(path), us: us, signal: p.Signal, first: first, heirs: heirs}
 	}
 	return nil
 }

@@ -50,6 +50,7 @@ type generation struct {
 	// resting counts deliveries that end; rested says that they were told to.
 	resting           sync.WaitGroup
 	rested, committed bool
+	left              []<-chan struct{} // closed when nobody is on the ways that led here any more
 }
 
 // pipelineQueue is a queue as a pipeline and a reload need it.

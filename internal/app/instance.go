@@ -37,9 +37,7 @@ func (g *generation) Switch() {
 	g.attach()
 	g.takeOver()
 	a.switches.Reconfigure(g.switchPlan())
-	g.connect(g.doors)
-	g.connect(before.doors)
-	g.connect(a.leaving.list())
+	before.left = slices.Concat(g.connect(g.doors), g.connect(before.doors), g.connect(a.leaving.list()))
 	g.startDeliveries()
 	a.gate.SetLimit(admissionLimit(g.cfg.Service.Admission.LimitMiB))
 	a.running.Store(g)
@@ -77,6 +75,9 @@ func (g *generation) takeOver() {
 		}
 	}
 	a.steps.give(g, func(of any) bool {
+		if m, ok := of.(*memoryQueue); ok {
+			return g.queues[m.pipeline] == pipelineQueue(m.Queue)
+		}
 		return slices.ContainsFunc(g.doors, func(d *door) bool { return of == any(d) }) ||
 			slices.ContainsFunc(g.extensions, func(e named[extension.Extension]) bool { return of == any(e.value) })
 	})
@@ -87,15 +88,16 @@ func (g *generation) takeOver() {
 func (g *generation) rest() {
 	g.rested = true
 	for i, p := range g.pipelines {
-		if g.alone(i) {
-			continue
+		if !g.alone(i) {
+			g.halt(p)
 		}
-		g.resting.Go(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), inFlight)
-			defer cancel()
-			p.Halt(ctx)
-		})
 	}
+}
+
+// halt ends the deliveries of one pipeline, in its own time.
+func (g *generation) halt(p *pipeline.Pipeline) {
+	over := p.Halt(inFlight)
+	g.resting.Go(func() { <-over })
 }
 
 // alone reports whether nobody else takes from a pipeline's queue now, and it would be lost with the process.
@@ -106,10 +108,10 @@ func (g *generation) alone(i int) bool {
 
 // revive makes the deliveries of a generation that rested anew. Nothing in it can fail: it was all built before.
 func (g *generation) revive() {
-	g.resting.Wait()
 	for i, p := range g.pipelines {
 		if p.Halted() {
 			g.renew(i)
+			g.retirePipeline(p)
 		}
 	}
 	g.rested = false
@@ -126,16 +128,30 @@ func (g *generation) renew(i int) {
 	g.pipelines[i] = built
 }
 
+// retirePipeline stops a pipeline that another one replaced in its own generation, once the requests in it have ended.
+func (g *generation) retirePipeline(p *pipeline.Pipeline) {
+	g.halt(p)
+	g.resting.Go(func() {
+		late := time.NewTimer(inFlight)
+		defer late.Stop()
+		<-late.C
+		ctx, cancel := context.WithTimeout(context.Background(), inFlight)
+		defer cancel()
+		p.Stop(ctx)
+	})
+}
+
 // connect leads receivers to this generation's pipelines. A signal that it does not receive from them stays where it
-// was.
-func (g *generation) connect(doors []*door) {
+// was. The channels are closed when the last requests have left the old ways.
+func (g *generation) connect(doors []*door) (left []<-chan struct{}) {
 	for _, d := range doors {
 		for s, sink := range d.sinks {
 			if entries := g.entries(d.id, s); len(entries) > 0 {
-				sink.Swap(pipeline.NewFan(entries))
+				left = append(left, sink.Swap(pipeline.NewFan(entries)))
 			}
 		}
 	}
+	return left
 }
 
 // Commit implements reload.Instance.
@@ -198,12 +214,7 @@ func (g *generation) inheritAll() {
 		g.renew(i)
 		g.pipelines[i].Attach()
 		renewed = append(renewed, i)
-		g.resting.Go(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), inFlight)
-			defer cancel()
-			old.Halt(ctx)
-			old.Stop(ctx)
-		})
+		g.retirePipeline(old)
 	}
 	if err := g.inherit(); err != nil {
 		g.app.log.Error("Queue parked: its heir cannot have it", zap.Error(err))
@@ -232,12 +243,39 @@ func (g *generation) Retire(ctx context.Context) error {
 		})
 	}
 	doors.Wait()
-	g.resting.Wait()
+	for _, left := range g.left { // requests that are in the old pipelines end there
+		select {
+		case <-left:
+		case <-ctx.Done():
+		}
+	}
+	g.rests(ctx)
 	if !g.committed {
 		g.forget()
 	}
 	errs = append(errs, unwind(ctx, g.own()), g.seats.Close())
+	g.app.disks.Lock()
+	for _, m := range g.memories {
+		if g.app.disks.memories[m.pipeline] == m && g.app.now().queues[m.pipeline] != pipelineQueue(m.Queue) {
+			delete(g.app.disks.memories, m.pipeline)
+		}
+	}
+	g.app.disks.Unlock()
 	return errors.Join(errs...)
+}
+
+// rests waits until the deliveries have ended, or the process ends.
+func (g *generation) rests(ctx context.Context) {
+	over := make(chan struct{})
+	go func() { // ends when the deliveries do, which is bounded
+		g.resting.Wait()
+		close(over)
+	}()
+	select {
+	case <-over:
+	case <-g.app.ending:
+	case <-ctx.Done():
+	}
 }
 
 // forget takes back what destinations were given that are not to stay.

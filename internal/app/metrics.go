@@ -4,6 +4,8 @@
 package app
 
 import (
+	"strings"
+
 	"github.com/holdfast-telemetry/holdfast/internal/extension"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
@@ -17,6 +19,7 @@ func (a *App) register() {
 	m := a.opts.Telemetry.Metrics
 	telemetry.RegisterProcess(m)
 	telemetry.RegisterBuild(m, a.opts.Version, a.opts.Commit, a.opts.Collector)
+	a.forgetGone()
 	a.registerQueues()
 	a.registerBacklogs()
 	m.GaugeFunc("holdfast_door_admission_bytes", "Bytes of requests being read, decoded or committed.",
@@ -26,6 +29,34 @@ func (a *App) register() {
 	a.registerDebts()
 	a.registerCertificates()
 	extension.RegisterHealth(m, a.health)
+}
+
+// forgetGone takes series off the page whose pipeline or exporter left the configuration and left nothing behind.
+func (a *App) forgetGone() {
+	g := a.now()
+	known := map[string]bool{}
+	for i := range g.plan.Pipelines {
+		known[g.plan.Pipelines[i].ID] = true
+	}
+	for _, s := range a.stores() {
+		for _, j := range s.shelves() {
+			known[j.label], known[j.pipeline] = true, true
+		}
+	}
+	a.opts.Telemetry.Metrics.Forget(func(name string, labels []string) bool {
+		if !strings.HasPrefix(name, "holdfast_ledger_") && !strings.HasPrefix(name, "otelcol_exporter_queue_") {
+			return false
+		}
+		for i := 0; i+1 < len(labels); i += 2 {
+			switch labels[i] {
+			case "pipeline":
+				return !known[labels[i+1]]
+			case "exporter":
+				return g.instances[labels[i+1]] == nil && strings.HasPrefix(name, "otelcol_exporter_queue_")
+			}
+		}
+		return false
+	})
 }
 
 // registerQueues shows every queue and every cursor in it, those of destinations that left included.

@@ -137,29 +137,34 @@ func (p *Pipeline) Start() {
 	}
 }
 
-// Halt ends the deliveries for another pipeline that goes on with the same queue: nothing more is taken, what is in
-// flight may end until ctx does, what waits returns to the queue. The entry goes on taking data, and destinations that
-// wait go on delivering, until Stop.
-func (p *Pipeline) Halt(ctx context.Context) {
+// Halt ends the deliveries for another pipeline that goes on with the same queue: nothing more is taken, what waits
+// returns to the queue, and what is in flight may end within grace. The channel is closed when all of them have ended
+// and every lease is back. The entry goes on taking data, and destinations that wait go on delivering, until Stop.
+func (p *Pipeline) Halt(grace time.Duration) <-chan struct{} {
+	over := make(chan struct{})
 	if p.stopping.Load() || !p.halted.CompareAndSwap(false, true) {
-		return
-	}
-	grace := storedStop
-	if end, ok := ctx.Deadline(); ok {
-		grace = max(time.Until(end), 0)
+		close(over)
+		return over
 	}
 	for _, d := range p.deliveries {
 		d.halt(grace)
 	}
-	for _, d := range p.deliveries {
-		select {
-		case <-d.over:
-		case <-ctx.Done():
-			d.cut()
-			<-d.over
+	go func() { // ends when the deliveries do, at the latest after grace
+		defer close(over)
+		cut := time.NewTimer(grace)
+		defer cut.Stop()
+		for _, d := range p.deliveries {
+			select {
+			case <-d.over:
+			case <-cut.C:
+				cut.Reset(0) // for the next one, too
+				d.cut()
+				<-d.over
+			}
+			d.part()
 		}
-		d.part()
-	}
+	}()
+	return over
 }
 
 // Started reports whether Start was called.
