@@ -303,6 +303,15 @@ func (c *count) quantity(name string) (int64, error) {
 			return 0, fmt.Errorf("no metrics were given")
 		}
 		return int64(c.o.Metrics.transitions), nil
+	case "queued", "parked":
+		switch b := &c.v.Balance; {
+		case !b.Known:
+			return 0, fmt.Errorf("no metrics were given")
+		case name == "queued":
+			return b.Queued, nil
+		default:
+			return b.Parked, nil
+		}
 	}
 	where, what, _ := strings.Cut(name, ".")
 	switch what {
@@ -319,5 +328,5 @@ func (c *count) quantity(name string) (int64, error) {
 		}
 		return sum, nil
 	}
-	return 0, fmt.Errorf("%q is not known (SINK.stored, SINK.hits, unknown, recovered, transitions, restarts)", name)
+	return 0, fmt.Errorf("%q is not known (SINK.stored, SINK.hits, unknown, recovered, transitions, restarts, queued, parked)", name)
 }

@@ -455,12 +455,12 @@ func TestWhatWasExpectedMustHaveHappened(t *testing.T) {
 			{T0: base, T1: base, Where: "holdfast", Fault: ledger.Restart, Hits: 1}}}
 	s.options.NoControl = true
 	for _, text := range []string{"primary.stored>0", "primary.stored=10", "primary.hits>=7", "unknown==1", "restarts<2",
-		"transitions != 3", "primary.stored<=10"} {
+		"transitions != 3", "primary.stored<=10", "queued=0", "parked=0"} {
 		s.options.Expect = []string{text}
 		s.check(t, ledger.Pass)
 	}
 	for _, text := range []string{"primary.stored>10", "primary.hits>7", "unknown=0", "restarts>1", "transitions>2", "other.stored>0",
-		"weather>0", "unknown"} {
+		"weather>0", "unknown", "queued>0", "parked=1"} {
 		s.options.Expect = []string{text}
 		s.check(t, ledger.Inconclusive, "expect")
 	}

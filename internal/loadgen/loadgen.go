@@ -54,7 +54,9 @@ type Options struct {
 	// Requests per producer and For, from the start: whichever ends first. Both 0: 1000 requests.
 	Requests int
 	For      time.Duration
-	Rate     float64 // items per second over all producers; 0: the next request follows the answer
+	// Stop, if set, ends the load when it is closed: nothing new begins, and what was begun gets its answer.
+	Stop <-chan struct{}
+	Rate float64 // items per second over all producers; 0: the next request follows the answer
 
 	Items       int // per request; 512
 	ItemBytes   int // mean padding per item; 400, negative: 0
@@ -110,7 +112,7 @@ func (o *Options) complete() error {
 	set(&o.Items, defaultItems)
 	set(&o.ItemBytes, defaultItemBytes)
 	o.ItemBytes = max(o.ItemBytes, 0)
-	if o.Requests == 0 && o.For == 0 {
+	if o.Requests == 0 && o.For == 0 && o.Stop == nil {
 		o.Requests = defaultRequests
 	}
 	if o.Requests == 0 {

@@ -32,6 +32,11 @@ func newProducer(l *load, s item.Signal, number uint16, to sender) *producer {
 func (p *producer) next() (Batch, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	select {
+	case <-p.l.o.Stop: // nil: never
+		return Batch{}, false
+	default:
+	}
 	if p.request >= uint64(p.l.o.Requests) || !p.l.until.IsZero() && !time.Now().Before(p.l.until) {
 		return Batch{}, false
 	}

@@ -6,6 +6,7 @@ package loadgen_test
 import (
 	"context"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -125,6 +126,21 @@ func TestInMemoryLoadAndSinkPass(t *testing.T) {
 		t.Errorf("summary %+v", s)
 	}
 	if v := verdict(t, dir, ledger.Options{}, b); v.Outcome != ledger.Pass {
+		t.Errorf("verdict:\n%s", v.Text())
+	}
+}
+
+func TestALoadThatIsStoppedAwaitsTheAnswersOfWhatItBegan(t *testing.T) {
+	dir := t.TempDir()
+	b := sink(t, dir, func(o *mockbackend.Options) { o.Faults = []string{"slow:20ms"} })
+	stop := make(chan struct{})
+	var once sync.Once
+	s := load(t, loadgen.Options{Dir: dir, To: []string{"grpc://" + b.GRPCAddr()}, Requests: 1_000_000, Stop: stop,
+		Progress: func(ledger.Attempt, ledger.Result) { once.Do(func() { close(stop) }) }})
+	if s.Acked != s.Items || s.Items == 0 || s.Requests > 12 { // of six producers, each at its first or second
+		t.Errorf("summary %+v", s)
+	}
+	if v := verdict(t, dir, ledger.Options{}, b); v.Outcome != ledger.Pass || v.Totals.Unknown > 0 {
 		t.Errorf("verdict:\n%s", v.Text())
 	}
 }
