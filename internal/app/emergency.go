@@ -246,8 +246,8 @@ func newParkedBooks(read func() queue.Counts, d *debts) *parkedBooks {
 // gone is what the queue calls delivered and is not.
 func (b *parkedBooks) gone(s vault.Sums) uint64 { return uint64(s.Items) + s.Removed + s.Rejected }
 
-// Counts reads the books. What was put into the file a moment ago and is not resolved yet is queued and parked at once;
-// until then delivered is shown as it was, so that no counter goes back.
+// Counts reads the books. What was put into the file a moment ago and is not resolved yet is queued, and not parked
+// before it is; delivered is shown as it was until then, so that no counter goes back.
 func (b *parkedBooks) Counts() queue.Counts {
 	sums := b.debts.sums()
 	c := b.read()
@@ -264,6 +264,8 @@ func (b *parkedBooks) Counts() queue.Counts {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.mu.most = max(b.mu.most, delivered)
+	unresolved := b.mu.most + b.gone(sums) - min(c.Delivered+b.base, b.mu.most+b.gone(sums))
+	c.Parked -= min(unresolved, uint64(sums.Items))
 	c.Delivered = b.mu.most
 	return c
 }
@@ -280,6 +282,21 @@ func (g *generation) withParked(p *plan.Pipeline, b pipeline.Books, reasons []st
 		}
 	}
 	return b.Read, reasons
+}
+
+// keepBooks makes the books of all destinations that have none yet: metrics made those of the first generation. The one
+// who takes snapshots calls it.
+func (g *generation) keepBooks() {
+	if g.books != nil {
+		return
+	}
+	g.books = map[[2]string]func() queue.Counts{}
+	for i, p := range g.pipelines {
+		pl := &g.plan.Pipelines[i]
+		for _, b := range p.Books() {
+			g.books[[2]string{pl.ID, b.Label}], _ = g.withParked(pl, b, nil)
+		}
+	}
 }
 
 // owedOn sums up what the emergency level of a route owes, in all pipelines that share it.

@@ -62,8 +62,8 @@ func TestBooksCountWhatLiesInTheEmergencyFileAsParked(t *testing.T) {
 		journal.Accepted += 30
 		journal.Queued += 30
 		put(d, us, 30)
-		if got := b.Counts(); got.Delivered != 100 {
-			t.Errorf("delivered went back to %d between receipt and resolve", got.Delivered)
+		if got := b.Counts(); got.Delivered != 100 || got.Parked != 0 || imbalance(got) != 0 {
+			t.Errorf("between receipt and resolve: %+v", got)
 		}
 		journal.Queued, journal.Delivered = 0, 130
 		check("parked", b, queue.Counts{Accepted: 130, Delivered: 100, Parked: 30})

@@ -42,7 +42,8 @@ type generation struct {
 	pipelines  []*pipeline.Pipeline // of plan.Pipelines, in their order
 	doors      []*door
 	extensions []named[extension.Extension]
-	heirs      map[string][]vault.Owner // who repays an emergency file, by its path
+	heirs      map[string][]vault.Owner          // who repays an emergency file, by its path
+	books      map[[2]string]func() queue.Counts // of a pipeline's destination, by its label
 
 	newDoors      []*door
 	newExtensions []named[extension.Extension]

@@ -63,6 +63,7 @@ func (a *App) forgetGone() {
 func (a *App) registerQueues() {
 	g := a.now()
 	m := a.opts.Telemetry.Metrics
+	g.books = map[[2]string]func() queue.Counts{}
 	written := map[string]map[string]string{} // pipeline → canonical name → label
 	for i, p := range g.pipelines {
 		pl := &g.plan.Pipelines[i]
@@ -77,6 +78,7 @@ func (a *App) registerQueues() {
 		for _, b := range p.Books() {
 			read, reasons := a.now().withParked(pl, b, reasons)
 			registerBooks(m, pl.ID, b.Label, pl.Signal.String(), reasons, read)
+			g.books[[2]string{pl.ID, b.Label}] = read
 		}
 		if q := a.memory(pl.ID); q != nil {
 			shot := glanceAt(q.snapshot)
