@@ -4,8 +4,13 @@
 package cli
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,61 +19,106 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/ledger"
 )
 
+type demoFlags struct {
+	dir, status string
+	keep        bool
+	seconds     int
+}
+
 func newDemoCommand() *cobra.Command {
-	var (
-		dir     string
-		keep    bool
-		seconds int
-	)
+	var f demoFlags
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Watch an outage: a backend goes away and comes back, the ledger judges",
-		Long: `Demo starts two backends, a Holdfast process that sends everything to both, and load. It takes one backend away,
-brings it back, waits until its backlog has drained, and prints the ledger's verdict: every acknowledged item must be
-at both backends, as it was sent. Everything runs on loopback and is gone afterwards.
+		Short: "Watch an outage: backends go away, the collector is killed, the ledger judges",
+		Long: `Demo starts two backends, a load of numbered telemetry, and a Holdfast process with a failover connector: primary,
+secondary, emergency file, behind a queue on disk. Then it lets the primary go away, kills the process with kill -9 and
+starts it again, lets the secondary go away too, and brings both back. Every event is a line, as it happens: demo is what
+was done, log what the collector's log said, stat what its status showed. Then the ledger's table: every item that was
+acknowledged must have reached a backend.
 
-Exit codes: 0 pass; 1 fail; 2 inconclusive; 3 could not run.`,
+A short control run without an outage comes first. Everything runs on a loopback address of its own and in a directory
+of its own, and is gone afterwards, also after Ctrl-C; with --keep, or when the verdict is not pass, the directory stays.
+
+Exit codes: 0 pass; 1 fail, or wrong usage; 2 inconclusive; 3 could not run, or interrupted.`,
 		Example: `  holdfast demo
-  holdfast demo --seconds 60 --dir ./outage --keep`,
-		Args: cobra.NoArgs,
+  holdfast demo --seconds 300 --status 127.0.0.1:8080
+  holdfast demo --dir ./outage --keep`,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if seconds < 8 {
-				return fmt.Errorf("--seconds %d is too short for an outage (8 at least)", seconds)
+			if least := int(drill.MinLength.Seconds()); f.seconds < least {
+				return fmt.Errorf("--seconds %d is too short for an outage (%d at least)", f.seconds, least)
 			}
-			v, err := demo(cmd, dir, keep, time.Duration(seconds)*time.Second)
+			v, err := f.run(cmd)
 			if err != nil {
 				return &ExitError{Code: exitCannotRun, Err: err}
 			}
-			fmt.Fprint(cmd.OutOrStdout(), v.Text())
 			if v.Outcome != ledger.Pass {
 				return &ExitError{Code: v.Outcome.ExitCode()}
 			}
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&dir, "dir", "", "where configuration, log and notes go (default: a temporary directory)")
-	cmd.Flags().BoolVar(&keep, "keep", false, "keep the directory")
-	cmd.Flags().IntVar(&seconds, "seconds", 30, "how long telemetry is sent")
+	s := cmd.Flags()
+	s.StringVar(&f.dir, "dir", "", "where configuration, queue, log and notes go; new or empty (default: a temporary directory)")
+	s.BoolVar(&f.keep, "keep", false, "keep the directory")
+	s.IntVar(&f.seconds, "seconds", 30, "how long telemetry is sent; everything takes about 15 s more")
+	s.StringVar(&f.status, "status", "", "serve the running picture and status at this address, such as 127.0.0.1:8080")
 	return cmd
 }
 
-func demo(cmd *cobra.Command, dir string, keep bool, load time.Duration) (*ledger.Verdict, error) {
-	ctx := commandContext(cmd)
+// errInterrupted is why a demo ends that somebody does not want to see any more.
+var errInterrupted = errors.New("interrupted; everything that was started has ended")
+
+// run plays the outage in a directory that is gone afterwards, unless it is worth keeping.
+func (f *demoFlags) run(cmd *cobra.Command) (*ledger.Verdict, error) {
+	ctx, stop := signal.NotifyContext(commandContext(cmd), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	signal.Ignore(syscall.SIGPIPE) // a reader that left is an error of the write, and nothing stays behind
+	defer signal.Reset(syscall.SIGPIPE)
 	binary, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	if dir == "" {
-		if dir, err = os.MkdirTemp("", "holdfast-demo-*"); err != nil {
-			return nil, err
-		}
-		if keep {
-			fmt.Fprintln(cmd.ErrOrStderr(), "notes are kept in", dir)
-		} else {
-			defer os.RemoveAll(dir)
-		}
-	} else if err := os.MkdirAll(dir, 0o750); err != nil {
+	dir, remove, err := f.place()
+	if err != nil {
 		return nil, err
 	}
-	return drill.Outage(ctx, drill.Options{Binary: binary, Dir: dir, Load: load, Events: cmd.OutOrStdout()})
+	out := cmd.OutOrStdout()
+	v, err := drill.Outage(ctx, drill.Options{
+		Binary: binary, Dir: dir, Load: time.Duration(f.seconds) * time.Second, Events: out, Status: f.status,
+	})
+	if err == nil {
+		_, err = fmt.Fprint(out, "\n"+v.Text())
+	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = errInterrupted
+	}
+	if !f.keep && (err != nil || v.Outcome == ledger.Pass) {
+		return v, errors.Join(err, remove())
+	}
+	run := filepath.Join(dir, "outage")
+	fmt.Fprintf(cmd.ErrOrStderr(), "kept in %s: config.yaml, holdfast.log, queue, emergency, notes; judge it again:\n"+
+		"  holdfast ledger verify %s --metrics %s --control-run %s\n", run, filepath.Join(run, "notes"),
+		filepath.Join(run, "metrics.txt"), filepath.Join(dir, "control", "notes"))
+	return v, err
+}
+
+// place makes the directory, and returns what removes everything that was made.
+func (f *demoFlags) place() (dir string, remove func() error, err error) {
+	if f.dir == "" {
+		dir, err = os.MkdirTemp("", "holdfast-demo-*")
+		return dir, func() error { return os.RemoveAll(dir) }, err
+	}
+	if dir, err = filepath.Abs(f.dir); err != nil {
+		return "", nil, err
+	}
+	switch there, err := os.ReadDir(dir); {
+	case err == nil && len(there) > 0:
+		return "", nil, fmt.Errorf("--dir %q is not empty", f.dir)
+	case err == nil: // whose it is keeps it
+		return dir, func() error {
+			return errors.Join(os.RemoveAll(filepath.Join(dir, "control")), os.RemoveAll(filepath.Join(dir, "outage")))
+		}, nil
+	}
+	return dir, func() error { return os.RemoveAll(dir) }, os.MkdirAll(dir, 0o750)
 }

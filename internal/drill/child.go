@@ -4,195 +4,151 @@
 package drill
 
 import (
-	"bytes"
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"strings"
+	"sync"
 	"syscall"
 	"time"
-
-	"github.com/holdfast-telemetry/holdfast/internal/ledger"
 )
 
-// configuration is a plain fan-out: each of the two backends gets everything.
-const configuration = `# written by holdfast demo
-receivers:
-  otlp:
-    protocols:
-      grpc:
-        endpoint: %s
-processors:
-  batch:
-    send_batch_size: 1024
-    timeout: 200ms
-exporters:
-  otlp_grpc/primary:
-    endpoint: %s
-    tls: {insecure: true}
-    compression: none
-    sending_queue: {queue_size: 10000}
-    retry_on_failure: {initial_interval: 500ms, max_interval: 2s, max_elapsed_time: 0s}
-  otlp_grpc/secondary:
-    endpoint: %s
-    tls: {insecure: true}
-    compression: none
-    sending_queue: {queue_size: 10000}
-service:
-  telemetry:
-    metrics:
-      address: %s
-  pipelines:
-    traces: {receivers: [otlp], processors: [batch], exporters: [otlp_grpc/primary, otlp_grpc/secondary]}
-    metrics: {receivers: [otlp], processors: [batch], exporters: [otlp_grpc/primary, otlp_grpc/secondary]}
-    logs: {receivers: [otlp], processors: [batch], exporters: [otlp_grpc/primary, otlp_grpc/secondary]}
-`
+const (
+	readyTimeout = 60 * time.Second
+	stopTimeout  = 40 * time.Second
+	// readyLine is what a collector says when every port is open.
+	readyLine = "Everything is ready"
+	// maxTail is how many lines of a log are shown with a failure.
+	maxTail = 20
+)
 
-// child is a running Holdfast.
+// child is one life of the collector.
 type child struct {
-	cmd           *exec.Cmd
-	otlp, metrics string
-	log           string
-	done          chan struct{}
-	err           error // of Wait, once done is closed
+	cmd   *exec.Cmd
+	ready chan struct{} // closed with the line that says so
+	done  chan struct{} // closed when it has ended and its log is read
+
+	mu   sync.Mutex
+	tail []string
 }
 
-// start writes a configuration, runs it and waits until it is ready. What the process logs is in DIR/holdfast.log.
-func (d *drill) start(ctx context.Context, dir, primary, secondary string) (*child, error) {
-	addrs, err := freeAddresses(2)
-	if err != nil {
-		return nil, err
-	}
-	c := &child{otlp: addrs[0], metrics: addrs[1], log: filepath.Join(dir, "holdfast.log"), done: make(chan struct{})}
-	config := filepath.Join(dir, "config.yaml")
-	text := fmt.Sprintf(configuration, c.otlp, primary, secondary, c.metrics)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		return nil, err
-	}
-	log, err := os.Create(c.log)
-	if err != nil {
-		return nil, err
-	}
-	defer log.Close() // the child has its own descriptor
-	c.cmd = exec.Command(d.o.Binary, "run", "--config", config, "--implicit-health=off", "--state-dir", dir)
-	c.cmd.Stdout, c.cmd.Stderr = log, log
-	// A child that outlives a killed drill would hold its ports for ever.
+// start begins a life and waits until it is ready. What it logs goes to the given file and, line by line, to heard.
+func start(ctx context.Context, binary string, args []string, log io.Writer, heard func(logLine)) (*child, error) {
+	c := &child{ready: make(chan struct{}), done: make(chan struct{})}
+	c.cmd = exec.Command(binary, args...) //nolint:gosec // this program itself
+	// Whoever manages this process is not told of the child, nor is the child to put its state there.
+	c.cmd.Env = without(os.Environ(), "NOTIFY_SOCKET", "STATE_DIRECTORY", "HOLDFAST_STATE_DIR")
+	// A child that outlived a killed drill would hold its ports for ever; an interrupt at the terminal is the drill's.
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	out, err := c.cmd.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
+	c.cmd.Stdout = c.cmd.Stderr
 	if err := c.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", d.o.Binary, err)
+		return nil, fmt.Errorf("start %s: %w", binary, err)
 	}
-	go func() { // ends with the process
-		c.err = c.cmd.Wait()
-		close(c.done)
-	}()
-	if err := c.ready(ctx); err != nil {
-		c.kill()
-		text, _ := os.ReadFile(c.log) // shown with the cause
-		return nil, fmt.Errorf("%w\n%s", err, bytes.TrimSpace(text))
+	go c.read(out, log, heard) // ends with the process; kill and stop wait for it
+	timer := time.NewTimer(readyTimeout)
+	defer timer.Stop()
+	select {
+	case <-c.ready:
+		return c, nil
+	case <-c.done:
+		err = errors.New("holdfast ended before it was ready")
+	case <-timer.C:
+		err = fmt.Errorf("holdfast is not ready after %s", readyTimeout)
+	case <-ctx.Done():
+		err = context.Cause(ctx)
 	}
-	return c, nil
+	c.kill()
+	return nil, fmt.Errorf("%w\n%s", err, c.last())
 }
 
-func freeAddresses(n int) ([]string, error) {
+func without(env []string, names ...string) []string {
 	var out []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
+	for _, v := range env {
+		name, _, _ := strings.Cut(v, "=")
+		keep := true
+		for _, n := range names {
+			keep = keep && n != name
 		}
-		defer l.Close() // together at the end, so that no port comes twice
-		out = append(out, l.Addr().String())
+		if keep {
+			out = append(out, v)
+		}
 	}
-	return out, nil
+	return out
+}
+
+func (c *child) read(out io.Reader, log io.Writer, heard func(logLine)) {
+	defer close(c.done)
+	s := bufio.NewScanner(out)
+	s.Buffer(nil, maxLine)
+	isReady := false
+	for s.Scan() {
+		text := s.Text()
+		_, _ = io.WriteString(log, text+"\n") // a log that cannot be kept changes no verdict
+		c.mu.Lock()
+		if c.tail = append(c.tail, text); len(c.tail) > maxTail {
+			c.tail = c.tail[1:]
+		}
+		c.mu.Unlock()
+		l, ok := parseLine(text)
+		if !ok {
+			continue
+		}
+		if !isReady && strings.HasPrefix(l.text, readyLine) {
+			isReady = true
+			close(c.ready)
+		}
+		heard(l)
+	}
+	_, _ = io.Copy(io.Discard, out) // behind a line that is too long
+	_ = c.cmd.Wait()                // the state says how
+}
+
+// last are the last lines of the log.
+func (c *child) last() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return strings.Join(c.tail, "\n")
 }
 
 func (c *child) pid() int { return c.cmd.Process.Pid }
 
-// ready waits for the OTLP port: receivers open last.
-func (c *child) ready(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
-	defer cancel()
-	var dialer net.Dialer
-	for {
-		conn, err := dialer.DialContext(ctx, "tcp", c.otlp)
-		if err == nil {
-			return conn.Close()
-		}
-		select {
-		case <-c.done:
-			return errors.New("holdfast ended before it was ready")
-		default:
-		}
-		if !wait(ctx, 20*time.Millisecond) {
-			return fmt.Errorf("holdfast is not ready after %s", readyTimeout)
-		}
+// running reports whether the process has not ended.
+func (c *child) running() bool {
+	select {
+	case <-c.done:
+		return false
+	default:
+		return true
 	}
 }
 
-// stop asks the process to end and returns its exit code.
-func (c *child) stop(limit time.Duration) (int, error) {
+// stop asks the process to end and returns its exit code; -1 = by a signal.
+func (c *child) stop(ctx context.Context) (int, error) {
 	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return 0, fmt.Errorf("stop holdfast: %w", err)
 	}
-	t := time.NewTimer(limit)
-	defer t.Stop()
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
 	select {
 	case <-c.done:
 		return c.cmd.ProcessState.ExitCode(), nil
-	case <-t.C:
-		return 0, fmt.Errorf("holdfast did not stop within %s", limit)
+	case <-ctx.Done():
+		return 0, fmt.Errorf("stop holdfast: %w", context.Cause(ctx))
 	}
 }
 
-// kill ends the process if it still runs, and waits for it.
+// kill is kill -9, and waits for the end. A process that has ended already is left alone.
 func (c *child) kill() {
-	select {
-	case <-c.done:
-		return
-	default:
+	if c.running() {
+		_ = c.cmd.Process.Kill() // it may have ended this moment
+		<-c.done
 	}
-	_ = c.cmd.Process.Kill() // it may have ended this moment
-	<-c.done
-}
-
-func (c *child) scrape(ctx context.Context) (io.ReadCloser, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.metrics+"/metrics", nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("read metrics: %w", err)
-	}
-	return resp.Body, nil
-}
-
-func (c *child) books(ctx context.Context) (*ledger.Metrics, error) {
-	body, err := c.scrape(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer body.Close()
-	return ledger.ParseMetrics(body)
-}
-
-// summary is what each destination has and waits for, in a few words.
-func (c *child) summary(ctx context.Context) string {
-	m, err := c.books(ctx)
-	if err != nil {
-		return err.Error()
-	}
-	delivered, queued := map[string]int64{}, map[string]int64{}
-	for _, b := range m.Books() {
-		delivered[b.Destination] += b.Delivered
-		queued[b.Destination] += b.Queued
-	}
-	return fmt.Sprintf("primary has %d items, %d wait for it; secondary has %d, %d wait",
-		delivered["otlp_grpc/primary"], queued["otlp_grpc/primary"],
-		delivered["otlp_grpc/secondary"], queued["otlp_grpc/secondary"])
 }

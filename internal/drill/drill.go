@@ -1,11 +1,13 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package drill plays an outage against a real Holdfast process and lets the ledger judge.
+// Package drill plays outages against a real Holdfast process and lets the ledger judge.
 //
-// It stands outside the product: it starts the binary as a child, backends and load in its own process, takes a backend
-// away and gives it back, waits until the queues are empty, and compares the notes of all sides. Nothing on the data
-// path knows it. Everything listens on loopback, in a directory of its own, and is gone when Run returns.
+// It stands outside the product. A stage is a private directory, a loopback address of its own, two backends and a load
+// in this process, and the binary as a child that can be killed and started again. A scenario is a list of steps on a
+// stage: faults for the backends, a kill, waits for what the child's status says; what happens is told line by line, out
+// of the child's own log and status. In the end the notes of all sides are compared. It promises to leave no process
+// behind, whatever happens to it, and to call nothing passed that did not happen. Nothing on the data path knows it.
 package drill
 
 import (
@@ -13,213 +15,236 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
+	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/holdfast-telemetry/holdfast/internal/admin"
 	"github.com/holdfast-telemetry/holdfast/internal/ledger"
 	"github.com/holdfast-telemetry/holdfast/internal/loadgen"
 	"github.com/holdfast-telemetry/holdfast/internal/mockbackend"
 )
 
-const (
-	readyTimeout = 20 * time.Second
-	// drainTimeout bounds the wait for empty queues after the load ended.
-	drainTimeout = 60 * time.Second
-	stopTimeout  = 30 * time.Second
-	// controlTime is how long the run without a fault lasts.
-	controlTime = 3 * time.Second
-	// quiet is how long the backends are watched after the last item.
-	quiet = 3 * time.Second
-	// itemsPerSecond is modest, so that a laptop shows the outage and not its own limits.
-	itemsPerSecond = 20_000
-)
+// MinLength is the shortest load that leaves every step of an outage its time.
+const MinLength = 8 * time.Second
 
 // Options say what to play.
 type Options struct {
 	Binary string        // the program to start
-	Dir    string        // where configuration, logs and notes go; it must exist
-	Load   time.Duration // how long telemetry is sent; the outage takes its second quarter and third
-	Events io.Writer     // one line per event
+	Dir    string        // where configuration, queue, log and notes go; it must exist and be empty
+	Load   time.Duration // how long telemetry is sent, MinLength at least; the steps divide it
+	Events io.Writer     // one line per event; that it cannot be written ends the run
+	// Status, if set, is HOST:PORT where the running picture is served while the outage lasts.
+	Status string
 }
 
-// Outage plays a fan-out to two backends of which one is refused for a third of the time, after a short control run
-// without the fault, and returns the ledger's verdict.
-func Outage(ctx context.Context, o Options) (*ledger.Verdict, error) {
-	d := &drill{o: o, began: time.Now()}
-	d.event("control: the same without an outage, %s", controlTime)
-	control, err := d.run(ctx, "control", controlTime, false)
-	if err != nil {
-		return nil, fmt.Errorf("control run: %w", err)
+const (
+	// itemsPerSecond is modest, so that a laptop shows the outage and not its own limits.
+	itemsPerSecond = 6000
+	producers      = 2 // per signal
+	requestItems   = 100
+	itemBytes      = 200
+	// guardPort marks a loopback address as taken by one stage.
+	guardPort = "65001"
+)
+
+// stage is where an outage is played. Its methods are for one goroutine, unless they say otherwise.
+type stage struct {
+	o     Options
+	run   string // its name
+	dir   string
+	host  string // a loopback address on which every port is free
+	guard net.Listener
+	log   *os.File
+
+	primary, secondary *mockbackend.Backend
+	child              *child // the present life, nil before the first
+	lives              int
+	load               *load
+	admin              *admin.Client
+	acked              atomic.Uint64 // items
+	bound              int64         // duplicates that the crashes so far may have caused
+	doubts             []ledger.Finding
+
+	fail    context.CancelCauseFunc // ends the run
+	watcher sync.WaitGroup
+	unwatch context.CancelFunc
+	mu      struct {
+		sync.Mutex
+		events  *timeline
+		now     *snapshot
+		changed chan struct{} // closed and replaced with every snapshot
 	}
-	if control.Outcome != ledger.Pass {
-		return control, nil
-	}
-	d.control = control
-	d.event("control: %s", control.Outcome)
-	return d.run(ctx, "outage", o.Load, true)
 }
 
-type drill struct {
-	o       Options
-	began   time.Time
-	control *ledger.Verdict
+// newStage begins a run: the backends are up, and somebody watches. The context it returns ends with ctx, and when the
+// run cannot go on.
+func newStage(ctx context.Context, o Options, run string, began time.Time) (*stage, context.Context, error) {
+	s := &stage{o: o, run: run, dir: filepath.Join(o.Dir, run)}
+	ctx, s.fail = context.WithCancelCause(ctx)
+	s.mu.events, s.mu.now, s.mu.changed = newTimeline(began, o.Events), &snapshot{}, make(chan struct{})
+	if err := s.prepare(); err != nil {
+		return nil, nil, errors.Join(err, s.close())
+	}
+	watch, cancel := context.WithCancel(ctx)
+	s.unwatch = cancel
+	s.watcher.Go(func() { s.watch(watch) })
+	return s, ctx, nil
 }
 
-func (d *drill) event(format string, args ...any) {
-	fmt.Fprintf(d.o.Events, "%6.1f s  %s\n", time.Since(d.began).Seconds(), fmt.Sprintf(format, args...))
+func (s *stage) prepare() (err error) {
+	if s.dir, err = filepath.Abs(s.dir); err != nil {
+		return err
+	}
+	for _, dir := range []string{s.notes(), s.path("state"), s.path("emergency")} {
+		if err := os.MkdirAll(dir, 0o750); err != nil {
+			return err
+		}
+	}
+	if s.log, err = os.Create(s.path("holdfast.log")); err != nil {
+		return err
+	}
+	s.admin = admin.NewClient(s.socket())
+	if s.host, s.guard, err = ownHost(); err != nil {
+		return err
+	}
+	if s.primary, err = s.backend("primary", "14317"); err != nil {
+		return err
+	}
+	s.secondary, err = s.backend("secondary", "24317")
+	return err
 }
 
-// run plays one run in a directory of its own.
-func (d *drill) run(ctx context.Context, name string, length time.Duration, outage bool) (*ledger.Verdict, error) {
-	dir := filepath.Join(d.o.Dir, name)
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return nil, err
-	}
-	primary, err := mockbackend.Start(mockbackend.Options{Name: "primary", GRPC: "127.0.0.1:0", Dir: dir})
-	if err != nil {
-		return nil, err
-	}
-	defer primary.Stop() //nolint:errcheck // stopped below, where the error counts
-	secondary, err := mockbackend.Start(mockbackend.Options{Name: "secondary", GRPC: "127.0.0.1:0", Dir: dir})
-	if err != nil {
-		return nil, err
-	}
-	defer secondary.Stop() //nolint:errcheck // stopped below, where the error counts
-
-	child, err := d.start(ctx, dir, primary.GRPCAddr(), secondary.GRPCAddr())
-	if err != nil {
-		return nil, err
-	}
-	defer child.kill()
-	if outage {
-		d.event("holdfast runs (pid %d), OTLP on %s, metrics on http://%s/metrics", child.pid(), child.otlp, child.metrics)
-	}
-	metrics, err := d.play(ctx, dir, name, length, outage, child, primary)
-	if err != nil {
-		return nil, err
-	}
-	code, err := child.stop(stopTimeout)
-	if err != nil {
-		return nil, err
-	}
-	if outage {
-		d.event("holdfast stopped, exit code %d", code)
-	}
-	if err := errors.Join(primary.Stop(), secondary.Stop()); err != nil {
-		return nil, err
-	}
-	return d.judge(dir, metrics)
+func (s *stage) backend(name, port string) (*mockbackend.Backend, error) {
+	return mockbackend.Start(mockbackend.Options{Name: name, GRPC: net.JoinHostPort(s.host, port), Dir: s.notes()})
 }
 
-// play sends, takes the primary away and gives it back, and returns the product's own books when all is quiet.
-func (d *drill) play(ctx context.Context, dir, run string, length time.Duration, outage bool, c *child, primary *mockbackend.Backend) (*ledger.Metrics, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	if outage {
-		d.event("load: %d items/s of traces, metrics and logs for %s", itemsPerSecond, length)
-		script := make(chan struct{})
-		go func() { // ends with ctx, and is waited for
-			defer close(script)
-			d.script(ctx, length, c, primary)
-		}()
-		defer func() { <-script }()
-		defer cancel()
+// ownHost finds a loopback address that no other stage uses while the guard is open. There nobody takes the port of a
+// backend that is away, or of a collector between two lives.
+func ownHost() (string, net.Listener, error) {
+	var err error
+	for range 100 {
+		host := fmt.Sprintf("127.%d.%d.%d", 10+rand.IntN(90), rand.IntN(256), 1+rand.IntN(254)) //nolint:gosec // no secret
+		var guard net.Listener
+		if guard, err = net.Listen("tcp", net.JoinHostPort(host, guardPort)); err == nil { //nolint:noctx // at once
+			return host, guard, nil
+		}
 	}
-	sum, err := loadgen.Run(ctx, loadgen.Options{
-		Run: run, Dir: dir, To: []string{"grpc://" + c.otlp}, For: length, Rate: itemsPerSecond,
-		Producers: 2, Items: 200, ItemBytes: 200, Want: "each:primary,secondary",
+	return "", nil, fmt.Errorf("no loopback address is free: %w", err)
+}
+
+func (s *stage) path(elem ...string) string {
+	return filepath.Join(append([]string{s.dir}, elem...)...)
+}
+func (s *stage) notes() string   { return s.path("notes") }
+func (s *stage) socket() string  { return s.path("state", admin.SocketName) }
+func (s *stage) otlp() string    { return net.JoinHostPort(s.host, "4317") }
+func (s *stage) metrics() string { return net.JoinHostPort(s.host, "8888") }
+
+// event tells something now. It may be called by several goroutines.
+func (s *stage) event(format string, args ...any) {
+	s.tell(event{at: time.Now(), who: "demo", text: fmt.Sprintf(format, args...)})
+}
+
+func (s *stage) tell(e event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.events.add(e)
+}
+
+// doubt notes that something which belongs to the scenario did not happen: the run goes on, and cannot pass.
+func (s *stage) doubt(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	s.doubts = append(s.doubts, ledger.Finding{Quantity: "scenario", Text: text})
+	s.event("DOUBT: %s", text)
+}
+
+// begin begins a life of the collector and waits until it is ready.
+func (s *stage) begin(ctx context.Context) error {
+	args := []string{"run", "--config", s.path("config.yaml"), "--implicit-health=off", "--state-dir", s.path("state")}
+	c, err := start(ctx, s.o.Binary, args, s.log, func(l logLine) {
+		if e, ok := l.story(); ok {
+			s.tell(e)
+		}
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if outage {
-		d.event("load ended: %d items acknowledged, answers p50 %.1f ms, p99 %.1f ms, max %.1f ms",
-			sum.Acked, sum.P50, sum.P99, sum.Max)
-	}
-	m, err := d.awaitEmpty(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	if outage {
-		d.event("backlog drained, everything is quiet")
-	}
-	return m, nil
+	s.child = c
+	s.lives++
+	return nil
 }
 
-// script is the outage.
-func (d *drill) script(ctx context.Context, length time.Duration, c *child, primary *mockbackend.Backend) {
-	if !wait(ctx, length/4) {
-		return
+// close ends everything that still runs. It is idempotent.
+func (s *stage) close() error {
+	s.fail(context.Canceled)
+	if s.load != nil {
+		_, _ = s.load.wait() // it was cancelled; its own end said how it went
 	}
-	id, err := primary.AddFault("refuse")
-	if err != nil {
-		d.event("primary could not be stopped: %v", err)
-		return
+	if s.child != nil {
+		s.child.kill()
 	}
-	d.event("OUTAGE: primary refuses connections")
-	for range 3 {
-		if !wait(ctx, length/9) {
-			return
-		}
-		d.event("during the outage: %s", c.summary(ctx))
+	if s.unwatch != nil {
+		s.unwatch()
 	}
-	primary.RemoveFault(id)
-	d.event("primary is back; %s", c.summary(ctx))
+	s.watcher.Wait()
+	err := s.stopBackends()
+	if s.guard != nil {
+		_ = s.guard.Close() // it was open, or is closed already
+	}
+	if s.log != nil {
+		_ = s.log.Close() // as above
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.events.close()
+	return err
 }
 
-func wait(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
+func (s *stage) stopBackends() error {
+	var errs []error
+	for _, b := range []*mockbackend.Backend{s.primary, s.secondary} {
+		if b != nil {
+			errs = append(errs, b.Stop())
+		}
 	}
+	return errors.Join(errs...)
 }
 
-// awaitEmpty waits until the product says that nothing is queued and nothing has arrived for a while.
-func (d *drill) awaitEmpty(ctx context.Context, c *child) (*ledger.Metrics, error) {
-	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
-	defer cancel()
-	for emptySince := (time.Time{}); ; {
-		m, err := c.books(ctx)
-		if err != nil {
-			return nil, err
-		}
-		var queued, accepted int64
-		for _, b := range m.Books() {
-			queued += b.Queued
-			accepted += b.Accepted
-		}
-		switch {
-		case queued > 0 || accepted == 0:
-			emptySince = time.Time{}
-		case emptySince.IsZero():
-			emptySince = time.Now()
-		case time.Since(emptySince) > quiet:
-			return m, nil
-		}
-		if !wait(ctx, 100*time.Millisecond) {
-			return nil, fmt.Errorf("%d items are still queued after %s", queued, drainTimeout)
-		}
-	}
+// load is a load under way.
+type load struct {
+	end  chan struct{}
+	once sync.Once
+	done sync.WaitGroup
+	sum  loadgen.Summary
+	err  error
 }
 
-func (d *drill) judge(dir string, m *ledger.Metrics) (*ledger.Verdict, error) {
-	notes, err := ledger.Read(dir)
-	if err != nil {
-		return nil, err
+// send begins to send numbered telemetry, until the load is stopped.
+func (s *stage) send(ctx context.Context, o loadgen.Options) {
+	l := &load{end: make(chan struct{})}
+	o.Run, o.Dir, o.To, o.Want, o.Stop = s.run, s.notes(), []string{"grpc://" + s.otlp()}, "any", l.end
+	o.Producers, o.Items, o.ItemBytes, o.Rate = producers, requestItems, itemBytes, itemsPerSecond
+	o.Progress = func(a ledger.Attempt, r ledger.Result) {
+		if r.State == ledger.Acked {
+			s.acked.Add(a.Last - a.First + 1)
+		}
 	}
-	v, err := ledger.Verify(notes, ledger.Options{
-		Metrics: m, QuietFor: quiet, Control: d.control, NoControl: d.control == nil,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return v, v.Write(dir)
+	l.done.Go(func() { l.sum, l.err = loadgen.Run(ctx, o) })
+	s.load = l
 }
 
-var client = &http.Client{Timeout: 5 * time.Second}
+// stop ends the load: what was begun gets its answer.
+func (l *load) stop() (loadgen.Summary, error) {
+	l.once.Do(func() { close(l.end) })
+	return l.wait()
+}
+
+func (l *load) wait() (loadgen.Summary, error) {
+	l.done.Wait()
+	return l.sum, l.err
+}

@@ -1,0 +1,161 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package drill
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/holdfast-telemetry/holdfast/internal/mockbackend"
+	"github.com/holdfast-telemetry/holdfast/internal/status"
+)
+
+const (
+	// lookEvery is how often the child is asked how it is.
+	lookEvery = 100 * time.Millisecond
+	// askTime bounds a question.
+	askTime = 5 * time.Second
+)
+
+// snapshot is how everything is at one moment.
+type snapshot struct {
+	at                 time.Time
+	status             *status.Status // what the collector says; nil: it does not answer
+	primary, secondary uint64         // items that the backends have stored
+	acked              uint64         // items that the load was told are safe
+}
+
+// watch looks again and again, and lets the timeline go on, until ctx ends.
+func (s *stage) watch(ctx context.Context) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		next := s.look(ctx)
+		s.mu.Lock()
+		s.compare(s.mu.now, next)
+		s.mu.now = next
+		close(s.mu.changed)
+		s.mu.changed = make(chan struct{})
+		s.mu.events.advance(time.Now())
+		err := s.mu.events.err
+		s.mu.Unlock()
+		if err != nil {
+			s.fail(fmt.Errorf("tell what happens: %w", err))
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// look asks everybody. It may be called by several goroutines.
+func (s *stage) look(ctx context.Context) *snapshot {
+	n := &snapshot{acked: s.acked.Load(), primary: stored(s.primary), secondary: stored(s.secondary)}
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	var st status.Status
+	if s.admin.Get(ctx, "/status", &st) == nil { // no answer is what a dead process gives
+		n.status = &st
+	}
+	n.at = time.Now()
+	return n
+}
+
+func stored(b *mockbackend.Backend) (sum uint64) {
+	for _, n := range b.State().Stored {
+		sum += n
+	}
+	return sum
+}
+
+// compare tells what nobody logs.
+func (s *stage) compare(before, now *snapshot) {
+	if now.status == nil || before.status == nil || before.status.PID != now.status.PID {
+		return
+	}
+	say := func(format string, args ...any) {
+		s.mu.events.add(event{at: now.at, who: "stat", text: fmt.Sprintf(format, args...)})
+	}
+	was, is := before.status.Books.Parked, now.status.Books.Parked
+	switch {
+	case was == 0 && is > 0:
+		say("emergency file in use: %s items are parked in it, the client has its answers", count(int64(is)))
+	case was > 0 && is == 0:
+		say("emergency file repaid: nothing is parked any more")
+	}
+}
+
+// latest is the last snapshot, and a channel that is closed with the next.
+func (s *stage) latest() (*snapshot, <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.now, s.mu.changed
+}
+
+// until waits for a snapshot that is as wanted. That it does not come in time is an error, and so is a collector that
+// ends.
+func (s *stage) until(ctx context.Context, limit time.Duration, what string, ok func(*snapshot) bool) error {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	_, changed := s.latest()
+	for {
+		select {
+		case <-changed:
+		case <-s.child.done:
+			return fmt.Errorf("holdfast ended by itself while this was waited for: %s\n%s", what, s.child.last())
+		case <-timer.C:
+			return &lateError{what, limit}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		var n *snapshot
+		if n, changed = s.latest(); ok(n) {
+			return nil
+		}
+	}
+}
+
+// lateError says that something did not happen in time.
+type lateError struct {
+	what  string
+	limit time.Duration
+}
+
+func (e *lateError) Error() string { return fmt.Sprintf("not within %s: %s", e.limit, e.what) }
+
+// rest waits.
+func rest(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// allAt reports whether the new data of every signal goes to the level.
+func (n *snapshot) allAt(level int) bool {
+	if n.status == nil || len(n.status.Failover) == 0 {
+		return false
+	}
+	for i := range n.status.Failover {
+		if n.status.Failover[i].ActiveLevel != level {
+			return false
+		}
+	}
+	return true
+}
+
+// books are the collector's own, empty if it does not answer.
+func (n *snapshot) books() status.Books {
+	if n.status == nil {
+		return status.Books{}
+	}
+	return n.status.Books
+}
