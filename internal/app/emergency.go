@@ -284,21 +284,6 @@ func (g *generation) withParked(p *plan.Pipeline, b pipeline.Books, reasons []st
 	return b.Read, reasons
 }
 
-// keepBooks makes the books of all destinations that have none yet: metrics made those of the first generation. The one
-// who takes snapshots calls it.
-func (g *generation) keepBooks() {
-	if g.books != nil {
-		return
-	}
-	g.books = map[[2]string]func() queue.Counts{}
-	for i, p := range g.pipelines {
-		pl := &g.plan.Pipelines[i]
-		for _, b := range p.Books() {
-			g.books[[2]string{pl.ID, b.Label}], _ = g.withParked(pl, b, nil)
-		}
-	}
-}
-
 // owedOn sums up what the emergency level of a route owes, in all pipelines that share it.
 func (a *App) owedOn(id failover.RouteID) debt {
 	var sum vault.Sums

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"go.opentelemetry.io/collector/component"
 
@@ -42,8 +43,10 @@ type generation struct {
 	pipelines  []*pipeline.Pipeline // of plan.Pipelines, in their order
 	doors      []*door
 	extensions []named[extension.Extension]
-	heirs      map[string][]vault.Owner          // who repays an emergency file, by its path
-	books      map[[2]string]func() queue.Counts // of a pipeline's destination, by its label
+	heirs      map[string][]vault.Owner // who repays an emergency file, by its path
+
+	// books are read by metrics and status, by pipeline and label of the destination; nil until they are registered.
+	books atomic.Pointer[map[[2]string]func() queue.Counts]
 
 	newDoors      []*door
 	newExtensions []named[extension.Extension]
@@ -58,6 +61,14 @@ type generation struct {
 type pipelineQueue interface {
 	pipeline.Queue
 	queue.Roster
+}
+
+// readBooks are the books that the metrics show, with what the emergency files owe.
+func (g *generation) readBooks() map[[2]string]func() queue.Counts {
+	if books := g.books.Load(); books != nil {
+		return *books
+	}
+	return nil
 }
 
 type named[T any] struct {

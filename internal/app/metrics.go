@@ -63,7 +63,8 @@ func (a *App) forgetGone() {
 func (a *App) registerQueues() {
 	g := a.now()
 	m := a.opts.Telemetry.Metrics
-	g.books = map[[2]string]func() queue.Counts{}
+	books := map[[2]string]func() queue.Counts{}
+	defer g.books.Store(&books)
 	written := map[string]map[string]string{} // pipeline → canonical name → label
 	for i, p := range g.pipelines {
 		pl := &g.plan.Pipelines[i]
@@ -78,7 +79,7 @@ func (a *App) registerQueues() {
 		for _, b := range p.Books() {
 			read, reasons := a.now().withParked(pl, b, reasons)
 			registerBooks(m, pl.ID, b.Label, pl.Signal.String(), reasons, read)
-			g.books[[2]string{pl.ID, b.Label}] = read
+			books[[2]string{pl.ID, b.Label}] = read
 		}
 		if q := a.memory(pl.ID); q != nil {
 			shot := glanceAt(q.snapshot)

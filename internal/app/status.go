@@ -77,7 +77,7 @@ func (a *App) snapshot() status.Status {
 	}
 	now, failing := time.Now(), a.failing()
 	routes := a.routes()
-	g.keepBooks()
+	books := g.readBooks()
 	for i, p := range g.pipelines {
 		pl := &g.plan.Pipelines[i]
 		accepting, since := p.Accepting()
@@ -88,7 +88,7 @@ func (a *App) snapshot() status.Status {
 		s.Pipelines = append(s.Pipelines, one)
 		state := a.queueState(pl.ID)
 		for _, d := range p.Show() {
-			if read := g.books[[2]string{pl.ID, d.Label}]; read != nil { // with what the emergency file owes
+			if read := books[[2]string{pl.ID, d.Label}]; read != nil { // with what the emergency file owes
 				d.Counts = read()
 			}
 			out := destinationOf(pl.ID, &d, failing, now)
