@@ -58,6 +58,7 @@ type App struct {
 	gate    *admission.Gate
 	running atomic.Pointer[generation] // while the first one is built, that one
 	first   *generation                // of Options
+	good    atomic.Pointer[generation] // committed last; nil = none
 	sockets *sockets.Sockets
 	steps   steps
 

@@ -222,11 +222,13 @@ func (g *generation) buildExtensions() error {
 			continue // file_storage has no process of its own
 		}
 		if x := g.inheritedExtension(id); x != nil {
+			g.keepListeners(config.Extensions, id)
 			g.extensions = append(g.extensions, named[extension.Extension]{id, x})
 			continue
 		}
 		e, err := f.New(extension.Settings{
-			ID: id, Telemetry: g.app.opts.Telemetry.For("extension", id), Status: g.app.health, Listen: g.seats.Listen,
+			ID: id, Telemetry: g.app.opts.Telemetry.For("extension", id), Status: g.app.health,
+			Listen: extension.ListenFunc(g.listen(config.Extensions, id)),
 		}, c.Config)
 		if err != nil {
 			return fmt.Errorf("extensions/%s: %w", id, err)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -40,6 +41,7 @@ func (g *generation) buildReceivers() error {
 	for _, id := range g.receiverIDs() {
 		signals := g.signalsOf(id)
 		if d := g.inheritedDoor(id, signals); d != nil {
+			g.keepListeners(config.Receivers, id)
 			g.doors = append(g.doors, d)
 			continue
 		}
@@ -54,7 +56,7 @@ func (g *generation) buildReceivers() error {
 		d := &door{id: id, sinks: map[otlp.Signal]*swap.Sink{}}
 		set := receiver.Settings{
 			ID: id, Telemetry: g.app.opts.Telemetry.For("receiver", id), Sinks: map[otlp.Signal]receiver.Sink{},
-			Admission: g.app.gate, Ready: g.app.ready, Listen: g.seats.Listen,
+			Admission: g.app.gate, Ready: g.app.ready, Listen: g.listen(config.Receivers, id),
 		}
 		for _, s := range signals {
 			d.sinks[s] = swap.New(pipeline.NewFan(g.entries(id, s)))
@@ -66,6 +68,28 @@ func (g *generation) buildReceivers() error {
 		g.doors, g.newDoors = append(g.doors, d), append(g.newDoors, d)
 	}
 	return nil
+}
+
+// listen opens the listeners of a component.
+func (g *generation) listen(kind config.Kind, id string) receiver.ListenFunc {
+	return func(ctx context.Context, network, address string) (net.Listener, error) {
+		ln, err := g.seats.Listen(ctx, network, address)
+		if err == nil {
+			key := string(kind) + "/" + id
+			g.listeners[key] = append(g.listeners[key], ln)
+		}
+		return ln, err
+	}
+}
+
+// keepListeners makes the listeners of a component that was taken over this generation's: else a commit would close
+// them as nobody's.
+func (g *generation) keepListeners(kind config.Kind, id string) {
+	key := string(kind) + "/" + id
+	g.listeners[key] = g.before.listeners[key]
+	for _, ln := range g.listeners[key] {
+		g.seats.Keep(ln)
+	}
 }
 
 // startReceivers opens the new ones' listeners; nobody gets a connection before the seats are taken.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"sync/atomic"
 
@@ -31,8 +32,11 @@ type generation struct {
 	app    *App
 	cfg    *config.Config
 	plan   *plan.Plan
-	before *generation // which ran when this one was built; nil at start
+	before *generation // which ran when this one was built, and is taken over from; nil at start, and once committed
+	base   *generation // which was committed last then, and is compared with; nil = none, and once committed
 	seats  *sockets.Seats
+
+	listeners map[string][]net.Listener // by kind and ID of who serves them, those that were taken over included
 
 	limiters   map[string]*memorylimiter.Limiter
 	instances  map[string]exporter.Exporter
@@ -84,8 +88,8 @@ func (host) GetExtensions() map[component.ID]component.Component { return nil }
 
 func (a *App) generation(o *Offer, before *generation) *generation {
 	return &generation{
-		app: a, cfg: o.Config, plan: o.Plan, before: before, seats: a.sockets.Generation(),
-		queues: map[string]pipelineQueue{},
+		app: a, cfg: o.Config, plan: o.Plan, before: before, base: a.good.Load(), seats: a.sockets.Generation(),
+		queues: map[string]pipelineQueue{}, listeners: map[string][]net.Listener{},
 	}
 }
 

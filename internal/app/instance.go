@@ -157,6 +157,8 @@ func (g *generation) connect(doors []*door) (left []<-chan struct{}) {
 // Commit implements reload.Instance.
 func (g *generation) Commit() {
 	g.committed = true
+	g.app.good.Store(g)
+	g.before, g.base = nil, nil // nothing is compared any more, and nobody holds on to what is gone
 	if err := g.seats.Settle(); err != nil {
 		g.app.log.Warn("Closing a listener failed", zap.Error(err))
 	}
@@ -337,9 +339,9 @@ func answered(k exporter.Kind) bool {
 	return k == exporter.Delivered || k == exporter.RetryAfter || k == exporter.Rejected
 }
 
-// changed reports whether a component is new, or says something else than in the generation that ran before.
+// changed reports whether a component is new, or says something else than in the generation that a rollback leads to.
 func (g *generation) changed(kind config.Kind, id string) bool {
-	return g.before == nil || !same(g.before.cfg, g.cfg, kind, id)
+	return g.base == nil || !same(g.base.cfg, g.cfg, kind, id)
 }
 
 // signalTo is a signal that an exporter gets, if it gets any.

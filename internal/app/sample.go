@@ -24,12 +24,17 @@ func (g *generation) Sample() reload.Sample {
 		}
 		a := p.Appends()
 		s.Queues = append(s.Queues, reload.Queue{
-			Pipeline: pl.ID, Changed: g.before == nil || g.before.queues[pl.ID] != g.queues[pl.ID],
+			Pipeline: pl.ID, Changed: g.base == nil || g.base.queues[pl.ID] != g.queues[pl.ID],
 			Appended: a.Records, Failed: a.Failed, LastAppend: a.Last,
 		})
 	}
 	for _, d := range g.doors {
 		s.Doors = append(s.Doors, g.doorSample(d))
+	}
+	for _, l := range g.limiters {
+		if hard := uint64(max(l.Limits().Hard, 0)); s.HardLimit == 0 || hard < s.HardLimit {
+			s.HardLimit = hard
+		}
 	}
 	return s
 }
@@ -62,15 +67,15 @@ func (g *generation) senders() []reload.Sender {
 	return out
 }
 
-// twinOf is the exporter of the generation before that one replaces at the same place; empty = the one of its own ID.
+// twinOf is the exporter of the last committed generation that one replaces at the same place; empty = the one of its own ID.
 func (g *generation) twinOf(id string) string {
-	if g.before == nil || g.before.instances[id] != nil {
+	if g.base == nil || g.base.instances[id] != nil {
 		return ""
 	}
 	for i := range g.plan.Pipelines {
 		p := &g.plan.Pipelines[i]
-		for k := range g.before.plan.Pipelines {
-			old := &g.before.plan.Pipelines[k]
+		for k := range g.base.plan.Pipelines {
+			old := &g.base.plan.Pipelines[k]
 			if old.ID != p.ID {
 				continue
 			}
@@ -125,17 +130,17 @@ func (g *generation) doorSample(d *door) reload.Door {
 	return out
 }
 
-// took reports whether a receiver is the one that the generation before had.
+// took reports whether a receiver is the one that the last committed generation had.
 func (g *generation) took(d *door) bool {
-	return g.before != nil && slices.Contains(g.before.doors, d)
+	return g.base != nil && slices.Contains(g.base.doors, d)
 }
 
-// memoryInUse is what the process holds, in bytes.
+// memoryInUse is what a memory limiter looks at, in bytes.
 func memoryInUse() uint64 {
-	sample := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
-	metrics.Read(sample)
-	if sample[0].Value.Kind() != metrics.KindUint64 || sample[1].Value.Kind() != metrics.KindUint64 {
+	sample := [1]metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	metrics.Read(sample[:])
+	if sample[0].Value.Kind() != metrics.KindUint64 {
 		return 0
 	}
-	return sample[0].Value.Uint64() - sample[1].Value.Uint64()
+	return sample[0].Value.Uint64()
 }

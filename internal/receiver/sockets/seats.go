@@ -92,11 +92,29 @@ func (g *Seats) joinLocked(k key, network, address string) (net.Listener, error)
 // sitLocked takes a seat at an open socket.
 func (g *Seats) sitLocked(k key) net.Listener {
 	seat := g.of.mu.open[k].Seat()
+	seat.at, seat.shared = k, 1
 	g.seats[k] = seat
 	if g.of.mu.current == g {
 		g.of.routeLocked()
 	}
 	return seat
+}
+
+// Keep makes a listener of another generation one of this one's too, for a server that stays as it is: it gets
+// connections while either has its turn, and closes when both have. It must be open, and this generation must not have
+// its address yet. A listener of others is nobody's.
+func (g *Seats) Keep(ln net.Listener) {
+	seat, ok := ln.(*Seat)
+	g.of.mu.Lock()
+	defer g.of.mu.Unlock()
+	if !ok || g.closed || seat.isClosed() || g.usesLocked(seat.at) || g.of.mu.open[seat.at] != seat.of {
+		return
+	}
+	seat.shared++
+	g.seats[seat.at] = seat
+	if g.of.mu.current == g {
+		g.of.routeLocked()
+	}
 }
 
 // portless reports whether the system chooses the port.
@@ -138,7 +156,7 @@ func (g *Seats) Settle() error {
 	return s.sweepLocked(func(other *Seats) bool { return other == g || !other.taken })
 }
 
-// Close ends a generation that never took or is retired: its listeners close, and with them the sockets that only it
+// Close ends a generation that never took or is retired: its listeners close unless another one keeps them, and with them the sockets that only it
 // used. It may be called again. Where it is the current one, nobody is: who comes is closed at once.
 func (g *Seats) Close() error {
 	s := g.of
@@ -160,6 +178,8 @@ func (g *Seats) closeLocked() {
 		g.of.mu.current = nil
 	}
 	for _, seat := range g.seats {
-		seat.Close()
+		if seat.shared--; seat.shared == 0 {
+			seat.Close()
+		}
 	}
 }

@@ -182,6 +182,38 @@ func TestRemovedAddressesStayBoundUntilItIsSettled(t *testing.T) {
 	want(t, ask(t, kept.Addr()), "")
 }
 
+// A server that stays as it is has one listener, whichever generations it belongs to.
+func TestAListenerThatIsKeptIsServedUntilNobodyKeepsIt(t *testing.T) {
+	s := open(t)
+	a, b, c := s.Generation(), s.Generation(), s.Generation()
+	ln := listen(t, a, "tcp", anyPort)
+	greet(t, ln, "a")
+	a.Take()
+	c.Keep(ln)
+	if err := c.Close(); err != nil { // unwound: a goes on
+		t.Error(err)
+	}
+	want(t, ask(t, ln.Addr()), "a")
+	b.Keep(ln)
+	b.Keep(ln) // again, it does nothing
+	if _, err := b.Listen(t.Context(), "tcp", anyPort); err != nil {
+		t.Error(err) // the next of its port-0 addresses
+	}
+	b.Take()
+	want(t, ask(t, ln.Addr()), "a")
+	a.Take() // the way back
+	want(t, ask(t, ln.Addr()), "a")
+	b.Take()
+	if err := errors.Join(b.Settle(), a.Close()); err != nil {
+		t.Error(err)
+	}
+	want(t, ask(t, ln.Addr()), "a")
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+	refused(t, ln.Addr())
+}
+
 func TestAGenerationThatNeverTookLeavesNothingBehind(t *testing.T) {
 	s := open(t)
 	a, b := s.Generation(), s.Generation()

@@ -181,6 +181,10 @@ type Seat struct {
 	conns  chan net.Conn
 	closed chan struct{}
 	close  sync.Once
+
+	// at and shared, how many generations sit here, are guarded by the lock of the sockets.
+	at     key
+	shared int
 }
 
 // Accept implements net.Listener. Connections are what the real listener made of them. The error is net.ErrClosed.
