@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -71,6 +72,38 @@ func (s *Sources) Read(ctx context.Context) ([]reload.Text, error) {
 	return out, nil
 }
 
+// Watched are those sources whose changes can be seen: files. It is nil where there are none.
+func (s *Sources) Watched() reload.Reader {
+	var files []string
+	for _, uri := range s.URIs {
+		if config.IsFile(uri) {
+			files = append(files, uri)
+		}
+	}
+	if len(files) == 0 {
+		return nil
+	}
+	return watched{&Sources{URIs: files}}
+}
+
+// watched reads files again and again. A pipe would be empty afterwards, and is not opened.
+type watched struct{ *Sources }
+
+// Read implements reload.Reader.
+func (w watched) Read(ctx context.Context) ([]reload.Text, error) {
+	for _, uri := range w.URIs {
+		path := strings.TrimPrefix(uri, "file:")
+		info, err := os.Stat(path)
+		switch {
+		case err != nil:
+			return nil, err
+		case !info.Mode().IsRegular():
+			return nil, fmt.Errorf("%s is not a regular file", path)
+		}
+	}
+	return w.Sources.Read(ctx)
+}
+
 // Offer is a configuration that was loaded: what it says, and what it will do.
 type Offer struct {
 	Config *config.Config
@@ -109,7 +142,7 @@ func (o *Offer) Expanded() []byte {
 // Settings implements reload.Candidate.
 func (o *Offer) Settings() reload.Settings {
 	r := &o.Config.Service.Reload
-	return reload.Settings{Trial: r.Trial, Preflight: r.Preflight != "off", BadBootFails: r.OnBadBoot == "fail"}
+	return reload.Settings{Trial: r.Trial, Preflight: r.Preflight != "off", BadBootFails: r.OnBadBoot == "fail", Watch: r.Watch}
 }
 
 // Storages implements reload.Candidate.

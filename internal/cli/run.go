@@ -116,7 +116,7 @@ func run(ctx context.Context, f *runFlags, stdin io.Reader, stderr io.Writer) er
 		return &ExitError{exitFailed, err}
 	}
 	driver := reload.New(reload.DriverSettings{
-		Builder: a, Reader: sources, Telemetry: tel, Disk: vfs.OS(), URIs: f.uris, Version: Version,
+		Builder: a, Reader: sources, Watched: sources.Watched(), Telemetry: tel, Disk: vfs.OS(), URIs: f.uris, Version: Version,
 		Places: func(storages []string) []reload.Place { return reload.Places(f.stateDir, os.Getenv, storages) },
 	})
 	a.ReloadBy(driver)

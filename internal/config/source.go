@@ -94,6 +94,15 @@ func fetchOne(ctx context.Context, schemes map[string]confmap.Provider, opts *Op
 	return &document{uri: uri, name: nameOf(uri), text: opts.Texts[i].Text}, nil
 }
 
+// IsFile reports whether a URI names a file.
+func IsFile(uri string) bool {
+	if uri == stdinURI {
+		return false
+	}
+	m := schemeOf.FindStringSubmatch(uri)
+	return m == nil || driveLetter.MatchString(uri) || m[1] == "file"
+}
+
 // nameOf is how people know a source: a file by its path.
 func nameOf(uri string) string {
 	if uri == stdinURI {

@@ -20,8 +20,11 @@ import (
 
 // DriverSettings are what a Driver is made from.
 type DriverSettings struct {
-	Builder   Builder
-	Reader    Reader
+	Builder Builder
+	Reader  Reader
+	// Watched reads those sources that are watched where a configuration says so, under the URIs that Reader gives them:
+	// called from another goroutine, beside Reader. nil = none.
+	Watched   Reader
 	Telemetry *telemetry.Telemetry
 	Disk      vfs.FS
 	// URIs name the sources; the store of one set of URIs is not that of another.
@@ -59,6 +62,8 @@ type Driver struct {
 	booted  chan struct{} // closed when the start has succeeded or failed
 	done    chan struct{} // closed when the loop has ended
 	started atomic.Bool
+	lookout lookout
+	looking sync.WaitGroup
 
 	// The loop's own.
 	state     State
@@ -164,6 +169,15 @@ func (d *Driver) beginStop() { d.halting.Do(func() { close(d.halt) }) }
 func (d *Driver) run(ctx context.Context) {
 	defer close(d.done)
 	d.begin(ctx)
+	looking, look := context.WithCancel(ctx)
+	defer d.looking.Wait()
+	defer look()
+	if d.set.Watched != nil {
+		d.looking.Go(func() {
+			d.lookout.watch(looking, func(ctx context.Context) ([]Text, error) { return d.read(ctx, d.set.Watched) },
+				func() { d.Notify("watch") })
+		})
+	}
 	tick := time.NewTimer(trialEvery)
 	defer tick.Stop()
 	halt := d.halt
@@ -264,6 +278,7 @@ func (d *Driver) step(ctx context.Context, ev Event) {
 			d.bootOver(nil)
 		}
 	}
+	d.lookout.on.Store(d.state.watches())
 	d.forget()
 }
 

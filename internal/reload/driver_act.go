@@ -64,6 +64,7 @@ func (d *Driver) load(ctx context.Context, stored []Text) (l *loaded) {
 	}()
 	if stored == nil {
 		if l.texts, l.err = take(ctx, d.set.Reader); l.texts != nil {
+			d.lookout.note(l.texts)
 			l.known.Hash = HashOf(l.texts)
 		}
 		if l.err != nil {

@@ -112,7 +112,7 @@ func (w *works) Prepare(ctx context.Context, c reload.Candidate) (reload.Instanc
 
 func (m *machinery) Expanded() []byte { return []byte(m.text) }
 func (m *machinery) Settings() reload.Settings {
-	return reload.Settings{Trial: 30 * time.Second, Preflight: true}
+	return reload.Settings{Trial: 30 * time.Second, Preflight: true, Watch: strings.Contains(m.text, "watched")}
 }
 func (m *machinery) Storages() []string { return []string{} }
 
@@ -144,7 +144,11 @@ func (m *machinery) Sample() reload.Sample {
 	defer m.w.mu.Unlock()
 	s := reload.Sender{ID: "otlp", Changed: strings.Contains(m.text, "changed")}
 	if !m.switched.IsZero() {
-		n := uint64(time.Since(m.switched) / (100 * time.Millisecond))
+		quiet := time.Duration(0)
+		if strings.Contains(m.text, "late") {
+			quiet = 5 * time.Second
+		}
+		n := uint64(max(time.Since(m.switched)-quiet, 0) / (100 * time.Millisecond))
 		s.Payloads = n
 		if strings.Contains(m.text, "denied") {
 			s.Misconfigured = n

@@ -102,16 +102,27 @@ func (m *machine) governing() Settings {
 	return m.work.record.Settings
 }
 
+// watches says that whoever governs wants sources to be watched.
+func (s *State) watches() bool {
+	m := machine{State: *s}
+	return s.run != nil && m.governing().Watch
+}
+
 func (m *machine) prepare(preflight bool) {
 	m.work.stage = preparing
 	m.do(Action{Kind: ActionPrepare, Generation: m.work.record.Generation, Of: m.work.of, Preflight: preflight})
 }
 
-// unchanged: the text is what runs. Files it names may have changed all the same.
+// unchanged: the text is what runs. Files it names may have changed all the same. Who asks for what is on trial hears how
+// that ends, unless somebody else waits for it: a watch or a signal may have been faster.
 func (m *machine) unchanged() {
 	m.offered.Generation = m.run.Generation
 	m.do(Action{Kind: ActionRefresh, Generation: m.run.Generation})
-	m.end(&m.work.record, m.work.request, Result{Outcome: Unchanged, Evidence: m.run.Evidence,
+	r := m.work.request
+	if m.phase == Trial && r != nil && r.ID != 0 && (m.asked == nil || m.asked.ID == 0) {
+		m.asked, r = r, nil
+	}
+	m.end(&m.work.record, r, Result{Outcome: Unchanged, Evidence: m.run.Evidence,
 		Text: "this configuration runs already; certificates and tokens were read again"})
 	m.work, m.restarts = work{}, 0
 }

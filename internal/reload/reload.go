@@ -147,6 +147,7 @@ type Settings struct {
 	Preflight bool          `json:"preflight"` // ask senders for an empty export before the switch
 	// BadBootFails ends a start whose configuration is refused, instead of starting the good one.
 	BadBootFails bool `json:"bad_boot_fails"`
+	Watch        bool `json:"watch,omitempty"` // ask for a reload when a file that was named says something else
 }
 
 // Record describes one generation.

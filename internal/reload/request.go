@@ -55,7 +55,7 @@ func (d *Driver) expect(ctx context.Context, hash string) (Result, bool) {
 	defer cancel()
 	found := ""
 	for {
-		texts, err := d.read(ctx)
+		texts, err := d.read(ctx, d.set.Reader)
 		if err == nil {
 			if found = HashOf(texts); strings.EqualFold(found, hash) {
 				return Result{}, true
@@ -71,13 +71,13 @@ func (d *Driver) expect(ctx context.Context, hash string) (Result, bool) {
 	}
 }
 
-func (d *Driver) read(ctx context.Context) (texts []Text, err error) {
+func (d *Driver) read(ctx context.Context, r Reader) (texts []Text, err error) {
 	defer func() {
-		if r := recover(); r != nil {
-			err = d.panicked("read", r)
+		if p := recover(); p != nil {
+			err = d.panicked("read", p)
 		}
 	}()
-	return d.set.Reader.Read(ctx)
+	return r.Read(ctx)
 }
 
 // inbox is where requests wait for the loop. It is bounded by those who ask: each waits for its result.
