@@ -315,7 +315,7 @@ func TestNothingIsBeingResolvedAnyMoreWhenDeliveriesHaveEnded(t *testing.T) {
 		if q.under.Load() == 0 {
 			t.Fatal("nothing is being resolved: this test shows nothing")
 		}
-		h.Halt(context.Background())
+		<-h.Halt(time.Minute)
 		if n := q.under.Load(); n != 0 {
 			t.Errorf("%d are still being resolved", n)
 		}
