@@ -59,7 +59,8 @@ type App struct {
 	running atomic.Pointer[generation] // while the first one is built, that one
 	first   *generation                // of Options
 	good    atomic.Pointer[generation] // committed last; nil = none
-	sockets *sockets.Sockets
+	sockets *sockets.Sockets           // of receivers
+	ports   *sockets.Sockets           // of extensions, which serve until the end
 	steps   steps
 
 	lines  *lines
@@ -101,9 +102,10 @@ func New(opts Options) (*App, error) {
 	a.setPhase(extension.Starting)
 	a.lines = newLines(a.log)
 	a.events = newEvents(a.lines, opts.Telemetry.Metrics)
-	a.sockets = sockets.New(func(network, address string, err error) {
+	seen := func(network, address string, err error) {
 		a.log.Error("Accepting connections failed; it is tried again", zap.String("address", address), zap.Error(err))
-	})
+	}
+	a.sockets, a.ports = sockets.New(seen), sockets.New(seen)
 	a.disks.memories, a.disks.vaults = map[string]*memoryQueue{}, map[string]*vault.Vault{}
 	a.gate = admission.New(admissionLimit(0))
 	none := a.generation(&Offer{Config: &config.Config{}, Plan: &plan.Plan{}}, nil)
@@ -146,11 +148,12 @@ func (a *App) begin(ctx context.Context, g *generation) error {
 	)
 	if err == nil {
 		a.began("receiver sockets", func(context.Context) error { return a.sockets.Close() })
+		a.began("extension sockets", func(context.Context) error { return a.ports.Close() })
 		return nil
 	}
 	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	err = errors.Join(err, unwind(undo, a.steps.take(func(*step) bool { return true })), g.seats.Close())
+	err = errors.Join(err, unwind(undo, a.steps.take(func(*step) bool { return true })), g.closeSeats())
 	a.built.Store(false)
 	a.switches, a.admin, a.metrics = nil, nil, nil
 	a.disks.Lock()

@@ -17,6 +17,7 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
 	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
 	"github.com/holdfast-telemetry/holdfast/internal/receiver"
+	"github.com/holdfast-telemetry/holdfast/internal/receiver/sockets"
 	"github.com/holdfast-telemetry/holdfast/internal/receiver/swap"
 )
 
@@ -73,7 +74,7 @@ func (g *generation) buildReceivers() error {
 // listen opens the listeners of a component.
 func (g *generation) listen(kind config.Kind, id string) receiver.ListenFunc {
 	return func(ctx context.Context, network, address string) (net.Listener, error) {
-		ln, err := g.seats.Listen(ctx, network, address)
+		ln, err := g.seatsOf(kind).Listen(ctx, network, address)
 		if err == nil {
 			key := string(kind) + "/" + id
 			g.listeners[key] = append(g.listeners[key], ln)
@@ -82,13 +83,21 @@ func (g *generation) listen(kind config.Kind, id string) receiver.ListenFunc {
 	}
 }
 
+// seatsOf are the listeners of the generation's components of a kind.
+func (g *generation) seatsOf(kind config.Kind) *sockets.Seats {
+	if kind == config.Extensions {
+		return g.ports
+	}
+	return g.seats
+}
+
 // keepListeners makes the listeners of a component that was taken over this generation's: else a commit would close
 // them as nobody's.
 func (g *generation) keepListeners(kind config.Kind, id string) {
 	key := string(kind) + "/" + id
 	g.listeners[key] = g.before.listeners[key]
 	for _, ln := range g.listeners[key] {
-		g.seats.Keep(ln)
+		g.seatsOf(kind).Keep(ln)
 	}
 }
 

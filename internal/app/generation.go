@@ -32,9 +32,10 @@ type generation struct {
 	app    *App
 	cfg    *config.Config
 	plan   *plan.Plan
-	before *generation // which ran when this one was built, and is taken over from; nil at start, and once committed
-	base   *generation // which was committed last then, and is compared with; nil = none, and once committed
-	seats  *sockets.Seats
+	before *generation    // which ran when this one was built, and is taken over from; nil at start, and once committed
+	base   *generation    // which was committed last then, and is compared with; nil = none, and once committed
+	seats  *sockets.Seats // of receivers
+	ports  *sockets.Seats // of extensions
 
 	listeners map[string][]net.Listener // by kind and ID of who serves them, those that were taken over included
 
@@ -89,6 +90,7 @@ func (host) GetExtensions() map[component.ID]component.Component { return nil }
 func (a *App) generation(o *Offer, before *generation) *generation {
 	return &generation{
 		app: a, cfg: o.Config, plan: o.Plan, before: before, base: a.good.Load(), seats: a.sockets.Generation(),
+		ports:  a.ports.Generation(),
 		queues: map[string]pipelineQueue{}, listeners: map[string][]net.Listener{},
 	}
 }
@@ -147,8 +149,10 @@ func (g *generation) unwind(ctx context.Context) error {
 	for _, f := range g.fresh {
 		f.roster.Forget(f.name)
 	}
-	return errors.Join(unwind(ctx, g.own()), g.seats.Close())
+	return errors.Join(unwind(ctx, g.own()), g.closeSeats())
 }
+
+func (g *generation) closeSeats() error { return errors.Join(g.seats.Close(), g.ports.Close()) }
 
 // own takes the steps that are this generation's.
 func (g *generation) own() []*step {

@@ -42,6 +42,7 @@ func (g *generation) Switch() {
 	a.gate.SetLimit(admissionLimit(g.cfg.Service.Admission.LimitMiB))
 	a.running.Store(g)
 	g.seats.Take()
+	g.ports.Take()
 	a.register()
 	if before != g {
 		a.sayRoutes()
@@ -159,7 +160,7 @@ func (g *generation) Commit() {
 	g.committed = true
 	g.app.good.Store(g)
 	g.before, g.base = nil, nil // nothing is compared any more, and nobody holds on to what is gone
-	if err := g.seats.Settle(); err != nil {
+	if err := errors.Join(g.seats.Settle(), g.ports.Settle()); err != nil {
 		g.app.log.Warn("Closing a listener failed", zap.Error(err))
 	}
 	for _, s := range g.app.stores() {
@@ -255,7 +256,7 @@ func (g *generation) Retire(ctx context.Context) error {
 	if !g.committed {
 		g.forget()
 	}
-	errs = append(errs, unwind(ctx, g.own()), g.seats.Close())
+	errs = append(errs, unwind(ctx, g.own()), g.closeSeats())
 	g.app.disks.Lock()
 	for _, m := range g.memories {
 		if g.app.disks.memories[m.pipeline] == m && g.app.now().queues[m.pipeline] != pipelineQueue(m.Queue) {

@@ -94,7 +94,7 @@ func unwind(ctx context.Context, steps []*step) error {
 
 // Abandon stops everything after a start that failed, or was not completed.
 func (a *App) Abandon(ctx context.Context) error {
-	return errors.Join(unwind(ctx, a.steps.take(func(*step) bool { return true })), a.sockets.Close())
+	return errors.Join(unwind(ctx, a.steps.take(func(*step) bool { return true })), a.sockets.Close(), a.ports.Close())
 }
 
 // Report says how a stop went.

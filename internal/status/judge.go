@@ -99,7 +99,7 @@ func judgeRoute(r *Route, say func(Verdict, string, ...any)) {
 	}
 	for i := range r.Levels {
 		l := &r.Levels[i]
-		if l.Emergency && !l.down() || r.AllDown && !l.Emergency {
+		if l.Emergency && !l.down() || r.AllDown && !l.Emergency || l.standsBy(r.ActiveLevel) {
 			continue
 		}
 		for k := range l.Members {
@@ -205,3 +205,20 @@ func units(d, big time.Duration, bigWord string, small time.Duration, smallWord 
 	}
 	return text
 }
+
+// standsBy reports whether a level below the active one is well as far as probes can tell: it waits for a live batch, and
+// none goes there while a better one carries.
+func (l *Level) standsBy(active int) bool {
+	if l.Level <= active || active < 0 {
+		return false
+	}
+	for k := range l.Members {
+		if m := &l.Members[k]; m.State != "healthy" && !(m.State == "probing" && m.ReturnsWhen == aLiveBatch) {
+			return false
+		}
+	}
+	return true
+}
+
+// aLiveBatch is what a member waits for whose probes were good (failover.MemberStatus).
+const aLiveBatch = "a live batch"
