@@ -84,7 +84,14 @@ func killDuringFailover(t *testing.T, seed seedbed.Seed, kills int, random *rand
 	must(t, k.Drained(limited(t)))
 	k.note()
 	bound := int64(k.bound)
-	v := passes(t, k.Bed, ledger.Options{Control: good, MaxDuplicates: &bound})
+	v, _, err := k.Judge(limited(t), ledger.Options{Control: good, MaxDuplicates: &bound})
+	must(t, err)
+	t.Logf("%d lives of the process\n%s", k.Lives, v.Text())
+	for _, f := range append(v.Failures, v.Doubts...) {
+		if f.Quantity != "fault" { // one that a kill was quicker than has no hits
+			t.Errorf("%s: %s", f.Quantity, f.Text)
+		}
+	}
 	d := v.Duplicates
 	t.Logf("%d items acknowledged over %d lives, %d duplicates of ours, %d across, bound %d", v.Totals.Acked, k.Lives, d.Ours,
 		d.Across, bound)
