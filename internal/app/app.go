@@ -72,6 +72,7 @@ type App struct {
 		vaults   map[string]*vault.Vault // emergency files, by path
 	}
 	switches *pipeline.SwitchRoom // nil before the first generation is built
+	keeper   *keeper              // of what the switches should know after a restart; nil = nobody keeps it
 	metrics  *telemetry.Server
 
 	stateDir string        // empty = none is usable
@@ -176,7 +177,16 @@ func (a *App) startMetrics(ctx context.Context) (err error) {
 
 func (a *App) startSwitch() {
 	a.switches.Start()
-	a.began("switch room", a.switches.Stop)
+	if a.keeper == nil {
+		a.began("switch room", a.switches.Stop)
+		return
+	}
+	go a.keeper.run()
+	a.began("switch room", func(ctx context.Context) error {
+		err := a.switches.Stop(ctx)
+		a.keeper.tell(a.switches.Remember())
+		return errors.Join(err, a.keeper.close(ctx))
+	})
 }
 
 // takesData says, once, that data is taken from now on.

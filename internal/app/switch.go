@@ -19,6 +19,7 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/exporter/probe"
 	"github.com/holdfast-telemetry/holdfast/internal/failover"
 	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
+	"github.com/holdfast-telemetry/holdfast/internal/vfs"
 )
 
 // switchPlan is what the switch is to know of the generation.
@@ -29,9 +30,11 @@ func (g *generation) switchPlan() *failover.SwitchPlan {
 // learnRoutes makes the destinations known to the room above them, which the first generation makes.
 func (g *generation) learnRoutes() error {
 	if a := g.app; a.switches == nil {
-		a.switches = pipeline.NewSwitchRoom(pipeline.RoomSettings{
-			Plan: g.switchPlan(), Telemetry: a.opts.Telemetry, Probe: a.probe,
-		})
+		set := pipeline.RoomSettings{Plan: g.switchPlan(), Telemetry: a.opts.Telemetry, Probe: a.probe}
+		if a.keeper = newKeeper(vfs.OS(), a.stateDir, a.log); a.keeper != nil {
+			set.Remembered, set.Remember = a.keeper.recall(), a.keeper.tell
+		}
+		a.switches = pipeline.NewSwitchRoom(set)
 		return nil
 	}
 	g.app.switches.Learn(g.switchPlan())

@@ -27,6 +27,8 @@ type SwitchRoom struct {
 	metrics *telemetry.Registry
 	probe   func(ctx context.Context, o *failover.ProbeOrder) exporter.Verdict
 	scribe  *scribe
+	// remember keeps what the next process should know; nil = nobody does.
+	remember func([]failover.Remembered)
 
 	inbox    chan failover.Event
 	probed   chan probed  // unbuffered: a probe waits until the room has its answer
@@ -59,12 +61,16 @@ type RoomSettings struct {
 	Telemetry *telemetry.Telemetry
 	// Probe sends a probe over the exporter it names. It returns when ctx ends, at the latest.
 	Probe func(ctx context.Context, o *failover.ProbeOrder) exporter.Verdict
+	// Remembered is what was down when the process before ended. Remember is told what the next one should know, each
+	// time in place of what it was told before; it must not wait. nil = nobody keeps it.
+	Remembered []failover.Remembered
+	Remember   func([]failover.Remembered)
 }
 
 // NewSwitchRoom makes every route's first view; it starts nothing.
 func NewSwitchRoom(set RoomSettings) *SwitchRoom {
 	r := &SwitchRoom{
-		machine: failover.NewSwitch(set.Plan, nil, time.Now()), probe: set.Probe,
+		machine: failover.NewSwitch(set.Plan, set.Remembered, time.Now()), probe: set.Probe, remember: set.Remember,
 		metrics: set.Telemetry.Metrics,
 		inbox:   make(chan failover.Event, maxTold), probed: make(chan probed), requests: make(chan request),
 		scribe: newScribe(set.Plan, set.Telemetry),
@@ -111,6 +117,9 @@ func (r *SwitchRoom) Stop(context.Context) error {
 	return nil
 }
 
+// Remember is what the next process should know, for the end of this one: after Stop.
+func (r *SwitchRoom) Remember() []failover.Remembered { return r.machine.Remember(time.Now()) }
+
 func (r *SwitchRoom) run(wake time.Time) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -156,6 +165,10 @@ func (r *SwitchRoom) step(ev failover.Event, wake time.Time) time.Time {
 			r.scribe.published(now, e)
 		case failover.EffectWakeAt:
 			wake = e.At
+		case failover.EffectRemember:
+			if r.remember != nil {
+				r.remember(e.Remembered)
+			}
 		case failover.EffectRefused:
 			r.refused = e.Why
 		}

@@ -1,0 +1,87 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/holdfast-telemetry/holdfast/internal/failover"
+	"github.com/holdfast-telemetry/holdfast/internal/vfs"
+)
+
+func downNow(exporters ...string) []failover.Remembered {
+	var out []failover.Remembered
+	for _, e := range exporters {
+		out = append(out, failover.Remembered{Connector: "failover", Signal: "traces", Exporter: e, Config: "x",
+			At: time.Now().UTC().Round(0), Reason: "retry", Error: "connection refused"})
+	}
+	return out
+}
+
+func TestWhatIsDownIsWrittenAtMostOnceASecondAndAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := vfs.NewMem(0)
+		ok(t, disk.Mkdir("/state", 0o700))
+		names := &renames{FS: disk}
+		k := newKeeper(names, "/state", zap.NewNop())
+		if got := k.recall(); got != nil {
+			t.Errorf("out of nothing %v", got)
+		}
+		go k.run()
+		for range 100 { // ten seconds
+			k.tell(downNow("a"))
+			time.Sleep(100 * time.Millisecond)
+		}
+		if names.n < 9 || names.n > 11 {
+			t.Errorf("written %d times in ten seconds", names.n)
+		}
+		want := downNow("a", "b")
+		k.tell(want)
+		ok(t, k.close(context.Background()))
+		if got := newKeeper(disk.CrashClone(1), "/state", zap.NewNop()).recall(); !slices.Equal(got, want) {
+			t.Errorf("remembered %v, want %v", got, want)
+		}
+	})
+}
+
+// renames counts them.
+type renames struct {
+	vfs.FS
+	n int
+}
+
+func (r *renames) Rename(from, to string) error {
+	r.n++
+	return r.FS.Rename(from, to)
+}
+
+func TestDamagedMemoryOfWhatWasDownIsIgnoredWithAWarning(t *testing.T) {
+	for _, text := range []string{"", "{", `{"version":2,"down":[]}`, `{"version":1,"down":7}`, `{"version":1,"down":[]} x`} {
+		core, logs := observer.New(zap.WarnLevel)
+		disk := vfs.NewMem(0)
+		ok(t, disk.Mkdir("/state", 0o700))
+		f, err := disk.OpenFile("/state/failover.json", vfs.Create, 0o600)
+		ok(t, err)
+		_, err = f.WriteVAt([][]byte{[]byte(text)}, 0)
+		ok(t, err)
+		ok(t, f.Close())
+		if got := newKeeper(disk, "/state", zap.New(core)).recall(); len(got) > 0 || logs.Len() != 1 {
+			t.Errorf("%q: %v, %d warnings", text, got, logs.Len())
+		}
+	}
+}
+
+func ok(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
