@@ -74,7 +74,7 @@ fuzz: ## every fuzz target for FUZZTIME (20s) each
 
 .PHONY: e2e
 e2e: build ## real processes, judged by the ledger
-	$(GO) test -count=1 -tags $(TAGS) -timeout 10m ./test/e2e/...
+	$(GO) test -count=1 -tags $(TAGS) -timeout 25m ./test/e2e/...
 
 .PHONY: crash
 crash: build ## real processes killed KILLS (1000) times, cut off CUTS (100) times, with a BACKLOG (10GiB); figures, skips
