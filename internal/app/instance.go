@@ -37,6 +37,7 @@ func (g *generation) Switch() {
 	g.attach()
 	g.takeOver()
 	a.switches.Reconfigure(g.switchPlan())
+	g.onTrial(!g.committed && a.driver != nil)
 	before.left = slices.Concat(g.connect(g.doors), g.connect(before.doors), g.connect(a.leaving.list()))
 	g.startDeliveries()
 	a.gate.SetLimit(admissionLimit(g.cfg.Service.Admission.LimitMiB))
@@ -158,6 +159,7 @@ func (g *generation) connect(doors []*door) (left []<-chan struct{}) {
 // Commit implements reload.Instance.
 func (g *generation) Commit() {
 	g.committed = true
+	g.onTrial(false)
 	g.app.good.Store(g)
 	g.before, g.base = nil, nil // nothing is compared any more, and nobody holds on to what is gone
 	if err := errors.Join(g.seats.Settle(), g.ports.Settle()); err != nil {
@@ -175,6 +177,13 @@ func (g *generation) Commit() {
 	}
 	g.inheritAll()
 	g.app.register()
+}
+
+// onTrial says whether what new and changed senders reject waits for the end of the trial.
+func (g *generation) onTrial(yes bool) {
+	for _, p := range g.pipelines {
+		p.OnTrial(func(id string) bool { return yes && g.changed(config.Exporters, id) })
+	}
 }
 
 // park parks the cursors of destinations that are not in this generation.

@@ -41,6 +41,7 @@ type Router struct {
 
 	view     *View
 	share    float64
+	trial    uint64 // levels whose rejections are not final
 	draining bool
 	stopping bool
 
@@ -108,6 +109,10 @@ func NewRouter(set RouteSettings) (*Router, error) {
 	}
 	return r, nil
 }
+
+// OnTrial says which levels, as bits, have senders on trial (reload, section 7): what one of them rejects goes back to the
+// queue instead of being dead, for a later verdict. It may be called between two Steps.
+func (r *Router) OnTrial(levels uint64) { r.trial = levels }
 
 // RouterEventKind is what happened.
 type RouterEventKind uint8

@@ -233,7 +233,19 @@ func (r *Router) rejected(now time.Time, b *Batch, large bool) {
 			return
 		}
 	}
-	r.dead(b, DeadRejected)
+	switch {
+	case b.Once || b.rejected&r.trial == 0 || r.draining:
+		r.dead(b, DeadRejected)
+	case r.leaving(b):
+		r.letGo(b)
+	default:
+		r.putOff(b)
+	}
+}
+
+// putOff returns b to the queue for as long as a trial may take; its end wakes the queue.
+func (r *Router) putOff(b *Batch) {
+	r.end(b, RouterEffect{Kind: NackBatch, Delay: maxNackDelay, Again: b.again || b.partly(), Err: b.err, Asked: b.asked})
 }
 
 // local is the row of attempts without a verdict.

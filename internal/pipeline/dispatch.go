@@ -38,7 +38,8 @@ type dispatch struct {
 	exact   bool      // every delivery is told by itself: how long it took matters
 	meter   *meter
 	fortune *fortune
-	several bool // sources: each has a feeder
+	several bool   // sources: each has a feeder
+	trial   uint64 // levels on trial; guarded by mu
 	at      *viewOf
 	nudges  <-chan struct{}
 	sooner  chan struct{} // of one place: the loop is to wake up earlier than it meant to
@@ -139,6 +140,18 @@ func (x *dispatch) drain(all bool) {
 	}
 	if x.own != nil {
 		x.own.Wake()
+	}
+}
+
+// onTrial says which levels are on trial. What was put off until now has its verdict when none is.
+func (x *dispatch) onTrial(levels uint64) {
+	x.mu.Lock()
+	over := x.trial != 0 && levels == 0
+	x.trial = levels
+	x.mu.router.OnTrial(levels)
+	x.mu.Unlock()
+	if over {
+		x.wake()
 	}
 }
 

@@ -222,6 +222,20 @@ func (p *Pipeline) all() []*dispatch {
 	return out
 }
 
+// OnTrial says which exporters are on trial: what they reject is kept until a call that names them no more, which has it
+// offered again. It may be called from any goroutine, before Start too.
+func (p *Pipeline) OnTrial(is func(exporterID string) bool) {
+	for _, x := range p.all() {
+		levels := uint64(0)
+		for i := range x.dest.Levels {
+			if slices.ContainsFunc(x.dest.Levels[i].Exporters, is) {
+				levels |= 1 << i
+			}
+		}
+		x.onTrial(levels)
+	}
+}
+
 // Close closes the queue. What a memory queue still holds is dropped there with a record.
 func (p *Pipeline) Close(ctx context.Context) error {
 	if p.set.Queue == nil {

@@ -5,6 +5,9 @@ package e2e
 
 import (
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -91,5 +94,50 @@ func TestANewConfigMapIsTakenOverWithoutASignal(t *testing.T) {
 	p.signal(syscall.SIGTERM)
 	if code := p.exit(); code != 0 {
 		t.Errorf("exit code %d", code)
+	}
+}
+
+// A sender that rejects everything is undone, and the one from before gets all of what it rejected.
+func TestWhatANewSenderRejectsIsDeliveredAfterTheRollback(t *testing.T) {
+	host := ownHost(t)
+	good := startBackend(t, host+":14317", nil)
+	bad, err := net.Listen("tcp", host+":24317")
+	must(t, err)
+	server := &http.Server{
+		ReadHeaderTimeout: patience, ErrorLog: quiet, Protocols: new(http.Protocols),
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			w.Header().Set("Content-Type", "application/grpc")
+			w.Header().Set("Grpc-Status", "3") // invalid argument: the data is refused, not the sender
+			w.Header().Set("Grpc-Message", "no such field")
+		}),
+	}
+	server.Protocols.SetUnencryptedHTTP2(true)
+	go func() { _ = server.Serve(bad) }() // until Close
+	t.Cleanup(func() { _ = server.Close() })
+	text := func(port string) string {
+		return strings.NewReplacer("$HOST", host, "$TO", port, "trial: 2s", "trial: 5s").Replace(watchedConfig)
+	}
+	m := mountConfigMap(t, text("14317"))
+	p := start(t, "--config", m.file(), "--implicit-health=off")
+	p.await("Everything is ready")
+	send := func(name string) []string {
+		t.Helper()
+		names := numbered(name, 5)
+		mustPost(t, "http://"+host+":4318/v1/traces", protobufType, wire(t, spans(names)))
+		return names
+	}
+	good.await(t, send("before"))
+	p.await("Config committed")
+	m.swap(text("24317"))
+	p.await(`Config switched, trial begins.*"source": "watch"`)
+	var all []string
+	for i := range 20 {
+		all = append(all, send(fmt.Sprint("trial ", i))...)
+	}
+	p.await(`Config rolled back.*"reason": "refused_data"`)
+	good.await(t, all)
+	if s := scrapeAt(t, host+":8888"); value(t, s, "holdfast_ledger_rejected_items_total") != 0 {
+		t.Error("items were set aside")
 	}
 }
