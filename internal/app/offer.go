@@ -169,7 +169,11 @@ func same(a, b *config.Config, kind config.Kind, id string) bool {
 
 // Load implements reload.Builder.
 func (a *App) Load(ctx context.Context, texts []reload.Text) (reload.Candidate, error) {
-	return a.opts.Sources.Load(ctx, texts)
+	o, err := a.opts.Sources.Load(ctx, texts)
+	if err != nil {
+		return nil, err // no candidate, rather than one that is nil
+	}
+	return o, nil
 }
 
 // Prepare implements reload.Builder. The first one makes, besides itself, what the application owns.

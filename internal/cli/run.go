@@ -101,7 +101,11 @@ func run(ctx context.Context, f *runFlags, stdin io.Reader, stderr io.Writer) er
 		return &ExitError{exitFailed, err}
 	}
 	sources := &app.Sources{URIs: f.uris, Sets: f.sets, Stdin: stdin, Strict: f.strict}
-	tel, flush, err := firstTelemetry(ctx, sources)
+	first, refused := sources.Load(ctx, nil)
+	if refused != nil && !everRan(f) {
+		return &ExitError{exitFailed, refused}
+	}
+	tel, flush, err := firstTelemetry(first)
 	if err != nil {
 		return &ExitError{exitFailed, err}
 	}
@@ -202,12 +206,22 @@ func stop(ctx context.Context, a *app.App, driver *reload.Driver) app.Report {
 	return report
 }
 
-// firstTelemetry makes the logger as the configuration says, as far as it can be read: it is read again to be started,
-// and if that is refused the last good one is.
-func firstTelemetry(ctx context.Context, sources *app.Sources) (*telemetry.Telemetry, func(), error) {
+// everRan reports whether a configuration of these sources ran before: only then can a last good one be started where the
+// offered one is refused.
+func everRan(f *runFlags) bool {
+	for _, place := range reload.Places(f.stateDir, os.Getenv, nil) {
+		if all, err := reload.ReadHistory(vfs.OS(), place.Dir, f.uris); err == nil && len(all) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// firstTelemetry makes the logger as the configuration says. It is read again to be started; nil = it was refused, and the
+// last good one may be.
+func firstTelemetry(o *app.Offer) (*telemetry.Telemetry, func(), error) {
 	set := config.DefaultTelemetry()
-	o, refused := sources.Load(ctx, nil)
-	if refused == nil {
+	if o != nil {
 		set = o.Config.Service.Telemetry
 	}
 	resource, err := telemetry.NewResource(set.Resource, Version)
@@ -218,7 +232,7 @@ func firstTelemetry(ctx context.Context, sources *app.Sources) (*telemetry.Telem
 	if err != nil {
 		return nil, nil, err
 	}
-	if refused == nil {
+	if o != nil {
 		logFindings(log, o.Config, o.Plan)
 	}
 	return &telemetry.Telemetry{Logger: log, Metrics: telemetry.NewRegistry(), Resource: resource}, flush, nil
