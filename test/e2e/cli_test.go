@@ -36,7 +36,8 @@ func refused(t *testing.T, o outcome, pattern string) {
 	var complaints []string
 	for line := range strings.Lines(o.stderr) {
 		line = strings.TrimRight(line, "\n")
-		isLog := regexp.MustCompile(`^\d{4}-\d\d-\d\dT\S+\t(info|warn)\t`).MatchString(line)
+		// The log has its own line of what became of the configuration; people are told in another one.
+		isLog := regexp.MustCompile(`^\d{4}-\d\d-\d\dT\S+\t(info|warn|error\t\S+\tConfig rejected)\t`).MatchString(line)
 		if !isLog && !strings.Contains(line, ": note: ") {
 			complaints = append(complaints, line)
 		}
