@@ -6,6 +6,7 @@ package app
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,8 +41,8 @@ func TestWhatIsDownIsWrittenAtMostOnceASecondAndAtTheEnd(t *testing.T) {
 			k.tell(downNow("a"))
 			time.Sleep(100 * time.Millisecond)
 		}
-		if names.n < 9 || names.n > 11 {
-			t.Errorf("written %d times in ten seconds", names.n)
+		if n := names.n.Load(); n < 9 || n > 11 {
+			t.Errorf("written %d times in ten seconds", n)
 		}
 		want := downNow("a", "b")
 		k.tell(want)
@@ -55,11 +56,11 @@ func TestWhatIsDownIsWrittenAtMostOnceASecondAndAtTheEnd(t *testing.T) {
 // renames counts them.
 type renames struct {
 	vfs.FS
-	n int
+	n atomic.Int32
 }
 
 func (r *renames) Rename(from, to string) error {
-	r.n++
+	r.n.Add(1)
 	return r.FS.Rename(from, to)
 }
 
