@@ -36,6 +36,7 @@ type generation struct {
 	base   *generation    // which was committed last then, and is compared with; nil = none, and once committed
 	seats  *sockets.Seats // of receivers
 	ports  *sockets.Seats // of extensions
+	checks *checks        // of both; nil = never was on trial
 
 	listeners map[string][]net.Listener // by kind and ID of who serves them, those that were taken over included
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -179,8 +180,15 @@ func (g *generation) Commit() {
 	g.app.register()
 }
 
-// onTrial says whether what new and changed senders reject waits for the end of the trial.
+// onTrial begins or ends what is different while a generation is on trial: what new and changed senders reject waits, and
+// listeners are asked whether they are there.
 func (g *generation) onTrial(yes bool) {
+	if yes && g.checks == nil {
+		g.checks = startChecks(func() []net.Addr { return append(g.seats.Addrs(), g.ports.Addrs()...) }, knock)
+		g.began("watch listeners", func(context.Context) error { g.checks.end(); return nil }, nil)
+	} else if !yes && g.checks != nil {
+		g.checks.stop()
+	}
 	for _, p := range g.pipelines {
 		p.OnTrial(func(id string) bool { return yes && g.changed(config.Exporters, id) })
 	}

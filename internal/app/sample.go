@@ -16,7 +16,7 @@ import (
 
 // Sample implements reload.Instance.
 func (g *generation) Sample() reload.Sample {
-	s := reload.Sample{Senders: g.senders(), Memory: memoryInUse()}
+	s := reload.Sample{Senders: g.senders(), Listeners: g.checks.sample(), Memory: memoryInUse()}
 	for i, p := range g.pipelines {
 		pl := &g.plan.Pipelines[i]
 		if !pl.Queued() {

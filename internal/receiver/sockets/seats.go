@@ -117,6 +117,19 @@ func (g *Seats) Keep(ln net.Listener) {
 	}
 }
 
+// Addrs are the addresses of the generation's open listeners.
+func (g *Seats) Addrs() []net.Addr {
+	g.of.mu.Lock()
+	defer g.of.mu.Unlock()
+	var out []net.Addr
+	for _, seat := range g.seats {
+		if !seat.isClosed() {
+			out = append(out, seat.Addr())
+		}
+	}
+	return out
+}
+
 // portless reports whether the system chooses the port.
 func portless(network, address string) bool {
 	_, port, err := net.SplitHostPort(address)
