@@ -54,6 +54,8 @@ type generation struct {
 	// books are read by metrics and status, by pipeline and label of the destination; nil until they are registered.
 	books atomic.Pointer[map[[2]string]func() queue.Counts]
 
+	probed probed
+
 	newDoors      []*door
 	newExtensions []named[extension.Extension]
 

@@ -57,6 +57,7 @@ func (g *generation) senders() []reload.Sender {
 		if e == nil {
 			continue
 		}
+		g.probed.add(e)
 		out = append(out, reload.Sender{
 			ID: x.id, Twin: g.twinOf(x.id), Changed: g.changed(config.Exporters, x.id), Host: g.hostOf(x.id),
 			Delivered: e.Delivered, Retry: e.Retry, RetryAfter: e.RetryAfter, Ambiguous: e.Ambiguous,

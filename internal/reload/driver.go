@@ -190,6 +190,9 @@ func (d *Driver) run(ctx context.Context) {
 			a.own()
 			d.step(ctx, a.Event)
 		case <-d.inbox.wake:
+			if d.state.phase == Trial { // what it has shown until now is part of the answer
+				d.tick(ctx)
+			}
 			for _, r := range d.inbox.take() {
 				d.step(ctx, Event{Kind: EventRequested, Request: r})
 			}
@@ -220,7 +223,7 @@ func (d *Driver) begin(ctx context.Context) {
 	}()
 	d.offered = d.load(bootCtx, nil)
 	var storages []string
-	if d.offered.candidate != nil {
+	if d.offered.err == nil && d.offered.candidate != nil {
 		storages = append([]string{}, d.offered.candidate.Storages()...)
 	}
 	boot := &Boot{}

@@ -45,6 +45,7 @@ func (d *Driver) act(ctx context.Context, a *Action) (Event, bool) {
 	case ActionStoreGood:
 		return Event{Kind: EventStored, Generation: a.Generation, Err: d.storeGood(a)}, true
 	case ActionAnswer:
+		d.show() // who is told looks at the status next
 		d.inbox.answer(a.Request, a.Result)
 	case ActionTell:
 		d.tell(a)

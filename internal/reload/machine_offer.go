@@ -30,8 +30,12 @@ func newer() Result {
 	return Result{Outcome: Superseded, Reason: ReasonNewer, Text: "a newer request came before this one was done"}
 }
 
-// begin starts the request that waits.
+// begin starts the request that waits. A first configuration that is on trial with nowhere to go back to is committed for
+// it, if it delivers: it is a better place to go back to than none.
 func (m *machine) begin() {
+	if m.phase == Trial && m.back == nil && m.until.IsZero() && m.trial.evidence() == EvidenceDelivered {
+		m.commit()
+	}
 	r := m.next
 	m.next, m.begun = nil, m.now
 	m.last++

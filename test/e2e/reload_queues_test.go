@@ -1,0 +1,170 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"strings"
+	"testing"
+)
+
+// moving is a configuration in which queues come, go and move.
+const moving = `
+receivers: {otlp: {protocols: {http: {endpoint: "$HOST:4318"}}}}
+exporters:
+  otlp/a:
+    endpoint: "$HOST:14317"
+    tls: {insecure: true}
+    timeout: 2s
+    retry_on_failure: {initial_interval: 100ms, max_interval: 200ms}
+    sending_queue: {$QUEUE}
+  otlp/b:
+    endpoint: "$HOST:24317"
+    tls: {insecure: true}
+    timeout: 2s
+    retry_on_failure: {initial_interval: 100ms, max_interval: 200ms}
+    sending_queue: {$QUEUE}
+connectors:
+  failover/traces: {priority_levels: [[traces/a], [traces/b]], retry_interval: 1s, retry_gap: 200ms}
+extensions:
+  file_storage/one: {directory: "$DIR/one"}
+  file_storage/two: {directory: "$DIR/two"}
+service:
+  reload: {trial: 200ms, preflight: off}
+  extensions: [file_storage/one, file_storage/two]
+  telemetry: {metrics: {address: "$HOST:8888"}}
+  pipelines: $PIPELINES
+`
+
+// mover is one process whose queues move.
+type mover struct {
+	*shift
+	a, b *backend // nil = is not there
+}
+
+func newMover(t *testing.T, pipelines, queue string) *mover {
+	t.Helper()
+	m := &mover{shift: newShift(t)}
+	m.values["PIPELINES"], m.values["QUEUE"] = pipelines, queue
+	m.start(moving)
+	m.p.await("Config committed")
+	return m
+}
+
+func (m *mover) to(pipelines, queue string) {
+	m.t.Helper()
+	m.values["PIPELINES"], m.values["QUEUE"] = pipelines, queue
+	m.becomes(moving, 0, `^committed`)
+}
+
+func (m *mover) post(names []string) {
+	m.t.Helper()
+	for i := 0; i < len(names); i += 10 {
+		part := names[i:min(i+10, len(names))]
+		mustPost(m.t, "http://"+m.host+":4318/v1/traces", protobufType, wire(m.t, spans(part)))
+	}
+}
+
+func (m *mover) balanced() {
+	m.t.Helper()
+	scrapeBalanced(m.t, m.host+":8888")
+}
+
+// ends waits until nothing waits, and stops the process.
+func (m *mover) ends(accepted int64) {
+	m.t.Helper()
+	eventually(m.t, "nothing waits", func() bool {
+		sum := 0.0
+		for key, v := range scrapeAt(m.t, m.host+":8888") {
+			if strings.HasPrefix(key, "holdfast_ledger_queued_items") || strings.HasPrefix(key, "holdfast_ledger_parked_items") {
+				sum += v
+			}
+		}
+		return sum == 0
+	})
+	m.balanced()
+	if code := m.p.stop(); code != 0 {
+		m.t.Errorf("exit code %d", code)
+	}
+	if b := lastLine(m.t, m.p); b.Queued != 0 || b.Parked != 0 || b.Dropped != 0 {
+		m.t.Errorf("%+v", b)
+	}
+}
+
+const (
+	toA        = "{traces: {receivers: [otlp], exporters: [otlp/a]}}"
+	toB        = "{traces: {receivers: [otlp], exporters: [otlp/b]}}"
+	toBoth     = "{traces: {receivers: [otlp], exporters: [otlp/a, otlp/b]}}"
+	renamed    = "{traces/new: {receivers: [otlp], exporters: [otlp/b]}}"
+	bothLevels = "{traces: {receivers: [otlp], exporters: [failover/traces]}, " +
+		"traces/a: {receivers: [failover/traces], exporters: [otlp/a]}, " +
+		"traces/b: {receivers: [failover/traces], exporters: [otlp/b]}}"
+	one = "storage: file_storage/one"
+	two = "storage: file_storage/two"
+)
+
+// Fault: C7. What waits for a destination that a reload removes parks, and is delivered when one brings it back.
+func TestADestinationRemovedByAReloadParksAndComesBack(t *testing.T) {
+	t.Parallel()
+	for name, queue := range map[string]string{"disk": one, "memory": ""} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMover(t, toBoth, queue)
+			a := startBackend(t, m.host+":14317", nil)
+			first, between, last := numbered("first", 50), numbered("between", 20), numbered("last", 10)
+			m.post(first)
+			a.await(t, first)
+			m.to(toA, queue)
+			if v := m.value("holdfast_ledger_parked_items", "pipeline", "traces", "destination", "otlp/b"); v != 50 {
+				t.Errorf("%v items are parked, want 50", v)
+			}
+			m.balanced()
+			m.post(between)
+			a.await(t, between)
+			b := startBackend(t, m.host+":24317", nil)
+			m.to(toBoth, queue)
+			b.await(t, first)
+			m.post(last)
+			a.await(t, last)
+			b.await(t, last)
+			if missing := b.missing(between); len(missing) != len(between) {
+				t.Errorf("b got %d items that were accepted while it was not configured", len(between)-len(missing))
+			}
+			if n := b.items("spans"); n != 60 {
+				t.Errorf("b got %d spans, want 60", n)
+			}
+			m.ends(80)
+		})
+	}
+}
+
+// Fault: C7. A backlog follows its exporter, wherever a reload moves it, and what comes meanwhile is delivered too.
+func TestABacklogFollowsItsExporterThroughAReload(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, from, fromQueue, to, toQueue string }{
+		{"into a failover connector", toB, one, bothLevels, one},
+		{"out of a failover connector", bothLevels, one, toB, one},
+		{"pipeline renamed", toB, one, renamed, one},
+		{"storage moved", toB, one, toB, two},
+		{"disk to memory", toB, one, toB, ""},
+		{"memory to disk", toB, "", toB, one},
+		{"pipeline renamed, in memory", toB, "", renamed, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			m := newMover(t, c.from, c.fromQueue)
+			old, live := numbered("old", 100), numbered("live", 30)
+			m.post(old)
+			m.to(c.to, c.toQueue)
+			m.balanced()
+			m.post(live)
+			b := startBackend(t, m.host+":24317", nil)
+			b.await(t, old)
+			b.await(t, live)
+			if n := b.items("spans"); n != len(old)+len(live) {
+				t.Errorf("%d spans arrived, %d were sent", n, len(old)+len(live))
+			}
+			m.ends(130)
+		})
+	}
+}
