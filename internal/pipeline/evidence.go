@@ -14,7 +14,8 @@ import (
 // judged by. Attempts at all places of the pipeline where the exporter stands are counted together.
 type Evidence struct {
 	Exporter string // ID as written
-	// Attempts, by verdict. One batch that is tried again counts again.
+	// Attempts, by verdict. One batch that is tried again counts again, but for a batch of several records that is
+	// rejected: it is taken apart, and those of its records count that are.
 	Delivered, Retry, RetryAfter, Ambiguous, Misconfigured, Rejected uint64
 
 	LastDelivery, LastFailure, LastRejected time.Time // zero = none
@@ -26,7 +27,8 @@ type witness struct {
 	seen Evidence
 }
 
-func (w *witness) note(k exporter.Kind, now time.Time) {
+// note counts an attempt with so many records.
+func (w *witness) note(k exporter.Kind, records int, now time.Time) {
 	w.Lock()
 	defer w.Unlock()
 	e := &w.seen
@@ -36,6 +38,9 @@ func (w *witness) note(k exporter.Kind, now time.Time) {
 		e.LastDelivery = now
 		return
 	case exporter.Rejected:
+		if records > 1 {
+			return
+		}
 		e.Rejected++
 		e.LastRejected = now
 		return

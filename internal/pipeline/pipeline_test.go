@@ -339,6 +339,9 @@ func TestRejectedRecordIsFoundInItsBatch(t *testing.T) {
 		if c.Delivered != 7 || c.Rejected != 1 || b.delivered() != 7 {
 			t.Errorf("books %+v, backend has %d; want 7 delivered, 1 rejected", c, b.delivered())
 		}
+		if e := h.Evidence(); len(e) != 1 || e[0].Rejected != 1 || e[0].Delivered < 2 {
+			t.Errorf("evidence %+v, want one rejection: the batches it was sought in are none", e)
+		}
 		h.stop(time.Second)
 	})
 }

@@ -73,7 +73,7 @@ func (s *sender) send(ctx context.Context, r *exporter.Request) (exporter.Verdic
 	v := s.exporter.Send(ctx, r)
 	s.inFlight.Add(-1)
 	now := time.Now()
-	s.witness.note(v.Kind, now)
+	s.witness.note(v.Kind, len(r.Parts), now)
 	items := int64(r.Items)
 	if v.Kind == exporter.Delivered {
 		v.Rejected = min(v.Rejected, r.Items)
