@@ -19,6 +19,7 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/app"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
+	"github.com/holdfast-telemetry/holdfast/internal/reload"
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
 )
 
@@ -60,6 +61,7 @@ func build(t *testing.T, doc string) *running {
 		t.Fatal(err)
 	}
 	r.App = a
+	a.ReloadBy(reload.New(reload.DriverSettings{Telemetry: r.tel})) // which is not started: its series are there
 	return r
 }
 

@@ -33,7 +33,7 @@ func newer() Result {
 // begin starts the request that waits. A first configuration that is on trial with nowhere to go back to is committed for
 // it, if it delivers: it is a better place to go back to than none.
 func (m *machine) begin() {
-	if m.phase == Trial && m.back == nil && m.until.IsZero() && m.trial.evidence() == EvidenceDelivered {
+	if m.phase == Trial && m.back == nil && m.until.IsZero() && m.trial.delivers() {
 		m.commit()
 	}
 	r := m.next

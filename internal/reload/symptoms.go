@@ -278,6 +278,18 @@ func (w *watch) proven() bool {
 	return true
 }
 
+// delivers says whether somebody delivered in this trial and nobody fails now. Who stands by has nothing to deliver.
+func (w *watch) delivers() bool {
+	did := false
+	for _, v := range w.senders {
+		if v.last.LastFailure.After(v.last.LastDelivery) {
+			return false
+		}
+		did = did || v.last.Delivered > v.first.Delivered
+	}
+	return did
+}
+
 // evidence is the weakest of the new or changed senders; where there are none, one delivery by anybody counts.
 func (w *watch) evidence() Evidence {
 	evidence, any, delivered := EvidenceDelivered, false, false
