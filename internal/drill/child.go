@@ -37,11 +37,12 @@ type child struct {
 }
 
 // start begins a life and waits until it is ready. What it logs goes to the given file and, line by line, to heard.
-func start(ctx context.Context, binary string, args []string, log io.Writer, heard func(logLine)) (*child, error) {
+// Variables are added to those of this process.
+func start(ctx context.Context, binary string, args, vars []string, log io.Writer, heard func(logLine)) (*child, error) {
 	c := &child{ready: make(chan struct{}), done: make(chan struct{})}
 	c.cmd = exec.Command(binary, args...) //nolint:gosec // this program itself
 	// Whoever manages this process is not told of the child, nor is the child to put its state there.
-	c.cmd.Env = without(os.Environ(), "NOTIFY_SOCKET", "STATE_DIRECTORY", "HOLDFAST_STATE_DIR")
+	c.cmd.Env = append(without(os.Environ(), "NOTIFY_SOCKET", "STATE_DIRECTORY", "HOLDFAST_STATE_DIR"), vars...)
 	// A child that outlived a killed drill would hold its ports for ever; an interrupt at the terminal is the drill's.
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	out, err := c.cmd.StderrPipe()

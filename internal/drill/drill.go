@@ -166,7 +166,7 @@ func (s *stage) doubt(format string, args ...any) {
 // begin begins a life of the collector and waits until it is ready.
 func (s *stage) begin(ctx context.Context) error {
 	args := []string{"run", "--config", s.path("config.yaml"), "--implicit-health=off", "--state-dir", s.path("state")}
-	c, err := start(ctx, s.o.Binary, args, s.log, func(l logLine) {
+	c, err := start(ctx, s.o.Binary, args, nil, s.log, func(l logLine) {
 		if e, ok := l.story(); ok {
 			s.tell(e)
 		}

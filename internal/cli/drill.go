@@ -1,0 +1,126 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/config"
+	"github.com/holdfast-telemetry/holdfast/internal/drill"
+)
+
+type drillFlags struct {
+	read        readFlags
+	scenarios   []string
+	report      string
+	hurry, keep bool
+	list        bool
+	each, total time.Duration
+	parallel    int
+}
+
+func newDrillCommand() *cobra.Command {
+	var f drillFlags
+	cmd := &cobra.Command{
+		Use:   "drill",
+		Short: "Play outages against your own configuration, and let the ledger judge",
+		Long: `Drill takes your configuration as it is and plays outages against it: every backend refused, silent, unavailable,
+throttling, rejecting, flapping; all levels down and back; kill -9 and SIGTERM with a backlog; a broken configuration on
+reload. For each scenario it starts this program with your file, in a private directory, on a loopback address of its
+own; a backend of the drill's stands behind every exporter. Nothing of it reaches the network. Protocols, TLS, headers,
+compression and timeouts stay yours. Numbered telemetry is sent, and a ledger says what became of every item.
+
+A verdict is passed, failed (which promise, which items), inconclusive (the fault did not really happen, or the run did
+not end in time), or not applicable. Delays that are made for days, such as retry_interval, are shortened unless
+--hurry=false is given; the report lists them. A drill that was killed leaves a directory, which the next one removes.
+
+Exit codes: 0 passed; 1 failed; 2 inconclusive; 3 could not run, or interrupted.`,
+		Example: `  holdfast drill --config config.yaml
+  holdfast drill --config config.yaml --list
+  holdfast drill --config config.yaml --scenario kill --scenario 'refused:*' --report ./drill`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if len(f.read.uris) == 0 {
+				return &ExitError{Code: exitCannotRun, Err: errors.New("at least one --config is needed")}
+			}
+			code, err := f.run(cmd)
+			if err != nil {
+				return &ExitError{Code: exitCannotRun, Err: err}
+			}
+			if code != 0 {
+				return &ExitError{Code: code}
+			}
+			return nil
+		},
+	}
+	s := cmd.Flags()
+	s.StringArrayVar(&f.read.uris, "config", nil, "URI of a configuration, merged in order: a path, file:, env:, yaml:, http:")
+	s.StringArrayVar(&f.read.sets, "set", nil, "key=value, applied after all files")
+	s.StringArrayVar(&f.scenarios, "scenario", nil, "only these, by name; a star at the end stands for anything (default: all there are)")
+	s.StringVar(&f.report, "report", "", "directory for report.html, report.json, junit.xml, and for the notes of what did not pass")
+	s.BoolVar(&f.hurry, "hurry", true, "shorten delays that are made for days")
+	s.BoolVar(&f.list, "list", false, "print the scenarios of this configuration, and play nothing")
+	s.BoolVar(&f.keep, "keep", false, "keep the private directory")
+	s.DurationVar(&f.each, "each", time.Minute, "bound of one scenario")
+	s.DurationVar(&f.total, "total", 10*time.Minute, "bound of all of them")
+	s.IntVar(&f.parallel, "parallel", 4, "scenarios at the same time; they mostly wait")
+	return cmd
+}
+
+func (f *drillFlags) run(cmd *cobra.Command) (code int, err error) {
+	ctx, stop := signal.NotifyContext(commandContext(cmd), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	binary, err := os.Executable()
+	if err != nil {
+		return 0, err
+	}
+	progress := cmd.ErrOrStderr()
+	r, err := drill.Prepare(ctx, drill.RehearsalOptions{
+		Binary: binary, Config: f.read.options(cmd, app.Registry()), Sets: f.read.sets, Scenarios: f.scenarios, Hurry: f.hurry, Each: f.each,
+		Total: f.total, Parallel: f.parallel, Report: f.report, Keep: f.keep, Version: shortVersion(),
+		Progress: func(line string) { fmt.Fprintln(progress, time.Now().Format("15:04:05 ")+escapeLines(line)) },
+	})
+	var invalid *config.InvalidError
+	switch {
+	case errors.As(err, &invalid):
+		return 0, err
+	case err != nil:
+		return 0, fmt.Errorf("drill: %w", err)
+	}
+	if f.list {
+		_, err := io.WriteString(cmd.OutOrStdout(), strings.Join(r.Scenarios(), "\n")+"\n")
+		return 0, err
+	}
+	out, err := r.Play(ctx)
+	switch {
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		return 0, errInterrupted
+	case err != nil:
+		return 0, err
+	}
+	if _, err := fmt.Fprint(cmd.OutOrStdout(), escapeLines(out.Text())); err != nil {
+		return 0, err
+	}
+	return out.ExitCode(), nil
+}
+
+// escapeLines escapes what others wrote, and keeps the ends of lines.
+func escapeLines(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, l := range lines {
+		lines[i] = escape(l)
+	}
+	return strings.Join(lines, "\n")
+}
