@@ -132,7 +132,7 @@ func (g *generation) findStorages(disk vfs.FS) ([]*storage, error) {
 		}
 		where, err := journal.Identity(disk, cfg.Directory)
 		if err != nil {
-			return nil, fmt.Errorf("extensions/%s: %w", id, err)
+			return nil, fmt.Errorf("extensions/%s: directory %q: %w", id, cfg.Directory, err)
 		}
 		if s := found[where]; s != nil {
 			s.ids, s.cfg = append(s.ids, id), journal.Merge(s.cfg, *cfg)

@@ -129,6 +129,12 @@ func TestReloadsUnderLoadAreNoticedByNobody(t *testing.T) {
 			"https://" + s.host + ":5318"},
 		Signals: []item.Signal{item.Traces}, CAPEM: ca.pem, Producers: 8, Items: 20, ItemBytes: 100, Rate: 4000,
 	}
+	var d dialer
+	halt := make(chan struct{})
+	var dialing sync.WaitGroup
+	for _, port := range []string{"4317", "4318", "5317", "5318"} {
+		dialing.Go(func() { d.run([]string{s.host + ":" + port}, 4*time.Millisecond, halt) })
+	}
 	o.Run, o.For = "reloads", 5*time.Second
 	quiet, failed := s.sendFor(o)
 	if len(failed) > 0 {
@@ -137,12 +143,6 @@ func TestReloadsUnderLoadAreNoticedByNobody(t *testing.T) {
 
 	o.For = 0
 	ended := s.send(o)
-	var d dialer
-	halt := make(chan struct{})
-	var dialing sync.WaitGroup
-	for _, port := range []string{"4317", "4318", "5317", "5318"} {
-		dialing.Go(func() { d.run([]string{s.host + ":" + port}, 4*time.Millisecond, halt) })
-	}
 	count := map[string]int{}
 	began := time.Now()
 	for n := range reloads {
