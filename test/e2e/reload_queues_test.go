@@ -37,10 +37,7 @@ service:
 `
 
 // mover is one process whose queues move.
-type mover struct {
-	*shift
-	a, b *backend // nil = is not there
-}
+type mover struct{ *shift }
 
 func newMover(t *testing.T, pipelines, queue string) *mover {
 	t.Helper()
