@@ -62,6 +62,7 @@ type App struct {
 	sockets *sockets.Sockets           // of receivers
 	ports   *sockets.Sockets           // of extensions, which serve until the end
 	steps   steps
+	freshen sync.Mutex // guards what generations have to take back
 
 	lines  *lines
 	events *events

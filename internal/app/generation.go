@@ -149,9 +149,7 @@ func inOrder(steps ...func() error) error {
 
 // unwind stops what was started for a generation that never had its turn, and takes back what it was given.
 func (g *generation) unwind(ctx context.Context) error {
-	for _, f := range g.fresh {
-		f.roster.Forget(f.name)
-	}
+	g.forget()
 	return errors.Join(unwind(ctx, g.own()), g.closeSeats())
 }
 

@@ -50,6 +50,9 @@ func (g *generation) Switch() {
 		a.sayRoutes()
 		before.rest()
 	}
+	if g.committed { // the way back
+		g.settleStrangers()
+	}
 	a.takesData()
 }
 
@@ -166,6 +169,11 @@ func (g *generation) Commit() {
 	if err := errors.Join(g.seats.Settle(), g.ports.Settle()); err != nil {
 		g.app.log.Warn("Closing a listener failed", zap.Error(err))
 	}
+	g.settleQueues()
+}
+
+// settleQueues parks what nobody serves in this generation, and finds heirs for it.
+func (g *generation) settleQueues() {
 	for _, s := range g.app.stores() {
 		for _, j := range s.shelves() {
 			g.park(j.pipeline, j.Journal)
@@ -178,6 +186,24 @@ func (g *generation) Commit() {
 	}
 	g.inheritAll()
 	g.app.register()
+}
+
+// settleStrangers is settleQueues for a rollback: of the journals that only the trial appended to. What was made for the
+// trial in a queue of this generation is forgotten instead, when the trial's is retired.
+func (g *generation) settleStrangers() {
+	found := false
+	for _, s := range g.app.stores() {
+		for _, j := range s.shelves() {
+			if g.queues[j.pipeline] != pipelineQueue(j.Journal) {
+				g.park(j.pipeline, j.Journal)
+				found = true
+			}
+		}
+	}
+	if found {
+		g.inheritAll()
+		g.app.register()
+	}
 }
 
 // onTrial begins or ends what is different while a generation is on trial: what new and changed senders reject waits, and
@@ -300,9 +326,27 @@ func (g *generation) rests(ctx context.Context) {
 
 // forget takes back what destinations were given that are not to stay.
 func (g *generation) forget() {
+	now := g.app.now()
+	g.app.freshen.Lock()
+	defer g.app.freshen.Unlock()
 	for _, f := range g.fresh {
-		f.roster.Forget(f.name)
+		if now != g && now.serves(f) {
+			now.fresh = append(now.fresh, f) // it came before this one's end, and is that one's to take back now
+		} else {
+			f.roster.Forget(f.name)
+		}
 	}
+	g.fresh = nil
+}
+
+// serves reports whether a cursor is that of a destination of the generation.
+func (g *generation) serves(f freshName) bool {
+	for id, q := range g.queues {
+		if queue.Roster(q) == f.roster {
+			return g.wants(id, f.name)
+		}
+	}
+	return false
 }
 
 // Preflight implements reload.Instance: an empty export for every sender that is new or says something else than before.

@@ -5,6 +5,7 @@ package e2e
 
 import (
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -133,6 +134,61 @@ func TestADestinationRemovedByAReloadParksAndComesBack(t *testing.T) {
 			m.ends(80)
 		})
 	}
+}
+
+// What a trial that is superseded was given is the next one's: nothing that its destinations are owed is forgotten.
+func TestADestinationOfASupersededTrialIsOwedWhatItTook(t *testing.T) {
+	t.Parallel()
+	for name, queue := range map[string]string{"disk": one, "memory": ""} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMover(t, toA, queue)
+			a := startBackend(t, m.host+":14317", nil)
+			long := strings.Replace(moving, "trial: 200ms", "trial: 4s", 1)
+			m.becomes(long, 0, `^committed`) // what governs from now on
+			first, second := numbered("first", 30), numbered("second", 30)
+			m.values["PIPELINES"] = toBoth
+			m.write(long)
+			m.p.signal(syscall.SIGHUP)
+			m.p.await(`Config switched, trial begins.*"source": "SIGHUP"`)
+			m.post(first)
+			a.await(t, first)
+			m.becomes(strings.Replace(long, "timeout: 2s", "timeout: 3s", 1), 0, `^committed`)
+			m.p.await(`Config superseded`)
+			m.post(second)
+			b := startBackend(t, m.host+":24317", nil)
+			for _, x := range []*backend{a, b} {
+				x.await(t, first)
+				x.await(t, second)
+			}
+			m.ends(60)
+		})
+	}
+}
+
+// What a trial took in a pipeline that the rollback takes away is delivered by whoever sends to its exporter now.
+func TestWhatATrialTookInAPipelineOfItsOwnIsNotLostAtARollback(t *testing.T) {
+	t.Parallel()
+	m := newMover(t, toB, one)
+	m.becomes(strings.Replace(moving, "trial: 200ms", "trial: 20s", 1), 0, `^committed`)
+	long := strings.Replace(moving, "trial: 200ms", "trial: 20s", 1)
+	m.values["PIPELINES"] = renamed
+	m.write(long)
+	m.p.signal(syscall.SIGHUP)
+	m.p.await(`Config switched, trial begins.*"source": "SIGHUP"`)
+	names := numbered("trial", 50)
+	m.post(names)
+	m.values["PIPELINES"] = toB
+	m.becomes(long, 0, `^committed.*runs again`)
+	later := numbered("later", 20)
+	m.post(later)
+	b := startBackend(t, m.host+":24317", nil)
+	b.await(t, names)
+	b.await(t, later)
+	if n := b.items("spans"); n != 70 {
+		t.Errorf("%d spans arrived, 70 were sent", n)
+	}
+	m.ends(70)
 }
 
 // Fault: C7. A backlog follows its exporter, wherever a reload moves it, and what comes meanwhile is delivered too.
