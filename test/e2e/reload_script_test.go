@@ -171,7 +171,7 @@ func TestTheHealthScriptSwitchesARunningProcess(t *testing.T) {
 		}
 		return true
 	})
-	bound := int64(20 * rounds) // a backend that goes in the middle of an answer has the request, and gets it again
+	bound := int64(20 * rounds) // a backend may go in the middle of an answer: it has the request, and gets it again
 	s.passes(ledger.Options{MaxDuplicates: &bound})
 }
 
