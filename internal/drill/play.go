@@ -75,11 +75,16 @@ func owed(promise string, err error) error {
 type faultKind struct {
 	name, text, title string
 	stays             bool // data does not go to another level
+	secure            bool // it needs TLS
 }
 
 var faultKinds = []faultKind{
 	{name: "refused", text: "refuse", title: "connections to %s are refused"},
 	{name: "blackhole", text: "blackhole", title: "%s takes connections and never answers"},
+	{name: "hang", text: "hang", title: "%s reads everything and never answers"},
+	{name: "reset", text: "reset:headers", title: "%s resets the connection when a request begins"},
+	{name: "unauthenticated", text: "status:UNAUTHENTICATED", title: "%s does not know who sends any more"},
+	{name: "expired", text: "tls:expired", title: "the certificate of %s expires", secure: true},
 	{name: "unavailable", text: "status:UNAVAILABLE", title: "%s answers that it is unavailable"},
 	{name: "throttle", text: "status:RESOURCE_EXHAUSTED,retry_after=2s", title: "%s asks for two seconds of silence, again and again",
 		stays: true},
@@ -196,7 +201,8 @@ func (m *room) home(ctx context.Context) error {
 	err = m.until(ctx, returnTime, "all data at the first level again, and nothing parked", func(n *look) bool {
 		for _, label := range t.Connectors() {
 			if !n.routes(label, func(r *status.Route) bool {
-				return r.ActiveLevel == 0 && r.Levels[0].State == "healthy" && r.Emergency.Items == 0
+				// A level that takes all data and is watched for a while yet is home.
+				return r.ActiveLevel == 0 && (r.Levels[0].State == "healthy" || r.Levels[0].State == "suspect") && r.Emergency.Items == 0
 			}) {
 				return false
 			}
@@ -249,14 +255,18 @@ func (m *room) levelOf(label, id string) int {
 
 func backendScene(name string, k faultKind, b topology.Backend) scene {
 	s := scene{name: name, title: fmt.Sprintf(k.title, b.ID), poor: k.text == "reject_marked"}
-	if b.HTTP && k.name == "throttle" {
-		k.text = "status:429,retry_after=2s"
+	if k.secure && !b.TLS {
+		s.why = b.ID + " does not use TLS"
+	}
+	texts := []string{k.text}
+	if k.secure { // new connections meet it; those that are there are cut
+		texts = append(texts, "refuse,for=100ms")
 	}
 	s.play = func(ctx context.Context, m *room) error {
 		if err := m.expose(ctx, b.ID); err != nil {
 			return err
 		}
-		if err := m.wrong(b.ID, k.text); err != nil {
+		if err := m.wrong(b.ID, texts...); err != nil {
 			return err
 		}
 		err := m.until(ctx, seeTime+longestLinger(m.rehearsal.topology), "the fault is met", func(*look) bool { return m.hits(b.ID) > 0 })
@@ -287,7 +297,9 @@ func (m *room) leaves(ctx context.Context, b topology.Backend) error {
 			continue
 		}
 		err := m.until(ctx, switchTime+b.Timeout, label+" does not send to "+b.ID+" any more", func(n *look) bool {
-			return n.routes(label, func(r *status.Route) bool { return r.ActiveLevel != level })
+			return n.routes(label, func(r *status.Route) bool {
+				return r.ActiveLevel != level && (r.Levels[level].State == "down" || r.Levels[level].State == "probing")
+			})
 		})
 		if err := owed(promiseSwitch, err); err != nil {
 			return err
@@ -369,8 +381,25 @@ func (m *room) backlog(ctx context.Context) error {
 	return err
 }
 
+// memory names the queues that do not outlive a process.
+func (m *room) memory() string {
+	var in []string
+	for _, p := range m.rehearsal.topology.Pipelines {
+		for _, d := range p.Destinations {
+			if d.Queued && !p.Durable {
+				in = append(in, p.ID+" → "+d.Label)
+			}
+		}
+	}
+	if len(in) == 0 {
+		return ""
+	}
+	return "; in memory is the queue of " + strings.Join(in, ", ")
+}
+
 // restarted notes a new life for the ledger.
 func (m *room) restarted(from time.Time) error {
+	m.lives++
 	return ledger.AppendFault(m.notes(), ledger.Fault{T0: from.UnixMicro(), T1: time.Now().UnixMicro(), Where: "holdfast",
 		Fault: ledger.Restart, Hits: 1})
 }
@@ -415,8 +444,8 @@ func termScene(name string) scene {
 			return &brokenError{promiseInOrder, err.Error()}
 		}
 		m.say("SIGTERM: it ended with exit code %d after %s", code, seconds(time.Since(began)))
-		if code != 0 {
-			return &brokenError{promiseInOrder, fmt.Sprintf("exit code %d", code)}
+		if code != 0 { // the ledger says what it cost
+			m.breaks(promiseInOrder, nil, "exit code %d%s", code, m.memory())
 		}
 		if err := m.begin(ctx); err != nil {
 			return &brokenError{promiseRunning, "it does not start again: " + err.Error()}

@@ -132,6 +132,9 @@ func (m *room) prove(books *ledger.Metrics) error {
 			o.Metrics, o.AllPlaces = nil, true
 		}
 	}
+	if m.lives > 0 && m.memory() != "" { // books in memory end with their process
+		o.Metrics, o.AllPlaces = nil, true
+	}
 	bound := m.bound
 	n, _ := m.latest()
 	bound += (m.rehearsal.topology.Copies() - 1) * int64(n.acked)
@@ -141,7 +144,9 @@ func (m *room) prove(books *ledger.Metrics) error {
 		return err
 	}
 	m.read(v)
-	m.each(notes, books)
+	if !alone || v.Lost == 0 { // of one destination the ledger has said it
+		m.each(notes, books)
+	}
 	return v.Write(m.notes())
 }
 
@@ -163,11 +168,13 @@ func (m *room) read(v *ledger.Verdict) {
 		if !ok {
 			promise = f.Quantity
 		}
-		shown := items
+		shown, text := items, f.Text
 		if f.Quantity != "lost" {
 			shown = nil
+		} else if m.lives > 0 {
+			text += m.memory()
 		}
-		m.breaks(promise, shown, "%s", f.Text)
+		m.breaks(promise, shown, "%s", text)
 	}
 	for _, d := range v.Doubts {
 		m.doubt("%s: %s", d.Quantity, d.Text)
@@ -235,13 +242,18 @@ type itemKey struct {
 func (m *room) missing(notes *ledger.Notes, at map[itemKey]map[string]bool, p *topology.Pipeline, d *topology.Destination) (n int64,
 	ranges []string) {
 	seen := map[itemKey]bool{}
+	type span struct {
+		itemSource
+		first, last uint64
+		ended       int64
+	}
+	var spans []span
 	for i := range notes.Tried {
 		a := &notes.Tried[i]
-		if a.Signal.String() != p.Signal || a.Result.State != ledger.Acked ||
-			!slices.Contains(p.Receivers, m.via[itemSource{a.Signal, a.Producer}]) {
+		source := itemSource{a.Signal, a.Producer}
+		if a.Signal.String() != p.Signal || a.Result.State != ledger.Acked || !slices.Contains(p.Receivers, m.via[source]) {
 			continue
 		}
-		var first, last uint64
 		for seq := a.First; seq <= a.Last; seq++ {
 			k := itemKey{a.Signal, a.Producer, seq}
 			if seen[k] || has(at[k], d) {
@@ -249,14 +261,17 @@ func (m *room) missing(notes *ledger.Notes, at map[itemKey]map[string]bool, p *t
 			}
 			seen[k] = true
 			n++
-			if last = seq; first == 0 {
-				first = seq
+			at := slices.IndexFunc(spans, func(s span) bool { return s.itemSource == source && s.last+1 == seq })
+			if at < 0 {
+				spans = append(spans, span{source, seq, seq, a.Ended})
+			} else {
+				spans[at].last = seq
 			}
 		}
-		if first > 0 && len(ranges) < maxRanges {
-			ranges = append(ranges, fmt.Sprintf("%s producer %d, %d-%d, acknowledged at %.1f s", a.Signal, a.Producer, first, last,
-				m.since(time.UnixMicro(a.Ended))))
-		}
+	}
+	for _, s := range spans[:min(len(spans), maxRanges)] {
+		ranges = append(ranges, fmt.Sprintf("%s producer %d, %d-%d, acknowledged at %.1f s", s.signal, s.producer, s.first, s.last,
+			m.since(time.UnixMicro(s.ended))))
 	}
 	return n, ranges
 }

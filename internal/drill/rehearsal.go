@@ -58,6 +58,7 @@ func Prepare(ctx context.Context, o RehearsalOptions) (*Rehearsal, error) {
 		return nil, err
 	}
 	o.Config.Texts = texts
+	o.Config.Portable = true // keys and certificates may be at home elsewhere: the drill has its own
 	for _, t := range texts {
 		r.texts = append(r.texts, t.Text)
 	}

@@ -60,6 +60,7 @@ type room struct {
 	loads []*load
 	via   map[itemSource]string // which receiver took what a producer sends; under mu
 	bound int64
+	lives int  // after the first
 	poor  bool // some backend rejects what is marked
 
 	unwatch context.CancelFunc
