@@ -406,6 +406,10 @@ func (m *room) restarted(from time.Time) error {
 
 func killScene(name string) scene {
 	return scene{name: name, title: "kill -9 while data flows, and again with a backlog", play: func(ctx context.Context, m *room) error {
+		// Enough is delivered that a process which forgets what it has delivered is told from one that may repeat a little.
+		if err := rest(ctx, 4*time.Second); err != nil {
+			return err
+		}
 		for round := range 2 {
 			if round == 1 {
 				if err := m.backlog(ctx); err != nil {
