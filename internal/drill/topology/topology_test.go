@@ -134,8 +134,8 @@ func TestTheTopologyIsThePlans(t *testing.T) {
 }
 
 func TestASmallDiskIsNamed(t *testing.T) {
-	top := read(t, strings.Replace(mixed, "directory: /var/lib/q", "directory: /var/lib/q, max_size: 67108864", 1))
-	if weak := strings.Join(top.Weak, "\n"); !strings.Contains(weak, "64 MiB at most") {
+	top := read(t, strings.Replace(mixed, "directory: /var/lib/q", "directory: /var/lib/q, max_file_size_mib: 900", 1))
+	if weak := strings.Join(top.Weak, "\n"); !strings.Contains(weak, "900 MiB at most") {
 		t.Error(weak)
 	}
 }
