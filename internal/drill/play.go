@@ -38,6 +38,7 @@ const (
 	seeTime    = 20 * time.Second // for a fault to be noticed
 	switchTime = 40 * time.Second // for a silent one there is a timeout in it
 	returnTime = 40 * time.Second
+	trialTime  = 6 * time.Second
 	// lookOn is how long a fault lasts after everything that must come of it has come.
 	lookOn = 1500 * time.Millisecond
 	// roomQuiet is how long nothing may arrive at the end.
@@ -144,6 +145,17 @@ func (m *room) well(ctx context.Context) error {
 	var late *lateError
 	if errors.As(err, &late) {
 		return &idleError{"nothing flows without a fault: " + late.Error()}
+	}
+	if err != nil {
+		return err
+	}
+	// What a new configuration is told while it is on trial is not final; with --hurry that is over soon.
+	err = m.until(ctx, trialTime, "the trial of the configuration is over", func(n *look) bool {
+		return n.status != nil && n.status.Config.State != "trial"
+	})
+	if errors.As(err, &late) {
+		m.say("the configuration is still on trial")
+		return nil
 	}
 	return err
 }

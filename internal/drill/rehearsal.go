@@ -86,6 +86,7 @@ func (r *Rehearsal) choose() error {
 		return nil
 	}
 	all = append(all, named(r.topology)...)
+	r.scenes = all[:1:1] // without a control run nothing is proven
 	for _, want := range r.o.Scenarios {
 		found := false
 		for _, s := range all {

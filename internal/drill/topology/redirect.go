@@ -207,6 +207,7 @@ func (t *Topology) hurry(r *Redirection) {
 			r.Hurried = append(r.Hurried, fmt.Sprintf("%s %s → %s", key, is, most))
 		}
 	}
+	shorten("service::reload::trial", t.cfg.Service.Reload.Trial, time.Second)
 	for _, id := range t.Connectors() {
 		c := t.connector(id)
 		if c == nil {
