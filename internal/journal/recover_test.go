@@ -122,7 +122,7 @@ func TestACrashDuringRecoveryDoesNoHarm(t *testing.T) {
 func crashRecovery(t *testing.T, mode []func(*journal.Options)) {
 	rng := luck(t)
 	seeds := uint64(2 - len(mode)) // in unsynced mode a power cut may cost something
-	first, then := 6, 40
+	first, then := 4, 24
 	if long() {
 		first, then = 200, 1000
 	}
