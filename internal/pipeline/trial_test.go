@@ -72,7 +72,7 @@ func TestWhatASenderOnTrialRejectedIsDeliveredByTheOneBefore(t *testing.T) {
 				over := h.Halt(10 * time.Second) // rolled back
 				old.Start()
 				<-over
-				time.Sleep(time.Second)
+				time.Sleep(10 * time.Second) // a batch waits for company
 				if c := h.books("otlp"); c.Delivered != 3 || c.Rejected != 0 || len(b.attempts) == 0 {
 					t.Errorf("books %+v after %d attempts of the new one", c, len(b.attempts))
 				}

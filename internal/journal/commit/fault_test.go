@@ -153,7 +153,7 @@ func TestNoFailedCallLosesWhatWasAnswered(t *testing.T) {
 				}
 			}
 		}
-		if refused < runs/4 || rescued < uint64(runs)/10 || hit < runs*3/4 {
+		if refused < runs/4 || rescued < uint64(runs)/16 || hit < runs*3/4 {
 			t.Errorf("%d calls, %d runs, %d with a fault, %d refused, %d rescues: the faults did too little",
 				len(calls), runs, hit, refused, rescued)
 		}
