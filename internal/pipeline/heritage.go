@@ -48,6 +48,7 @@ func (x *dispatch) feed(s *source) {
 	var c chores
 	x.mu.Lock()
 	x.mu.feeders--
+	x.mu.dry = x.mu.dry || s == x.own // it ended because nothing is owed any more, or is to be taken; others end with take
 	x.unlock(&c)
 }
 

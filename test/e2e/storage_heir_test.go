@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"testing"
+	"time"
 )
 
 func regexpQuote(text string) string { return regexp.QuoteMeta(text) }
@@ -141,6 +142,14 @@ func TestABacklogIsDeliveredByWhoeverSendsToItsExporter(t *testing.T) {
 			if n := b.items("spans"); n != len(old)+len(live) {
 				t.Errorf("%d spans arrived, %d were sent", n, len(old)+len(live))
 			}
+			began := time.Now()
+			if code := h.p.stop(); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+			if took := time.Since(began); took > idleStop {
+				t.Errorf("who had served the backlog took %s to stop", took)
+			}
+			h.p = nil
 			h.restart(c.pipelines, c.args...)
 			if n := h.p.said("is inherited"); n != 0 {
 				t.Error("a backlog that was delivered is inherited again")
