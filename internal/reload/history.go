@@ -4,6 +4,7 @@
 package reload
 
 import (
+	"errors"
 	"path"
 	"slices"
 	"strings"
@@ -31,7 +32,7 @@ func withEntry(all []Entry, e Entry) []Entry {
 	e.Text = cut(e.Text, maxEntryText)
 	if n := len(all); n > 0 {
 		if was := all[n-1]; was.Hash == e.Hash && was.State == e.State && was.Reason == e.Reason {
-			e.Times = max(was.Times, 1) + 1
+			e.Times = max(was.Times, 1) + max(e.Times, 1)
 			all = all[:n-1]
 		}
 	}
@@ -43,46 +44,82 @@ func withEntry(all []Entry, e Entry) []Entry {
 const maxEntryText = 4096
 
 // History is the last attempts, oldest first. Lines that cannot be read are skipped.
-func (s *Store) History() ([]Entry, error) { return readHistory(s.disk, s.dir) }
+func (s *Store) History() ([]Entry, error) {
+	all, _, err := readHistory(s.disk, s.dir)
+	return all, err
+}
 
-func readHistory(disk vfs.FS, dir string) ([]Entry, error) {
+// readHistory also counts the lines there are, those that cannot be read included.
+func readHistory(disk vfs.FS, dir string) (all []Entry, lines int, err error) {
 	data, err := readFile(disk, path.Join(dir, historyFile))
 	if err != nil {
-		return nil, ignoreMissing(err)
+		return nil, 0, ignoreMissing(err)
 	}
-	var all []Entry
 	for line := range strings.Lines(string(data)) {
 		var e Entry
-		if unseal([]byte(line), &e) == nil {
-			all = append(all, e)
+		if lines++; unseal([]byte(line), &e) == nil {
+			all = withEntry(all, e)
 		}
 	}
-	return all, nil
+	return all, lines, nil
 }
 
 // ReadHistory reads the history of these sources in a state directory, newest first, without opening the store: it works
 // beside a running process and without one. None is no error.
 func ReadHistory(disk vfs.FS, place string, uris []string) ([]Entry, error) {
-	all, err := readHistory(disk, DirOf(place, uris))
+	all, _, err := readHistory(disk, DirOf(place, uris))
 	slices.Reverse(all)
 	return all, err
 }
 
-// AddHistory appends an entry; one that repeats the last one is counted there.
+// AddHistory appends an entry; one that repeats the last one is counted there when it is read. The line is not synced:
+// journals may lie on the same disk, whose appends clients wait for, and a power cut costs some lines of a list for people.
+// The first entry of a process, and one in keptHistory, write the whole file anew, synced, with what is kept.
 func (s *Store) AddHistory(e Entry) error {
+	if s.lines > 0 && s.lines < 2*keptHistory {
+		if err := s.appendHistory(e); err == nil {
+			s.lines++
+			return nil
+		}
+	}
 	all, err := s.History()
 	if err != nil {
 		return err
 	}
+	s.lines = 0
 	var data []byte
-	for _, e := range withEntry(all, e) {
+	all = withEntry(all, e)
+	for _, e := range all {
 		line, err := seal(e)
 		if err != nil {
 			return err
 		}
 		data = append(data, line...)
 	}
-	return replace(s.disk, path.Join(s.dir, historyFile), data)
+	if err := replace(s.disk, path.Join(s.dir, historyFile), data); err != nil {
+		return err
+	}
+	s.lines = len(all)
+	return nil
+}
+
+// appendHistory writes one line behind the others. One that is torn costs itself: the next begins on a line of its own,
+// since a failure writes the file anew.
+func (s *Store) appendHistory(e Entry) error {
+	e.Text = cut(e.Text, maxEntryText)
+	line, err := seal(e)
+	if err != nil {
+		return err
+	}
+	f, err := s.disk.OpenFile(path.Join(s.dir, historyFile), vfs.Write, 0)
+	if err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err == nil {
+		_, err = f.WriteVAt([][]byte{line}, info.Size)
+	}
+	return errors.Join(err, f.Close())
 }
 
 func cut(text string, most int) string {

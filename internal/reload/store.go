@@ -48,6 +48,7 @@ type Store struct {
 	key  []byte
 	// Notes are what was found wrong when it was opened: lines for the log.
 	notes []string
+	lines int // of the history's file; 0 = not known
 }
 
 // storedGood is the body of good-<generation>.json.
@@ -288,16 +289,11 @@ func (s *Store) Attempt() (*Attempt, error) {
 // SaveAttempt writes the attempt.
 func (s *Store) SaveAttempt(a Attempt) error { return s.save(attemptFile, a) }
 
-// ClearAttempt removes it, and the name with it.
+// ClearAttempt removes it. The name is not synced: after a power cut it may be back, and does no harm. Of what was
+// committed it has the hash of the good one, which is started all the same; of what was rolled back it counts one
+// unclean end, which is one too few to hold it.
 func (s *Store) ClearAttempt() error {
-	err := s.disk.Remove(path.Join(s.dir, attemptFile))
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return err
-	}
-	return s.disk.SyncDir(s.dir)
+	return ignoreMissing(s.disk.Remove(path.Join(s.dir, attemptFile)))
 }
 
 // Deliveries are the last deliveries per sender, as of the last SaveDeliveries.

@@ -296,10 +296,24 @@ func TestHistoryKeepsAHundredAndSkipsDamagedLines(t *testing.T) {
 		check(t, s.AddHistory(reload.Entry{Generation: 200, State: reload.Rejected, Hash: "same", Text: strings.Repeat("é", 5000)}))
 	}
 	name := path.Join(reload.DirOf(place, uris), "history.jsonl")
-	flip(t, disk, name, 40, 0x01)
+	info, err := disk.Stat(name)
+	check(t, err)
+	flip(t, disk, name, info.Size/4, 0x01) // of a line in the middle: the last five are long
 	h, err := reload.ReadHistory(disk, place, uris)
-	if err != nil || len(h) != 99 {
-		t.Fatalf("%d entries, %v; want 99", len(h), err)
+	if err != nil || len(h) != 100 {
+		t.Fatalf("%d entries, %v; want 100", len(h), err)
+	}
+	if oldest := h[99].Generation; oldest != 6 { // 200, 105, … 6 without the damaged one
+		t.Errorf("the oldest is %d, want 6: one of those after it is damaged", oldest)
+	}
+	for g := range reload.Generation(300) { // the file is written anew now and then
+		check(t, s.AddHistory(reload.Entry{Generation: g + 201, State: reload.Rejected, Hash: fmt.Sprint(g)}))
+	}
+	if info, err := disk.Stat(name); err != nil || info.Size > 3*60_000 {
+		t.Errorf("the file has %d bytes, %v", info.Size, err)
+	}
+	if all, err := s.History(); err != nil || len(all) != 100 || all[99].Generation != 500 || all[0].Generation != 401 {
+		t.Errorf("after 300 more: %d entries, %v", len(all), err)
 	}
 	if e := h[0]; e.Generation != 200 || e.Times != 5 || len(e.Text) > 4100 {
 		t.Errorf("the newest is %d, %d times, %d bytes", e.Generation, e.Times, len(e.Text))
