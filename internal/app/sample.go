@@ -6,11 +6,12 @@ package app
 import (
 	"runtime/metrics"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/holdfast-telemetry/holdfast/internal/config"
+	"github.com/holdfast-telemetry/holdfast/internal/otlp"
 	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
+	"github.com/holdfast-telemetry/holdfast/internal/receiver"
 	"github.com/holdfast-telemetry/holdfast/internal/reload"
 )
 
@@ -102,26 +103,20 @@ func (g *generation) hostOf(id string) string {
 	return hostPort(endpoint)
 }
 
+// refusedReasons are those by which clients are refused who were let in before: by TLS, auth or limits.
+var refusedReasons = []string{receiver.ReasonAuth, receiver.ReasonConnections, receiver.ReasonTooLarge}
+
 // doorSample is how a receiver fares, from the series that it counts in.
 func (g *generation) doorSample(d *door) reload.Door {
 	out := reload.Door{ID: d.id, Changed: !g.took(d)}
-	for _, s := range g.app.opts.Telemetry.Metrics.Snapshot() {
-		label := func(name string) string {
-			if i := slices.Index(s.Labels, name); i >= 0 && i%2 == 0 && i+1 < len(s.Labels) {
-				return s.Labels[i+1]
-			}
-			return ""
-		}
-		if label("receiver") != d.id {
-			continue
-		}
-		switch reason := label("reason"); {
-		case strings.HasPrefix(s.Name, "otelcol_receiver_accepted_"):
-			out.Accepted += uint64(s.Value)
-		case s.Name == "holdfast_door_refused_total" && slices.Contains([]string{"auth", "connections", "too_large"}, reason):
-			out.Refused += uint64(s.Value)
-		}
+	m := g.app.opts.Telemetry.Metrics
+	of := func(labels []string) bool { return labelOf(labels, "receiver") == d.id }
+	for _, s := range otlp.Signals {
+		out.Accepted += uint64(m.Sum("otelcol_receiver_accepted_"+s.ItemName(), of))
 	}
+	out.Refused = uint64(m.Sum("holdfast_door_refused_total", func(labels []string) bool {
+		return of(labels) && slices.Contains(refusedReasons, labelOf(labels, "reason"))
+	}))
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if out.Accepted > d.accepted {
@@ -129,6 +124,16 @@ func (g *generation) doorSample(d *door) reload.Door {
 	}
 	out.LastAccepted = d.lastAccepted
 	return out
+}
+
+// labelOf is the value of a label, of names and values in turn; empty = there is none.
+func labelOf(labels []string, name string) string {
+	for i := 0; i+1 < len(labels); i += 2 {
+		if labels[i] == name {
+			return labels[i+1]
+		}
+	}
+	return ""
 }
 
 // took reports whether a receiver is the one that the last committed generation had.

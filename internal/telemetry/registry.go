@@ -237,6 +237,27 @@ func (r *Registry) Snapshot() []Sample {
 	return out
 }
 
+// Sum adds up the series of one family whose labels match, 0 where there is none. It is for those who look again and
+// again: a Snapshot reads everything there is. match must not call the registry.
+func (r *Registry) Sum(name string, match func(labels []string) bool) float64 {
+	var found []*series
+	r.mu.Lock()
+	if f := r.mu.families[name]; f != nil && f.kind != KindHistogram {
+		for _, s := range f.series {
+			if match(s.labels) {
+				c := *s
+				found = append(found, &c)
+			}
+		}
+	}
+	r.mu.Unlock()
+	sum := 0.0
+	for _, s := range found {
+		sum += s.value()
+	}
+	return sum
+}
+
 // familyView is a copy of a family that can be read without the registry's lock.
 type familyView struct {
 	name, help, unit string
