@@ -80,6 +80,8 @@ type Options struct {
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
 	// Progress, if set, is called after every answer; it must be quick and safe for concurrent use.
 	Progress func(ledger.Attempt, ledger.Result)
+	// Timed, if set, is told of every answer that acknowledges: when its attempt began, and how long it took. As Progress.
+	Timed func(began time.Time, took time.Duration)
 }
 
 // Summary is what was sent and what became of it. Acked, Partial, Refused and Unknown count items by the best answer

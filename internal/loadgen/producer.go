@@ -116,6 +116,9 @@ func (p *producer) attempt(ctx context.Context, a ledger.Attempt, sent []byte) a
 		l.times.add(took)
 	}
 	l.mu.Unlock()
+	if l.o.Timed != nil && (out.State == ledger.Acked || out.State == ledger.Partial) {
+		l.o.Timed(began, took)
+	}
 	if l.o.Progress != nil {
 		l.o.Progress(a, out.Result)
 	}

@@ -183,13 +183,6 @@ func (s *shift) send(o loadgen.Options) (stop func() (loadgen.Summary, []string)
 	}
 }
 
-// sendFor is send for as long as the options say.
-func (s *shift) sendFor(o loadgen.Options) (loadgen.Summary, []string) {
-	s.t.Helper()
-	o.Requests = int(o.For.Seconds()*o.Rate/float64(o.Items*o.Producers)) + 1
-	return s.send(o)()
-}
-
 // passes waits until nothing is owed, ends the process, and asks the ledger.
 func (s *shift) passes(o ledger.Options) *ledger.Verdict {
 	s.t.Helper()
