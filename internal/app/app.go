@@ -11,6 +11,7 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -170,7 +171,7 @@ func (a *App) startMetrics(ctx context.Context) (err error) {
 		return err
 	}
 	if err := a.metrics.Start(ctx); err != nil {
-		return err
+		return fmt.Errorf("%s: %w", a.now().cfg.Where("service::telemetry::metrics"), err)
 	}
 	a.began("telemetry", a.metrics.Stop)
 	return nil

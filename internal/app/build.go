@@ -44,7 +44,7 @@ func (g *generation) buildLimiters() error {
 			}
 			l, err := memorylimiter.New(c.Config.(*memorylimiter.Config), id, g.app.opts.Telemetry.For("processor", id))
 			if err != nil {
-				return fmt.Errorf("processors/%s: %w", id, err)
+				return g.blame(config.Processors, id, err)
 			}
 			g.limiters[id] = l
 		}
@@ -77,19 +77,19 @@ func (g *generation) buildExporter(id string, s otlp.Signal) error {
 	}
 	f, ok := find(exporters, func(f exporter.Factory) string { return f.Type }, c.Type)
 	if !ok {
-		return fmt.Errorf("exporters/%s: no implementation of type %q", id, c.Type)
+		return g.blame(config.Exporters, id, fmt.Errorf("no implementation of type %q", c.Type))
 	}
 	if len(f.Signals) > 0 && !slices.Contains(f.Signals, s) {
-		return fmt.Errorf("exporters/%s: type %q does not carry %s", id, c.Type, s)
+		return g.blame(config.Exporters, id, fmt.Errorf("type %q does not carry %s", c.Type, s))
 	}
 	if g.instances[id] != nil {
 		return nil
 	}
 	e, err := f.New(exporter.Settings{
-		ID: id, Telemetry: g.app.opts.Telemetry.For("exporter", id), Version: g.app.opts.Version,
+		ID: id, Telemetry: g.app.opts.Telemetry.For("exporter", id), Version: g.app.opts.Version, Offline: g.deaf,
 	}, g.synced(id, c.Config))
 	if err != nil {
-		return fmt.Errorf("exporters/%s: %w", id, err)
+		return g.blame(config.Exporters, id, err)
 	}
 	g.instances[id] = e
 	g.exporters = append(g.exporters, named[exporter.Exporter]{id, e})
@@ -231,7 +231,7 @@ func (g *generation) buildExtensions() error {
 			Listen: extension.ListenFunc(g.listen(config.Extensions, id)),
 		}, c.Config)
 		if err != nil {
-			return fmt.Errorf("extensions/%s: %w", id, err)
+			return g.blame(config.Extensions, id, err)
 		}
 		one := named[extension.Extension]{id, e}
 		g.extensions, g.newExtensions = append(g.extensions, one), append(g.newExtensions, one)

@@ -5,6 +5,7 @@ package app
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -80,6 +81,24 @@ func DescribeStorage(cfg *config.Config, p *plan.Plan, s *plan.Storage) StorageD
 // hours is a long duration without what is zero.
 func hours(d time.Duration) string {
 	return strings.TrimSuffix(strings.TrimSuffix(d.String(), "0s"), "0m")
+}
+
+// Spare says that a storage keeps more of its volume free than there is, so that nothing could be stored; nil = it does
+// not, or is no storage.
+func Spare(c *config.Component) error {
+	set, ok := c.Config.(*journal.Config)
+	if !ok || set.MinFreeMiB == 0 {
+		return nil
+	}
+	for at := filepath.Clean(set.Directory); ; at = filepath.Dir(at) {
+		u, err := vfs.OS().Usage(at)
+		switch {
+		case err == nil && set.MinFreeMiB >= u.Total>>20:
+			return fmt.Errorf("min_free_mib is %d, and the volume of %s has %d MiB", set.MinFreeMiB, set.Directory, u.Total>>20)
+		case err == nil || at == filepath.Dir(at):
+			return nil
+		}
+	}
 }
 
 // Surroundings are warnings about the place a directory is in, or would be made in: what is stored in memory, goes with a

@@ -52,7 +52,7 @@ func (g *generation) buildReceivers() error {
 		}
 		f, ok := find(receivers, func(f receiver.Factory) string { return f.Type }, c.Type)
 		if !ok {
-			return fmt.Errorf("receivers/%s: no implementation of type %q", id, c.Type)
+			return g.blame(config.Receivers, id, fmt.Errorf("no implementation of type %q", c.Type))
 		}
 		d := &door{id: id, sinks: map[otlp.Signal]*swap.Sink{}}
 		set := receiver.Settings{
@@ -64,7 +64,7 @@ func (g *generation) buildReceivers() error {
 			set.Sinks[s] = d.sinks[s]
 		}
 		if d.receiver, err = f.New(set, c.Config); err != nil {
-			return fmt.Errorf("receivers/%s: %w", id, err)
+			return g.blame(config.Receivers, id, err)
 		}
 		g.doors, g.newDoors = append(g.doors, d), append(g.newDoors, d)
 	}
@@ -73,6 +73,11 @@ func (g *generation) buildReceivers() error {
 
 // listen opens the listeners of a component.
 func (g *generation) listen(kind config.Kind, id string) receiver.ListenFunc {
+	if g.deaf {
+		return func(_ context.Context, network, address string) (net.Listener, error) {
+			return newDeafListener(network, address), nil
+		}
+	}
 	return func(ctx context.Context, network, address string) (net.Listener, error) {
 		ln, err := g.seatsOf(kind).Listen(ctx, network, address)
 		if err == nil {
@@ -105,7 +110,7 @@ func (g *generation) keepListeners(kind config.Kind, id string) {
 func (g *generation) startReceivers(ctx context.Context) error {
 	for _, d := range g.newDoors {
 		if err := d.receiver.Start(ctx, g.app.host); err != nil {
-			return fmt.Errorf("receivers/%s: %w", d.id, err)
+			return g.blame(config.Receivers, d.id, err)
 		}
 		g.began("receiver "+d.id, d.receiver.Stop, d)
 	}

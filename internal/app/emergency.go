@@ -45,7 +45,7 @@ func (g *generation) openEmergencies(disk vfs.FS) error {
 				for m, id := range l.Exporters {
 					path, err := g.openEmergency(disk, id, d.Route.Config.Emergency.MaxBytes)
 					if err != nil {
-						return fmt.Errorf("exporters/%s: %w", id, err)
+						return g.blame(config.Exporters, id, err)
 					}
 					if path != "" && m == 0 { // the first file of a level is the one that is owed
 						g.heirs[path] = append(g.heirs[path], ownerOf(p, d))

@@ -6,7 +6,6 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -37,6 +36,7 @@ type generation struct {
 	seats  *sockets.Seats // of receivers
 	ports  *sockets.Seats // of extensions
 	checks *checks        // of both; nil = never was on trial
+	deaf   bool           // nobody can reach its listeners: it is rehearsed
 
 	listeners map[string][]net.Listener // by kind and ID of who serves them, those that were taken over included
 
@@ -163,7 +163,7 @@ func (g *generation) own() []*step {
 func (g *generation) startExtensions(ctx context.Context) error {
 	for _, e := range g.newExtensions {
 		if err := e.value.Start(ctx, g.app.host); err != nil {
-			return fmt.Errorf("extensions/%s: %w", e.id, err)
+			return g.blame(config.Extensions, e.id, err)
 		}
 		g.began("extension "+e.id, e.value.Stop, e.value)
 	}
@@ -174,13 +174,13 @@ func (g *generation) startExtensions(ctx context.Context) error {
 func (g *generation) startBack(ctx context.Context) error {
 	for id, l := range g.limiters {
 		if err := l.Start(ctx); err != nil {
-			return fmt.Errorf("processors/%s: %w", id, err)
+			return g.blame(config.Processors, id, err)
 		}
 		g.began("processor "+id, l.Stop, nil)
 	}
 	for _, e := range g.exporters {
 		if err := e.value.Start(ctx, g.app.host); err != nil {
-			return fmt.Errorf("exporters/%s: %w", e.id, err)
+			return g.blame(config.Exporters, e.id, err)
 		}
 		g.began("exporter "+e.id, e.value.Stop, nil)
 	}

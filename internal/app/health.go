@@ -79,6 +79,11 @@ func (a *App) startImplicitHealth(ctx context.Context) error {
 			addr = "0.0.0.0:13133"
 		}
 	}
+	if l := a.now().plan.Taker(addr); l != nil {
+		a.log.Warn("Health endpoint not served: the configuration has another use for its address",
+			zap.String("address", addr), zap.String("component", l.Component))
+		return nil
+	}
 	e := healthcheck.NewImplicit(addr, extension.Settings{
 		ID: "health_check", Telemetry: a.opts.Telemetry.For("extension", "health_check"), Status: a.health,
 	})

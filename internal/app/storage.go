@@ -74,7 +74,7 @@ func (g *generation) openStorages(ctx context.Context, disk vfs.FS) error {
 			err = g.openStorage(ctx, disk, s)
 		}
 		if err != nil {
-			return fmt.Errorf("extensions/%s: %w", s.ids[0], err)
+			return g.blame(config.Extensions, s.ids[0], err)
 		}
 	}
 	return nil
@@ -132,7 +132,7 @@ func (g *generation) findStorages(disk vfs.FS) ([]*storage, error) {
 		}
 		where, err := journal.Identity(disk, cfg.Directory)
 		if err != nil {
-			return nil, fmt.Errorf("extensions/%s: directory %q: %w", id, cfg.Directory, err)
+			return nil, g.blame(config.Extensions, id, fmt.Errorf("directory %q: %w", cfg.Directory, err))
 		}
 		if s := found[where]; s != nil {
 			s.ids, s.cfg = append(s.ids, id), journal.Merge(s.cfg, *cfg)

@@ -229,6 +229,9 @@ func firstTelemetry(o *app.Offer) (*telemetry.Telemetry, func(), error) {
 		return nil, nil, err
 	}
 	log, flush, err := telemetry.NewLogger(set.Logs, resource)
+	if err != nil && o != nil {
+		err = fmt.Errorf("%s: service::telemetry::logs: %w", o.Config.Where("service::telemetry::logs"), err)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -241,6 +244,9 @@ func firstTelemetry(o *app.Offer) (*telemetry.Telemetry, func(), error) {
 // logFindings says once, at start, what validate would say.
 func logFindings(log *zap.Logger, cfg *config.Config, p *plan.Plan) {
 	for _, x := range append(cfg.Findings[:len(cfg.Findings):len(cfg.Findings)], p.Findings...) {
+		if x.Text == plan.OpenToAll {
+			continue // said when it listens
+		}
 		fields := []zap.Field{zap.String("place", x.Position.String()), zap.String("component", x.Component)}
 		if x.Severity == config.Warning {
 			log.Warn(x.Text, fields...)

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 	"unicode"
@@ -75,8 +76,33 @@ func inspect(ctx context.Context, opts config.Options) (*check, error) {
 		c.bindAll()
 		c.lookAround()
 	}
+	if c.valid && !opts.Fragment {
+		c.rehearse(ctx, &opts)
+	}
 	config.Sort(c.findings)
 	return c, nil
+}
+
+// rehearse does with a valid configuration what a start does, in an environment of stubs. Where this host is not the
+// target, what fails for its files is a warning, and only if nothing was said about that component.
+func (c *check) rehearse(ctx context.Context, opts *config.Options) {
+	for _, err := range app.Rehearse(ctx, &app.Offer{Config: c.cfg, Plan: c.plan}) {
+		f := config.Finding{Severity: config.Error, Text: err.Error()}
+		var at *app.ComponentError
+		if errors.As(err, &at) {
+			f.Component, f.Position, f.Text = at.Component, at.Position, at.Err.Error()
+		}
+		if opts.Portable {
+			f.Severity = config.Warning
+			if slices.ContainsFunc(c.findings, func(o config.Finding) bool {
+				return o.Component == f.Component && o.Severity == config.Warning
+			}) {
+				continue
+			}
+		}
+		c.valid = c.valid && f.Severity != config.Error
+		c.findings = append(c.findings, f)
+	}
 }
 
 // bindAll opens and closes every port on this host. One that is in use is a warning: the one who uses it may be the
@@ -97,6 +123,9 @@ func (c *check) bindAll() {
 		default:
 			f.Text = err.Error()
 		}
+		if f.Component == "" {
+			f.Text = l.Purpose + ": " + f.Text
+		}
 		c.valid = c.valid && f.Severity != config.Error
 		c.findings = append(c.findings, f)
 	}
@@ -114,11 +143,20 @@ func (c *check) lookAround() {
 			})
 		}
 		found, err := app.Surroundings(s.Directory)
-		if err != nil {
+		if err != nil && !slices.ContainsFunc(c.findings, func(f config.Finding) bool {
+			return f.Severity == config.Error && f.Component == "extensions/"+id
+		}) {
 			warn(err.Error())
 		}
 		for _, text := range found {
 			warn(text)
+		}
+		if err := app.Spare(c.cfg.Components[config.Extensions][id]); err != nil {
+			c.valid = false
+			c.findings = append(c.findings, config.Finding{
+				Severity: config.Error, Component: "extensions/" + id, Key: "min_free_mib", Text: err.Error(),
+				Position: c.cfg.Where("extensions::" + id + "::min_free_mib"),
+			})
 		}
 	}
 }

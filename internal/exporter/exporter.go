@@ -100,6 +100,8 @@ type Settings struct {
 	ID        string // as written in the configuration; the label of its metrics
 	Telemetry *telemetry.Telemetry
 	Version   string // of this program, for user agents
+	// Offline says that nobody is to be connected to, or asked where he is, before the first Send.
+	Offline bool
 }
 
 // Factory makes exporters of one type.

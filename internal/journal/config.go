@@ -54,6 +54,11 @@ type Compaction struct {
 // DefaultDirectory is the Collector's.
 const DefaultDirectory = "/var/lib/otelcol/file_storage"
 
+const (
+	maxMiB     = 1 << 40 // so that bytes fit in 63 bits, with room for sums
+	minMaxSize = 1 << 20 // cursors and one small segment
+)
+
 // What happens at a byte limit.
 const (
 	overflowRefuse     = "refuse"
@@ -90,6 +95,17 @@ func (c *Config) Validate() error {
 	if c.MaxFileSizeMiB < 0 || c.MaxSize < 0 || c.MinFreeMiB < 0 || c.TailCacheMiB < 0 {
 		errs = append(errs, errors.New(
 			"`max_file_size_mib`, `max_size`, `min_free_mib` and `tail_cache_mib` must not be negative"))
+	}
+	for _, size := range []struct {
+		key string
+		mib int64
+	}{{"max_file_size_mib", c.MaxFileSizeMiB}, {"min_free_mib", c.MinFreeMiB}, {"tail_cache_mib", c.TailCacheMiB}} {
+		if size.mib > maxMiB {
+			errs = append(errs, fmt.Errorf("`%s` %d is more than any disk has; it counts MiB", size.key, size.mib))
+		}
+	}
+	if c.MaxSize > 0 && c.MaxSize < minMaxSize {
+		errs = append(errs, fmt.Errorf("`max_size` %d is less than one journal needs, %d; it counts bytes", c.MaxSize, minMaxSize))
 	}
 	if c.Overflow != overflowRefuse && c.Overflow != overflowDropOldest {
 		errs = append(errs, fmt.Errorf("`overflow` %q is none of refuse, drop_oldest", c.Overflow))

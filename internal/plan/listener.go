@@ -6,6 +6,7 @@ package plan
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,6 +46,9 @@ func (b *builder) checkListeners(p *Plan) {
 	}
 	p.Listeners = append(p.Listeners, b.metricsListeners()...)
 	for i := range p.Listeners {
+		if l := &p.Listeners[i]; b.checkAddress(l) {
+			continue
+		}
 		for j := range i {
 			if one, two := &p.Listeners[j], &p.Listeners[i]; clash(one, two) {
 				b.note(config.Error, two.Component, two.Key, "", "%s is taken by %s", two.Address, owner(one))
@@ -54,6 +58,42 @@ func (b *builder) checkListeners(p *Plan) {
 	}
 	b.checkClients()
 }
+
+// maxSocketPath is what fits into a socket's address (unix(7)).
+const maxSocketPath = 107
+
+// checkAddress refuses what cannot be listened on, wherever it is tried; it reports whether it did.
+func (b *builder) checkAddress(l *Listener) bool {
+	bad := func(hint, format string, args ...any) bool {
+		b.note(config.Error, l.Component, l.Key, hint, format, args...)
+		return true
+	}
+	switch l.Network {
+	case "unix":
+		if len(l.Address) > maxSocketPath {
+			return bad("", "socket %s: its path has more than %d bytes", l.Address, maxSocketPath)
+		}
+		return false
+	case "", "tcp", "tcp4", "tcp6":
+	default:
+		return bad("tcp, tcp4, tcp6 or unix", "transport %q cannot be listened on", l.Network)
+	}
+	_, port, err := net.SplitHostPort(l.Address)
+	if err != nil || strings.Contains(l.Address, "//") {
+		return bad("HOST:PORT; a socket needs `transport: unix`", "%q is not an address", l.Address)
+	}
+	if _, err := net.LookupPort("tcp", port); err != nil {
+		return bad("0 to 65535, or a service's name", "%q is not a port", port)
+	}
+	if host, _, _ := net.SplitHostPort(l.Address); wildcard(host) && l.Open() && strings.HasPrefix(l.Component, "receivers/") {
+		b.note(config.Warning, l.Component, l.Key, "", OpenToAll)
+	}
+	return false
+}
+
+// OpenToAll is the warning about a receiver that anybody may use who reaches this host (faults, part D, 1). The door says
+// the same when it opens.
+const OpenToAll = "listens on all addresses without TLS and without authentication"
 
 func owner(l *Listener) string {
 	if l.Component == "" {
@@ -175,10 +215,26 @@ func clash(a, b *Listener) bool {
 	}
 	hostA, portA, errA := net.SplitHostPort(a.Address)
 	hostB, portB, errB := net.SplitHostPort(b.Address)
-	if errA != nil || errB != nil || portA != portB || portA == "0" {
+	if errA != nil || errB != nil {
+		return false
+	}
+	numberA, errA := net.LookupPort("tcp", portA)
+	numberB, errB := net.LookupPort("tcp", portB)
+	if errA != nil || errB != nil || numberA != numberB || numberA == 0 {
 		return false
 	}
 	return wildcard(hostA) || wildcard(hostB) || loopback(hostA) == loopback(hostB)
+}
+
+// Taker is the listener that stands in the way of one on a TCP address, nil if none does.
+func (p *Plan) Taker(address string) *Listener {
+	one := &Listener{Network: "tcp", Address: address}
+	for i := range p.Listeners {
+		if clash(one, &p.Listeners[i]) {
+			return &p.Listeners[i]
+		}
+	}
+	return nil
 }
 
 func wildcard(host string) bool {
@@ -187,10 +243,14 @@ func wildcard(host string) bool {
 }
 
 func loopback(host string) string {
-	if host == "127.0.0.1" {
+	ip, err := netip.ParseAddr(host)
+	switch {
+	case err != nil:
+		return strings.ToLower(host)
+	case ip.Unmap() == netip.AddrFrom4([4]byte{127, 0, 0, 1}):
 		return "localhost"
 	}
-	return strings.ToLower(host)
+	return ip.Unmap().String()
 }
 
 // checkClients refuses what clients and servers ask of extensions that this build has not.

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/holdfast-telemetry/holdfast/internal/cli"
+	"github.com/holdfast-telemetry/holdfast/internal/plan"
 )
 
 // The snippets that are Collector configurations.
@@ -28,6 +29,9 @@ const (
 	b02 = "001-02-using-the-failover-connector"
 	b03 = "001-03-alternative-fan-out-with-load-balancing"
 )
+
+// openToAll is said of the documents' receivers: they listen on 0.0.0.0 without TLS.
+const openToAll = "warning: receivers/otlp: " + plan.OpenToAll
 
 func seed(name string) string { return filepath.Join("seeds", name+".yaml") }
 func complement(name string) string {
@@ -92,6 +96,7 @@ func TestA02CrashRecoveryLoadsVerbatim(t *testing.T) {
 	want := in(a02,
 		"9: note: extensions/file_storage/queue: max_file_size_mib caps everything under /var/lib/otel/queue at 4096 MiB",
 		"11: note: extensions/file_storage/queue: timeout bounds the wait for the lock; a stalled disk refuses new data after 5s",
+		"21: "+openToAll,
 		"40: note: exporters/otlp: after 10m0s data moves on or waits, it is not deleted",
 		"53: note: processors/batch: batches are made behind the queue of traces",
 		"57: note: processors/batch: batches are made behind the queue of metrics",
@@ -103,6 +108,7 @@ func TestA02CrashRecoveryLoadsVerbatim(t *testing.T) {
 
 func TestA05GatewayLoadsVerbatim(t *testing.T) {
 	want := in(a05,
+		"6: "+openToAll,
 		"27: note: exporters/otlp/primary: after 30s data moves on or waits, it is not deleted",
 		"40: note: exporters/otlp/secondary: after 5m0s data moves on or waits, it is not deleted",
 		"63: note: processors/batch: batches are made behind the queue of traces",
@@ -132,6 +138,7 @@ func TestA06FailoverRunsAsTheGatewaysFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	loads(t, []string{path}, in("gateway",
+		"6: "+openToAll,
 		"27: note: exporters/otlp/primary: after 30s data moves on or waits, it is not deleted",
 		"28: note: exporters/otlp/primary: queue and retry settings of otlp/primary belong to failover/traces",
 		"40: note: exporters/otlp/secondary: after 5m0s data moves on or waits, it is not deleted",
@@ -149,6 +156,7 @@ func TestA06FailoverRunsAsTheGatewaysFile(t *testing.T) {
 func TestA06BesideTheGatewayAsItStandsWarnsOfDoubleDelivery(t *testing.T) {
 	var want []string
 	want = append(want, in(a05,
+		"6: "+openToAll,
 		"27: note: exporters/otlp/primary: after 30s data moves on or waits, it is not deleted",
 		"28: note: exporters/otlp/primary: queue and retry settings of otlp/primary belong to failover/traces",
 		"40: note: exporters/otlp/secondary: after 5m0s data moves on or waits, it is not deleted",
@@ -224,6 +232,7 @@ func TestA10HealthLoadsAfterA02(t *testing.T) {
 		"6: note: extensions/file_storage/queue: file_storage/queue is not in service::extensions: enabled, a queue names it",
 		"9: note: extensions/file_storage/queue: max_file_size_mib caps everything under /var/lib/otel/queue at 4096 MiB",
 		"11: note: extensions/file_storage/queue: timeout bounds the wait for the lock; a stalled disk refuses new data after 5s",
+		"21: "+openToAll,
 		"40: note: exporters/otlp: after 10m0s data moves on or waits, it is not deleted",
 		"53: note: processors/batch: batches are made behind the queue of traces",
 		"57: note: processors/batch: batches are made behind the queue of metrics",

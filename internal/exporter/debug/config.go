@@ -71,6 +71,17 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
+// Writes are the files that Start opens, by key.
+func (c *Config) Writes() map[string]string {
+	files := map[string]string{}
+	for i, path := range c.OutputPaths {
+		if path != "stdout" && path != "stderr" {
+			files[fmt.Sprintf("output_paths::%d", i)] = path
+		}
+	}
+	return files
+}
+
 // Delivery implements exporter.Deliverer.
 func (c *Config) Delivery() exporter.Delivery { return exporter.Delivery{Queue: c.Queue} }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/collector/config/configcompression"
@@ -93,6 +94,9 @@ func (c *Config) Validate() error {
 	if c.Path == "" {
 		errs = append(errs, errors.New("`path` is required"))
 	}
+	if strings.HasSuffix(c.Path, "/") {
+		errs = append(errs, fmt.Errorf("`path` %q is a directory; a file is needed", c.Path))
+	}
 	if c.Format != formatJSON && c.Format != formatProto {
 		errs = append(errs, fmt.Errorf("`format` %q is none of json, proto", c.Format))
 	}
@@ -117,6 +121,9 @@ func (r *Rotation) Validate() error {
 	}
 	return nil
 }
+
+// Writes are the files that Start opens, by key.
+func (c *Config) Writes() map[string]string { return map[string]string{"path": c.Path} }
 
 func (c *Config) directoryMode() (fs.FileMode, error) {
 	mode, err := strconv.ParseUint(c.DirectoryPermissions, 8, 32)

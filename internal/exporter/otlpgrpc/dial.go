@@ -63,7 +63,9 @@ func (e *Exporter) dial(ctx context.Context, host component.Host, l *link) (*grp
 	if err != nil {
 		return nil, err
 	}
-	conn.Connect() // else the first request would pay for it
+	if !e.set.Offline {
+		conn.Connect() // else the first request would pay for it
+	}
 	return conn, nil
 }
 

@@ -26,6 +26,14 @@ func Default() any {
 	return &Config{AddrConfig: confignet.AddrConfig{Endpoint: "localhost:1777", Transport: confignet.TransportTypeTCP}}
 }
 
+// Writes are the files that Start opens, by key.
+func (c *Config) Writes() map[string]string {
+	if c.SaveToFile == "" {
+		return nil
+	}
+	return map[string]string{"save_to_file": c.SaveToFile}
+}
+
 // Validate implements confmap.Validator.
 func (c *Config) Validate() error {
 	var errs []error

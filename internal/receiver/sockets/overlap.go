@@ -6,8 +6,12 @@ package sockets
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -97,6 +101,11 @@ func (s *Sockets) among(p place, network string) (same key, found bool, inTheWay
 // returns its key and no listener.
 func (s *Sockets) bind(ctx context.Context, k key) (key, net.Listener, error) {
 	var lc net.ListenConfig
+	if k.network == "unix" {
+		if err := clearPath(ctx, k.address); err != nil {
+			return k, nil, err
+		}
+	}
 	ln, err := lc.Listen(ctx, k.network, k.address)
 	if err == nil || !errors.Is(err, syscall.EADDRINUSE) || !strings.HasPrefix(k.network, "tcp") {
 		return k, ln, err
@@ -122,6 +131,32 @@ func (s *Sockets) bind(ctx context.Context, k key) (key, net.Listener, error) {
 		return k, ln, nil
 	}
 	return k, nil, err
+}
+
+// clearPath makes the directory of a unix socket, and takes away what a process left there that was killed: nobody
+// answers at it.
+func clearPath(ctx context.Context, path string) error {
+	if strings.HasPrefix(path, "@") {
+		return nil // abstract: it is in no directory, and goes with its process
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("make the directory of socket %q: %w", path, err)
+	}
+	info, err := os.Lstat(path)
+	if err != nil || info.Mode()&fs.ModeSocket == 0 {
+		return nil // whatever else is there stays, and is in the way
+	}
+	c, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
+	if err == nil {
+		return c.Close()
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return nil // binding will say what is wrong
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove socket %q, at which nobody answers: %w", path, err)
+	}
+	return nil
 }
 
 // share lets others bind beside a listener. Where the system does not let it, binding fails.
