@@ -29,7 +29,8 @@ type throttle struct {
 type spell struct{ from, until time.Duration }
 
 // putOff heeds a retry-after (T6, T10): nobody sends before it is over. One that is too long, or spells that add up,
-// take the breaker down where another level could carry.
+// take the breaker down where another level takes data. Where none does that would only cost time: data waits either way,
+// and what is down has to prove itself after its silence.
 func (b *Breaker) putOff(now time.Time, d time.Duration, by Purpose, out []Change) []Change {
 	if b.set.Emergency {
 		return out
@@ -54,7 +55,7 @@ func (b *Breaker) putOff(now time.Time, d time.Duration, by Purpose, out []Chang
 		return b.report(Change{Kind: PutOff, Reason: Throttled, By: by, Until: until}, out)
 	}
 	c := Change{Kind: PutOff, Reason: Throttled, By: by, Until: until}
-	if !b.set.Alone && (until.Sub(now) > b.set.FailoverAfter || b.throttle.spent(b.born, now) > throttleShare) {
+	if !b.set.Alone && !b.sole && (until.Sub(now) > b.set.FailoverAfter || b.throttle.spent(b.born, now) > throttleShare) {
 		return b.trip(now, Throttled, c, out)
 	}
 	if !fresh {

@@ -234,6 +234,19 @@ func TestT6NothingElseToGoToWaits(t *testing.T) {
 	s.is(breaker.Healthy)
 }
 
+func TestT6NobodyElseTakesDataWaits(t *testing.T) {
+	s := seasoned(t, nil)
+	s.b.SetSole(true)
+	s.tell(breaker.Outcome{Class: breaker.RetryAfter, After: 45 * second})
+	s.is(breaker.Healthy)
+	s.b.SetSole(false) // another one is back: it is not taken down for what it asked for before, but for the next wish
+	s.is(breaker.Healthy)
+	s.at(46 * second)
+	s.tell(breaker.Outcome{Class: breaker.RetryAfter, After: 45 * second})
+	s.saw("0s put off until 45s", "46s healthy>down throttled")
+	s.is(breaker.Down)
+}
+
 func TestT6UnnamedDelayIsTheBackoff(t *testing.T) {
 	s := seasoned(t, nil)
 	for range 3 {

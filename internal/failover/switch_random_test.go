@@ -46,7 +46,7 @@ type watched struct {
 	state      breaker.State
 	generation uint64
 	silence    time.Time
-	canaries   int // on their way
+	canaries   int // on their way, of this generation: an operator's hold makes what is under way count no more
 	emergency  bool
 }
 
@@ -368,6 +368,9 @@ func (c *chaos) changed(ev *failover.Event, e *failover.Effect) {
 	if (ch.To == breaker.Down || held) && (ch.Next.IsZero() || !ch.Next.After(c.now)) {
 		c.failf("%s is down, and the next probe is at %v", e.Exporter, ch.Next)
 	}
+	if ch.Generation != w.generation {
+		w.canaries = 0
+	}
 	w.state, w.generation = ch.To, ch.Generation
 }
 
@@ -430,7 +433,9 @@ func (c *chaos) attempt1(w *wing, level int, m *failover.MemberView, canary, ove
 	}
 	b := c.of(m.Breaker)
 	if over {
-		b.canaries--
+		if m.Generation == b.generation {
+			b.canaries--
+		}
 		return
 	}
 	if c.now.Before(b.silence) {
