@@ -12,18 +12,11 @@ import (
 const (
 	windowRest   = 60 * time.Second // without backlog or overload, and the window is as wide as the slots again
 	floorSpan    = 60               // seconds of which the quickest is the floor
-	rateSpan     = 10               // seconds over which deliveries are counted
-	paceGrowth   = 0.01             // of the pace a second
-	paceSteady   = 20 * time.Second // without an overload, and the pace grows faster and faster: it was set too low
-	paceShare    = 0.9              // of what was delivered, after an overload
+	backlogSpan  = 10 * time.Second // backlog that was sent so lately is still there
 	contest      = time.Second      // a lane that was told to wait so lately still does
 	leastShare   = 0.001            // of a lane whose share is none: it has what the other one leaves
 	backlogAge   = 30 * time.Second // records older than this when they are sent are backlog
 	latencySlack = 10 * time.Millisecond
-	// A timer that fires late may be made up for by so much; more would be a burst.
-	paceSlack = 100 * time.Millisecond
-	// However slow the pace, a batch goes so often: what is delivered is how it learns that more would be.
-	maxPaceWait = 10 * time.Second
 )
 
 // Lane tells fresh data from the backlog of an outage.
@@ -49,9 +42,7 @@ const (
 //	                                      retry-after             w × 0.8   ├ one a second, never below 1
 //	                                      retry, ambiguous        w × 0.5   ┘
 //
-// Asleep it bounds nothing: the slots do. The last two are overloads: from the first one on there is a pace, 0.9 of what
-// was delivered over the last ten seconds, growing by a hundredth a second until the next, and faster once that is long
-// in coming.
+// Asleep it bounds nothing: the slots do. The last two are overloads: from the first one on there is a pace.
 type Window struct {
 	slots int
 	start int
@@ -68,16 +59,11 @@ type Window struct {
 	served   float64          // tag of the last batch
 	ends     [lanes]float64   // of a lane's last batch
 
-	pace  float64 // items a second, 0 = none
-	grown time.Time
-	paced time.Time // the last overload that counted
-	due   time.Time // of the next batch
+	pace pace
 
-	rate  [rateSpan]uint64 // items delivered, by second
-	rated int64            // the newest second of rate
-	means [floorSpan]mean  // by second
-	timed int64            // the newest second of means
-	floor time.Duration    // the lowest mean of a whole second; 0 = none yet
+	means [floorSpan]mean // by second
+	timed int64           // the newest second of means
+	floor time.Duration   // the lowest mean of a whole second; 0 = none yet
 }
 
 // mean adds up latencies.
@@ -101,7 +87,7 @@ func (w *Window) Limit() int {
 }
 
 // Pace is how many items a second are sent; 0 = as many as it takes.
-func (w *Window) Pace() float64 { return w.pace }
+func (w *Window) Pace() float64 { return w.pace.rate }
 
 // Allow reports whether a batch of the lane may be sent. If not, at is when to ask again; zero = when something on its
 // way has ended.
@@ -119,9 +105,9 @@ func (w *Window) Allow(now time.Time, lane Lane) (ok bool, at time.Time) {
 	if w.flying[Fresh]+w.flying[Backlog] >= w.Limit() {
 		return false, time.Time{}
 	}
-	if w.pace > 0 {
-		if w.grow(now); now.Before(w.due) {
-			return false, w.due
+	if w.pace.set() {
+		if due := w.pace.next(now); now.Before(due) {
+			return false, due
 		}
 	}
 	if lane < lanes {
@@ -153,15 +139,9 @@ func (w *Window) Sent(now time.Time, lane Lane, items uint32) {
 	if lane == Backlog {
 		w.Stir(now)
 	}
-	if w.pace == 0 {
-		return
+	if w.awake {
+		w.pace.sent(now, items)
 	}
-	from := w.due
-	if early := now.Add(-paceSlack); from.Before(early) {
-		from = early
-	}
-	cost := math.Min(float64(items)/w.pace, maxPaceWait.Seconds())
-	w.due = earlier(from.Add(time.Duration(cost*float64(time.Second))), now.Add(maxPaceWait))
 }
 
 // Answer is what came of a batch, as far as a window cares.
@@ -184,16 +164,16 @@ func (w *Window) Done(now time.Time, lane Lane, a Answer, items uint32, took tim
 	}
 	switch a {
 	case AnswerDelivered:
-		w.delivered(now, items)
+		w.pace.delivered(now, took, items)
 		if took <= 2*w.quickest(now, took)+latencySlack {
 			w.w = math.Min(w.w+1/w.w, float64(w.slots))
 		} else {
 			w.lessen(now, 0.9)
 		}
 	case AnswerAsked:
-		w.overload(now, 0.8)
+		w.overload(now, took, items, 0.8)
 	case AnswerFailed:
-		w.overload(now, 0.5)
+		w.overload(now, took, items, 0.5)
 	case AnswerUnclear:
 		w.lessen(now, 0.5)
 	}
@@ -216,82 +196,36 @@ func (w *Window) Stir(now time.Time) {
 func (w *Window) wake(now time.Time) {
 	*w = Window{
 		slots: w.slots, start: w.start, live: w.live, flying: w.flying, waits: w.waits, awake: true, began: now, stirred: now,
-		w: float64(w.slots),
+		w: float64(w.slots), pace: pace{anchor: now},
 	}
 }
 
 // rest ends what nothing has called for any more.
 func (w *Window) rest(now time.Time) {
 	if w.awake && now.Sub(w.stirred) > windowRest {
-		w.awake, w.pace, w.w = false, 0, float64(w.slots)
+		w.awake, w.pace, w.w = false, pace{}, float64(w.slots)
 	}
 }
 
-// lessen narrows the window, once a second: what fails together is one sign. It reports whether it did.
-func (w *Window) lessen(now time.Time, by float64) bool {
-	if !w.lessened.IsZero() && now.Sub(w.lessened) < time.Second {
-		return false
+// lessen narrows the window, once a second: what fails together is one sign.
+func (w *Window) lessen(now time.Time, by float64) {
+	if w.lessened.IsZero() || now.Sub(w.lessened) >= time.Second {
+		w.lessened, w.w = now, math.Max(w.w*by, 1)
 	}
-	w.lessened, w.w = now, math.Max(w.w*by, 1)
-	return true
 }
 
 // overload narrows the window and, while there is backlog, sets the pace: only then is what was delivered what the
-// endpoint could take, and not what there was to deliver. Of an endpoint that took nothing lately there is nothing to
-// learn but that: the pace stays what it was.
-func (w *Window) overload(now time.Time, by float64) {
+// endpoint could take, and not what there was to deliver.
+func (w *Window) overload(now time.Time, took time.Duration, items uint32, by float64) {
 	w.stirred = now
-	if !w.lessen(now, by) {
-		return
-	}
-	if rate := w.taken(now); rate > 0 && !w.drained.IsZero() && now.Sub(w.drained) < rateSpan*time.Second {
-		w.pace = paceShare * rate
-	}
-	w.grown, w.paced = now, now
-}
-
-// grow lets the pace grow for the time since it last did.
-func (w *Window) grow(now time.Time) {
-	if d := now.Sub(w.grown); d >= paceSlack {
-		by := paceGrowth * math.Max(1, float64(now.Sub(w.paced)-paceSteady*3/4)/float64(paceSteady/4))
-		w.pace *= 1 + by*d.Seconds()
-		w.grown = now
+	w.lessen(now, by)
+	if !w.drained.IsZero() && now.Sub(w.drained) < backlogSpan {
+		w.pace.overloaded(now, took, items)
 	}
 }
 
 // second is the whole second of the episode now is in.
 func (w *Window) second(now time.Time) int64 { return int64(now.Sub(w.began) / time.Second) }
-
-// delivered counts items.
-func (w *Window) delivered(now time.Time, items uint32) {
-	w.forget(now)
-	w.rate[w.rated%rateSpan] += uint64(items)
-}
-
-// forget drops the seconds that are too old to count.
-func (w *Window) forget(now time.Time) {
-	n := w.second(now)
-	if n-w.rated >= rateSpan {
-		w.rate = [rateSpan]uint64{}
-	} else {
-		for i := w.rated + 1; i <= n; i++ {
-			w.rate[i%rateSpan] = 0
-		}
-	}
-	w.rated = max(w.rated, n)
-}
-
-// taken is how many items a second were delivered over the last ten seconds, or since the return.
-func (w *Window) taken(now time.Time) float64 {
-	w.forget(now)
-	sum := uint64(0)
-	for _, n := range w.rate {
-		sum += n
-	}
-	part := now.Sub(w.began.Add(time.Duration(w.rated) * time.Second)).Seconds() // of the newest second
-	over := math.Min(float64(w.rated), rateSpan-1) + part
-	return float64(sum) / math.Max(over, 1)
-}
 
 // quickest is the floor: the lowest mean of the last minute's seconds, of which took is the newest latency. While no
 // second is whole, what there is of the first has to do.
