@@ -15,7 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/holdfast-telemetry/holdfast/internal/drill"
+	"github.com/holdfast-telemetry/holdfast/internal/drill/demo"
 	"github.com/holdfast-telemetry/holdfast/internal/ledger"
 )
 
@@ -45,7 +45,7 @@ Exit codes: 0 pass; 1 fail, or wrong usage; 2 inconclusive; 3 could not run, or 
   holdfast demo --dir ./outage --keep`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if least := int(drill.MinLength.Seconds()); f.seconds < least {
+			if least := int(demo.MinLength.Seconds()); f.seconds < least {
 				return fmt.Errorf("--seconds %d is too short for an outage (%d at least)", f.seconds, least)
 			}
 			v, err := f.run(cmd)
@@ -84,7 +84,7 @@ func (f *demoFlags) run(cmd *cobra.Command) (*ledger.Verdict, error) {
 		return nil, err
 	}
 	out := cmd.OutOrStdout()
-	v, err := drill.Outage(ctx, drill.Options{
+	v, err := demo.Outage(ctx, demo.Options{
 		Binary: binary, Dir: dir, Load: time.Duration(f.seconds) * time.Second, Events: out, Status: f.status,
 	})
 	if err == nil {

@@ -26,7 +26,8 @@ type drillFlags struct {
 	scenarios   []string
 	report      string
 	hurry, keep bool
-	list        bool
+	list, steps bool
+	headers     []string
 	each, total time.Duration
 	parallel    int
 }
@@ -68,12 +69,14 @@ Exit codes: 0 passed; 1 failed; 2 inconclusive; 3 could not run, or interrupted.
 	s := cmd.Flags()
 	s.StringArrayVar(&f.read.uris, "config", nil, "URI of a configuration, merged in order: a path, file:, env:, yaml:, http:")
 	s.StringArrayVar(&f.read.sets, "set", nil, "key=value, applied after all files")
-	s.StringArrayVar(&f.scenarios, "scenario", nil, "only these, by name; a star at the end stands for anything (default: all there are)")
+	s.StringArrayVar(&f.scenarios, "scenario", nil, "only these: a name, a star at its end stands for anything, or a FILE of steps (default: all there are)")
 	s.StringVar(&f.report, "report", "", "directory for report.html, report.json, junit.xml, and for the notes of what did not pass")
 	s.BoolVar(&f.hurry, "hurry", true, "shorten delays that are made for days")
 	s.BoolVar(&f.list, "list", false, "print the scenarios of this configuration, and play nothing")
+	s.BoolVar(&f.steps, "steps", false, "print the scenarios as files that --scenario takes, and play nothing")
+	s.StringArrayVar(&f.headers, "header", nil, "NAME=VALUE, sent with the telemetry, for a door that asks who sends")
 	s.BoolVar(&f.keep, "keep", false, "keep the private directory")
-	s.DurationVar(&f.each, "each", time.Minute, "bound of one scenario")
+	s.DurationVar(&f.each, "each", 90*time.Second, "bound of one scenario")
 	s.DurationVar(&f.total, "total", 10*time.Minute, "bound of all of them")
 	s.IntVar(&f.parallel, "parallel", 4, "scenarios at the same time; they mostly wait")
 	return cmd
@@ -86,9 +89,13 @@ func (f *drillFlags) run(cmd *cobra.Command) (code int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	headers, err := pairs(f.headers)
+	if err != nil {
+		return 0, err
+	}
 	progress := cmd.ErrOrStderr()
-	r, err := drill.Prepare(ctx, drill.RehearsalOptions{
-		Binary: binary, Config: f.read.options(cmd, app.Registry()), Sets: f.read.sets, Scenarios: f.scenarios, Hurry: f.hurry, Each: f.each,
+	r, err := drill.Prepare(ctx, drill.Options{
+		Binary: binary, Config: f.read.options(cmd, app.Registry()), Sets: f.read.sets, Scenarios: f.scenarios, Headers: headers, Hurry: f.hurry, Each: f.each,
 		Total: f.total, Parallel: f.parallel, Report: f.report, Keep: f.keep, Version: shortVersion(),
 		Progress: func(line string) { fmt.Fprintln(progress, time.Now().Format("15:04:05 ")+escapeLines(line)) },
 	})
@@ -98,6 +105,10 @@ func (f *drillFlags) run(cmd *cobra.Command) (code int, err error) {
 		return 0, err
 	case err != nil:
 		return 0, fmt.Errorf("drill: %w", err)
+	}
+	if f.steps {
+		_, err := io.WriteString(cmd.OutOrStdout(), r.Text())
+		return 0, err
 	}
 	if f.list {
 		_, err := io.WriteString(cmd.OutOrStdout(), strings.Join(r.Scenarios(), "\n")+"\n")
@@ -114,6 +125,18 @@ func (f *drillFlags) run(cmd *cobra.Command) (code int, err error) {
 		return 0, err
 	}
 	return out.ExitCode(), nil
+}
+
+// pairs reads NAME=VALUE.
+func pairs(texts []string) (out [][2]string, err error) {
+	for _, t := range texts {
+		name, value, ok := strings.Cut(t, "=")
+		if !ok || name == "" {
+			return nil, fmt.Errorf("--header %q: NAME=VALUE is needed", t)
+		}
+		out = append(out, [2]string{name, value})
+	}
+	return out, nil
 }
 
 // escapeLines escapes what others wrote, and keeps the ends of lines.

@@ -1,250 +1,225 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package drill plays outages against a real Holdfast process and lets the ledger judge.
+// Package drill plays outages against a user's own configuration, and says which promises it keeps.
 //
-// It stands outside the product. A stage is a private directory, a loopback address of its own, two backends and a load
-// in this process, and the binary as a child that can be killed and started again. A scenario is a list of steps on a
-// stage: faults for the backends, a kill, waits for what the child's status says; what happens is told line by line, out
-// of the child's own log and status. In the end the notes of all sides are compared. It promises to leave no process
-// behind, whatever happens to it, and to call nothing passed that did not happen. Nothing on the data path knows it.
+// It stands outside the product. It loads and plans the configuration as `run` does, chooses what is played
+// (internal/drill/scenario), gives each scenario a room of its own in a private directory (internal/drill/stage), and hands
+// over a report (internal/drill/report). It promises to be bounded in time, to touch nothing outside its directory and the
+// loopback, and to leave nothing behind, also after kill -9: the next drill removes what that one could not.
+// Nothing on the data path knows it. internal/drill/demo is one outage of the same kind, before an audience.
 package drill
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/holdfast-telemetry/holdfast/internal/admin"
-	"github.com/holdfast-telemetry/holdfast/internal/ledger"
-	"github.com/holdfast-telemetry/holdfast/internal/loadgen"
-	"github.com/holdfast-telemetry/holdfast/internal/mockbackend"
+	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/config"
+	"github.com/holdfast-telemetry/holdfast/internal/drill/report"
+	"github.com/holdfast-telemetry/holdfast/internal/drill/scenario"
+	"github.com/holdfast-telemetry/holdfast/internal/drill/stage"
+	"github.com/holdfast-telemetry/holdfast/internal/drill/topology"
+	"github.com/holdfast-telemetry/holdfast/internal/drill/verdict"
+	"github.com/holdfast-telemetry/holdfast/internal/plan"
 )
 
-// MinLength is the shortest load that leaves every step of an outage its time.
-const MinLength = 8 * time.Second
-
-// Options say what to play.
+// Options say what to play, and on what.
 type Options struct {
-	Binary string        // the program to start
-	Dir    string        // where configuration, queue, log and notes go; it must exist and be empty
-	Load   time.Duration // how long telemetry is sent, MinLength at least; the steps divide it
-	Events io.Writer     // one line per event; that it cannot be written ends the run
-	// Status, if set, is HOST:PORT where the running picture is served while the outage lasts.
-	Status string
+	Binary string // the program to start
+	// Config is the user's configuration: it is loaded as `run` would.
+	Config config.Options
+	Sets   []string // of Config, for the child's command line
+	// Scenarios are names or patterns (path.Match), or files; none = all that the configuration has.
+	Scenarios []string
+	Headers   [][2]string   // that those who send add
+	Hurry     bool          // delays made for days are shortened
+	Each      time.Duration // bounds one scenario, Total all of them
+	Total     time.Duration
+	Parallel  int    // scenarios at the same time
+	Report    string // a directory for the report, and for what a scenario that did not pass left; empty = none
+	Keep      bool   // keep the private directory
+	Version   string
+	// Progress is called with a line for people; several goroutines may do so, but not at once.
+	Progress func(string)
 }
 
-const (
-	// itemsPerSecond is modest, so that a laptop shows the outage and not its own limits.
-	itemsPerSecond = 6000
-	producers      = 2 // per signal
-	requestItems   = 100
-	itemBytes      = 200
-	// guardPort marks a loopback address as taken by one stage.
-	guardPort = "65001"
-)
-
-// stage is where an outage is played. Its methods are for one goroutine, unless they say otherwise.
-type stage struct {
-	o     Options
-	run   string // its name
-	dir   string
-	host  string // a loopback address on which every port is free
-	guard net.Listener
-	log   *os.File
-
-	primary, secondary *mockbackend.Backend
-	child              *child // the present life, nil before the first
-	lives              int
-	load               *load
-	admin              *admin.Client
-	acked              atomic.Uint64 // items
-	bound              int64         // duplicates that the crashes so far may have caused
-	doubts             []ledger.Finding
-
-	fail    context.CancelCauseFunc // ends the run
-	watcher sync.WaitGroup
-	unwatch context.CancelFunc
-	mu      struct {
-		sync.Mutex
-		events  *timeline
-		now     *snapshot
-		changed chan struct{} // closed and replaced with every snapshot
-	}
+// Rehearsal is a drill on somebody's own configuration.
+type Rehearsal struct {
+	o        Options
+	topology *topology.Topology
+	texts    []string
+	scenes   []scenario.Scenario
+	mu       sync.Mutex // over Progress
 }
 
-// newStage begins a run: the backends are up, and somebody watches. The context it returns ends with ctx, and when the
-// run cannot go on.
-func newStage(ctx context.Context, o Options, run string, began time.Time) (*stage, context.Context, error) {
-	s := &stage{o: o, run: run, dir: filepath.Join(o.Dir, run)}
-	ctx, s.fail = context.WithCancelCause(ctx)
-	s.mu.events, s.mu.now, s.mu.changed = newTimeline(began, o.Events), &snapshot{}, make(chan struct{})
-	if err := s.prepare(); err != nil {
-		return nil, nil, errors.Join(err, s.close())
-	}
-	watch, cancel := context.WithCancel(ctx)
-	s.unwatch = cancel
-	s.watcher.Go(func() { s.watch(watch) })
-	return s, ctx, nil
-}
-
-func (s *stage) prepare() (err error) {
-	if s.dir, err = filepath.Abs(s.dir); err != nil {
-		return err
-	}
-	for _, dir := range []string{s.notes(), s.path("state"), s.path("emergency")} {
-		if err := os.MkdirAll(dir, 0o750); err != nil {
-			return err
-		}
-	}
-	if s.log, err = os.Create(s.path("holdfast.log")); err != nil {
-		return err
-	}
-	s.admin = admin.NewClient(s.socket())
-	if s.host, s.guard, err = ownHost(); err != nil {
-		return err
-	}
-	if s.primary, err = s.backend("primary", "14317"); err != nil {
-		return err
-	}
-	s.secondary, err = s.backend("secondary", "24317")
-	return err
-}
-
-func (s *stage) backend(name, port string) (*mockbackend.Backend, error) {
-	return mockbackend.Start(mockbackend.Options{Name: name, GRPC: net.JoinHostPort(s.host, port), Dir: s.notes()})
-}
-
-// ownHost finds a loopback address that no other stage uses while the guard is open. There nobody takes the port of a
-// backend that is away, or of a collector between two lives.
-func ownHost() (string, net.Listener, error) {
-	var err error
-	for range 100 {
-		host := fmt.Sprintf("127.%d.%d.%d", 10+rand.IntN(90), rand.IntN(256), 1+rand.IntN(254)) //nolint:gosec // no secret
-		var guard net.Listener
-		if guard, err = net.Listen("tcp", net.JoinHostPort(host, guardPort)); err == nil { //nolint:noctx // at once
-			return host, guard, nil
-		}
-	}
-	return "", nil, fmt.Errorf("no loopback address is free: %w", err)
-}
-
-func (s *stage) path(elem ...string) string {
-	return filepath.Join(append([]string{s.dir}, elem...)...)
-}
-func (s *stage) notes() string   { return s.path("notes") }
-func (s *stage) socket() string  { return s.path("state", admin.SocketName) }
-func (s *stage) otlp() string    { return net.JoinHostPort(s.host, "4317") }
-func (s *stage) metrics() string { return net.JoinHostPort(s.host, "8888") }
-
-// event tells something now. It may be called by several goroutines.
-func (s *stage) event(format string, args ...any) {
-	s.tell(event{at: time.Now(), who: "demo", text: fmt.Sprintf(format, args...)})
-}
-
-func (s *stage) tell(e event) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.mu.events.add(e)
-}
-
-// doubt notes that something which belongs to the scenario did not happen: the run goes on, and cannot pass.
-func (s *stage) doubt(format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
-	s.doubts = append(s.doubts, ledger.Finding{Quantity: "scenario", Text: text})
-	s.event("DOUBT: %s", text)
-}
-
-// begin begins a life of the collector and waits until it is ready.
-func (s *stage) begin(ctx context.Context) error {
-	args := []string{"run", "--config", s.path("config.yaml"), "--implicit-health=off", "--state-dir", s.path("state")}
-	c, err := start(ctx, s.o.Binary, args, nil, s.log, func(l logLine) {
-		if e, ok := l.story(); ok {
-			s.tell(e)
-		}
-	})
+// Prepare loads and plans the configuration, and derives the scenarios. It starts nothing.
+func Prepare(ctx context.Context, o Options) (*Rehearsal, error) {
+	r := &Rehearsal{o: o}
+	texts, err := config.Texts(ctx, o.Config)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s.child = c
-	s.lives++
-	return nil
-}
-
-// close ends everything that still runs. It is idempotent.
-func (s *stage) close() error {
-	s.fail(context.Canceled)
-	if s.load != nil {
-		_, _ = s.load.wait() // it was cancelled; its own end said how it went
+	o.Config.Texts = texts
+	o.Config.Portable = true // keys and certificates may be at home elsewhere: the drill has its own
+	for _, t := range texts {
+		r.texts = append(r.texts, t.Text)
 	}
-	if s.child != nil {
-		s.child.kill()
+	cfg, err := config.Load(ctx, o.Config)
+	if err != nil {
+		return nil, err
 	}
-	if s.unwatch != nil {
-		s.unwatch()
-	}
-	s.watcher.Wait()
-	err := s.stopBackends()
-	if s.guard != nil {
-		_ = s.guard.Close() // it was open, or is closed already
-	}
-	if s.log != nil {
-		_ = s.log.Close() // as above
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.mu.events.close()
-	return err
-}
-
-func (s *stage) stopBackends() error {
-	var errs []error
-	for _, b := range []*mockbackend.Backend{s.primary, s.secondary} {
-		if b != nil {
-			errs = append(errs, b.Stop())
+	p, findings := plan.Build(cfg, app.ExporterQueue)
+	for _, f := range findings {
+		if f.Severity == config.Error {
+			return nil, fmt.Errorf("%s", f)
 		}
 	}
-	return errors.Join(errs...)
+	if r.topology, err = topology.Read(cfg, p); err != nil {
+		return nil, fmt.Errorf("this configuration cannot be led away from the world:\n%w", err)
+	}
+	return r, r.choose()
 }
 
-// load is a load under way.
-type load struct {
-	end  chan struct{}
-	once sync.Once
-	done sync.WaitGroup
-	sum  loadgen.Summary
-	err  error
+// Scenarios are the names of what Play plays.
+func (r *Rehearsal) Scenarios() []string { return scenario.Names(r.scenes) }
+
+// Text is the scenarios as files that --scenario takes.
+func (r *Rehearsal) Text() string {
+	var b strings.Builder
+	for i := range r.scenes {
+		if i > 0 {
+			b.WriteString("\n")
+		}
+		fmt.Fprintf(&b, "# scenario %s\n%s", r.scenes[i].Name, r.scenes[i].Text())
+	}
+	return b.String()
 }
 
-// send begins to send numbered telemetry, until the load is stopped.
-func (s *stage) send(ctx context.Context, o loadgen.Options) {
-	l := &load{end: make(chan struct{})}
-	o.Run, o.Dir, o.To, o.Want, o.Stop = s.run, s.notes(), []string{"grpc://" + s.otlp()}, "any", l.end
-	o.Producers, o.Items, o.ItemBytes, o.Rate = producers, requestItems, itemBytes, itemsPerSecond
-	o.Progress = func(a ledger.Attempt, r ledger.Result) {
-		if r.State == ledger.Acked {
-			s.acked.Add(a.Last - a.First + 1)
+// Play plays everything. An error says that there is no verdict. Nothing is left behind but the report and, if asked for,
+// the private directory.
+func (r *Rehearsal) Play(ctx context.Context) (*report.Report, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, r.o.Total, errTotal)
+	defer cancel()
+	sweep(os.TempDir())
+	dir, err := ownDir(os.TempDir())
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if !r.o.Keep {
+			_ = os.RemoveAll(dir) // the next run tries again
+		}
+	}()
+	if err := r.probe(ctx, dir); err != nil {
+		return nil, err
+	}
+	out := &report.Report{Version: r.o.Version, Began: time.Now().UTC(), Weak: r.topology.Weak, Config: r.o.Config.URIs}
+	for _, b := range r.topology.Backends {
+		out.Backends = append(out.Backends, b.ID)
+	}
+	to := r.topology.Redirect(topology.Place{Host: "127.0.0.1", Backends: map[string]string{}, Hurry: r.o.Hurry,
+		Cert: func(string) (string, string) { return "", "" }})
+	out.Replaced, out.Hurried = to.Replaced, to.Hurried
+	r.playAll(ctx, dir, out)
+	out.Took = time.Since(out.Began)
+	if err := context.Cause(ctx); err != nil && !errors.Is(err, errTotal) {
+		return nil, err
+	}
+	out.Judge()
+	if r.o.Report != "" {
+		err = out.Write(r.o.Report)
+	}
+	return out, err
+}
+
+// errTotal is why a scenario was not played to its end.
+var errTotal = errors.New("the time for all scenarios is up")
+
+// playAll plays several scenarios at a time, in their order; the control run goes first and alone.
+func (r *Rehearsal) playAll(ctx context.Context, dir string, out *report.Report) {
+	slots := make(chan struct{}, max(r.o.Parallel, 1))
+	var wg sync.WaitGroup
+	for i, s := range r.scenes {
+		result := &report.Scenario{Name: s.Name, Title: s.Title}
+		out.Scenarios = append(out.Scenarios, result)
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			r.one(ctx, filepath.Join(dir, fmt.Sprintf("%02d", i)), s, result)
+		})
+		if s.Name == "control" {
+			if wg.Wait(); result.Outcome != report.Passed {
+				for _, s := range r.scenes[i+1:] { // without a control run nothing is proven
+					out.Scenarios = append(out.Scenarios, &report.Scenario{Name: s.Name, Title: s.Title, Outcome: report.Inconclusive,
+						Doubts: []string{"the control run did not pass: what a fault does cannot be told from what happens anyway"}})
+				}
+				return
+			}
 		}
 	}
-	l.done.Go(func() { l.sum, l.err = loadgen.Run(ctx, o) })
-	s.load = l
+	wg.Wait()
 }
 
-// stop ends the load: what was begun gets its answer.
-func (l *load) stop() (loadgen.Summary, error) {
-	l.once.Do(func() { close(l.end) })
-	return l.wait()
+// one plays one scenario to its verdict.
+func (r *Rehearsal) one(ctx context.Context, dir string, s scenario.Scenario, out *report.Scenario) {
+	out.Began = time.Now()
+	if s.Why != "" {
+		out.Outcome, out.Why = report.NotApplicable, s.Why
+		return
+	}
+	r.say(fmt.Sprintf("%-36s begins: %s", s.Name, s.Title))
+	ctx, cancel := context.WithTimeoutCause(ctx, r.o.Each, fmt.Errorf("not played to its end within %s", r.o.Each))
+	defer cancel()
+	play := stage.Play{Binary: r.o.Binary, Texts: r.texts, Sets: r.o.Sets, Headers: r.o.Headers, Hurry: r.o.Hurry, Topology: r.topology}
+	err := play.Run(ctx, &s, dir, out)
+	if err != nil {
+		out.Doubts = append(out.Doubts, err.Error())
+	}
+	switch {
+	case len(out.Broken) > 0:
+		out.Outcome = report.Failed
+	case len(out.Doubts) > 0:
+		out.Outcome = report.Inconclusive
+	case out.Why != "":
+		out.Outcome = report.NotApplicable
+	default:
+		out.Outcome = report.Passed
+	}
+	out.Took = time.Since(out.Began)
+	if (out.Outcome == report.Failed || out.Outcome == report.Inconclusive) && r.o.Report != "" {
+		r.salvage(dir, s.Name)
+	}
+	if !r.o.Keep {
+		_ = os.RemoveAll(dir) // the whole directory is removed later
+	}
+	text := out.Line()
+	for _, why := range out.Reasons() {
+		text += "\n    " + why
+	}
+	r.say(text)
 }
 
-func (l *load) wait() (loadgen.Summary, error) {
-	l.done.Wait()
-	return l.sum, l.err
+// salvage keeps log and notes of a scenario that did not pass.
+func (r *Rehearsal) salvage(dir, name string) {
+	to := filepath.Join(r.o.Report, "scenarios", verdict.SinkName(strings.ReplaceAll(name, ":", "-")))
+	_ = os.RemoveAll(to)                                                             // of an earlier drill
+	_ = os.CopyFS(filepath.Join(to, "notes"), os.DirFS(filepath.Join(dir, "notes"))) // the report stands without it
+	if text, err := os.ReadFile(filepath.Join(dir, "holdfast.log")); err == nil {
+		_ = os.WriteFile(filepath.Join(to, "holdfast.log"), text, 0o600)
+	}
+}
+
+func (r *Rehearsal) say(line string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.o.Progress != nil {
+		r.o.Progress(line)
+	}
 }

@@ -6,6 +6,7 @@ package mockbackend
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -58,6 +59,9 @@ var kinds = map[string][]string{
 	"slow":          nil, "read_rate": nil, "write_rate": nil, "status": nil, "partial": nil, "max_bytes": nil,
 	"capacity": nil, "inflight": nil, "flap": nil, "goaway": nil, "age": nil,
 }
+
+// Kinds are the words a fault can begin with, sorted.
+func Kinds() []string { return slices.Sorted(maps.Keys(kinds)) }
 
 // ParseFault reads a fault.
 func ParseFault(text string) (*Fault, error) {

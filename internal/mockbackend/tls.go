@@ -107,6 +107,25 @@ func newCertificates(names []string, now time.Time) (*certificates, error) {
 	return c, err
 }
 
+// Certificates are what somebody else's door needs for a test: a server's certificate, one for its clients, and who issued
+// both, PEM.
+type Certificates struct{ CA, Cert, Key, ClientCert, ClientKey []byte }
+
+// NewCertificates makes a test CA that lives as long as the call, and what it issues for names and addresses.
+func NewCertificates(names ...string) (*Certificates, error) {
+	c, err := newCertificates(names, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(c.good.PrivateKey)
+	if err != nil {
+		return nil, err
+	}
+	return &Certificates{CA: c.caPEM, ClientCert: c.clientCert, ClientKey: c.clientKey,
+		Cert: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.good.Certificate[0]}),
+		Key:  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})}, nil
+}
+
 // makeTLS makes the certificates, and what TLS to speak when no fault is in force; nil: none.
 func (b *Backend) makeTLS() (*certificates, *tls.Config, error) {
 	names := []string{"localhost", "127.0.0.1", "::1"}

@@ -123,7 +123,7 @@ var importRules = []importRule{
 	},
 	{
 		of:     []string{everyE, "cmd/..."},
-		except: []string{"internal/cli", "internal/drill", "internal/mockbackend", "internal/ledger", "internal/loadgen"},
+		except: []string{"internal/cli", "internal/drill", "internal/drill/...", "internal/mockbackend", "internal/ledger", "internal/loadgen"},
 		never:  []string{"internal/drill", "internal/mockbackend", "internal/ledger", "internal/loadgen"},
 		reason: "nothing on the data path imports the proving ground",
 	},

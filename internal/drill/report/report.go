@@ -101,6 +101,21 @@ type Fault struct {
 	Hits  uint64  `json:"hits"`
 }
 
+// Breaks notes a promise that was not kept.
+func (s *Scenario) Breaks(promise string, items []string, format string, args ...any) {
+	s.Broken = append(s.Broken, Broken{Promise: promise, Text: fmt.Sprintf(format, args...), Items: items})
+}
+
+// Doubt notes why a scenario proves nothing.
+func (s *Scenario) Doubt(format string, args ...any) {
+	s.Doubts = append(s.Doubts, fmt.Sprintf(format, args...))
+}
+
+// Tell adds an event that is at the end of everything.
+func (s *Scenario) Tell(who, text string) {
+	s.Events = append(s.Events, Event{At: time.Since(s.Began).Seconds(), Who: who, Text: text})
+}
+
 // Judge works out the outcome of all scenarios together: one that failed fails the drill, one that proved nothing leaves
 // it open.
 func (r *Report) Judge() {

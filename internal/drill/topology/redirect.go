@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -30,6 +31,8 @@ type Place struct {
 	CA       string            // file: the authorities of the backends
 	Cert     func(id string) (cert, key string)
 	Hurry    bool
+	// DoorCert and DoorKey are files that stand in for a door's own, DoorCA is whose certificates clients show there.
+	DoorCert, DoorKey, DoorCA string
 }
 
 // Redirection is what has to be said on the command line, and what it makes of the configuration.
@@ -38,6 +41,8 @@ type Redirection struct {
 	Doors   []string          // URLs for the load, by Topology.Doors
 	Metrics string            // HOST:PORT
 	Files   map[string]string // by exporter ID
+	// Unchecked says that a door shows a certificate that the load cannot check.
+	Unchecked bool
 	// Replaced says what is not the user's any more, besides addresses and paths; Hurried which delays are shorter.
 	Replaced, Hurried []string
 }
@@ -93,20 +98,73 @@ func (t *Topology) listeners(p Place, r *Redirection) {
 		doors[i] = addr
 		r.set(l.Key, addr)
 		if base, ok := strings.CutSuffix(l.Key, "::endpoint"); ok && l.TLS {
-			r.set(base+"::tls", "null")
-			r.Replaced = append(r.Replaced, l.Component+": TLS at the door is left out, its keys are not needed here")
+			t.doorTLS(p, r, l.Component, base+"::tls::", l.ClientCA)
 		}
 	}
 	if !metrics {
 		t.metrics(r)
 	}
 	for _, d := range t.Doors {
-		scheme := "grpc://"
-		if d.HTTP {
-			scheme = "http://"
-		}
-		r.Doors = append(r.Doors, scheme+doors[d.listener])
+		r.Doors = append(r.Doors, scheme[d.HTTP][d.TLS]+doors[d.listener])
 	}
+}
+
+// scheme is how the load speaks to a door: over HTTP, with TLS.
+var scheme = map[bool]map[bool]string{false: {false: "grpc://", true: "grpcs://"}, true: {false: "http://", true: "https://"}}
+
+// doorTLS keeps a door's TLS and its settings. Its certificate stays if it can be read here: then the load does not check
+// it, as it is for another name.
+func (t *Topology) doorTLS(p Place, r *Redirection, component, key string, clients bool) {
+	tls := t.at(strings.TrimSuffix(key, "::"))
+	own := text(tls["cert_pem"]) != "" && text(tls["key_pem"]) != "" || readable(text(tls["cert_file"])) && readable(text(tls["key_file"]))
+	if own {
+		r.Unchecked = true
+		r.replaced("%s: its certificate is used and not checked by those who send, since it is for another name", component)
+	} else {
+		for _, k := range []string{"cert_pem", "key_pem"} {
+			if tls[k] != nil {
+				r.set(key+k, "")
+			}
+		}
+		r.set(key+"cert_file", p.DoorCert)
+		r.set(key+"key_file", p.DoorKey)
+		r.replaced("%s: shows a certificate of the drill's, its own cannot be read here", component)
+	}
+	if clients {
+		if tls["client_ca_pem"] != nil {
+			r.set(key+"client_ca_pem", "")
+		}
+		r.set(key+"client_ca_file", p.DoorCA)
+		r.replaced("%s: asks for client certificates of the drill's authority, not of its own", component)
+	}
+}
+
+// replaced says what is not the user's, once.
+func (r *Redirection) replaced(format string, args ...any) {
+	if text := fmt.Sprintf(format, args...); !slices.Contains(r.Replaced, text) {
+		r.Replaced = append(r.Replaced, text)
+	}
+}
+
+// readable reports whether a file is there for us.
+func readable(name string) bool {
+	if name == "" {
+		return false
+	}
+	f, err := os.Open(name)
+	if err == nil {
+		_ = f.Close() // it was only opened
+	}
+	return err == nil
+}
+
+// at is a block of the configuration by its path.
+func (t *Topology) at(path string) map[string]any {
+	block := t.cfg.Effective
+	for _, k := range strings.Split(path, "::") {
+		block, _ = block[k].(map[string]any)
+	}
+	return block
 }
 
 func (t *Topology) metrics(r *Redirection) {

@@ -5,7 +5,8 @@
 //
 // It stands between a user's configuration and internal/drill. It promises that a configuration it redirects neither
 // listens, nor sends, nor writes anywhere but where it was told to, and that what is kept is the user's: protocols, TLS,
-// headers, compression, timeouts, queues. What it cannot lead away it refuses in words. It opens nothing.
+// headers, compression, timeouts, queues. What it cannot lead away it refuses in words. It
+// opens nothing, but looks whether a certificate can be read.
 package topology
 
 import (
@@ -26,7 +27,10 @@ type Topology struct {
 	Doors     []Door
 	Backends  []Backend
 	Files     []File
+	Storages  []Storage
 	Pipelines []Pipeline
+	// Filtered says that a processor may take items out on purpose, or change them.
+	Filtered []string
 	// Weak says in plain words what this configuration would lose, and when.
 	Weak []string
 
@@ -38,7 +42,17 @@ type Topology struct {
 type Door struct {
 	Receiver string // ID as written
 	HTTP     bool
-	listener int // in the plan
+	TLS      bool
+	ClientCA bool // it asks for a certificate
+	listener int  // in the plan
+}
+
+// Storage is a directory with queues in it.
+type Storage struct {
+	IDs         []string // of the extensions that name it
+	Journals    int64
+	Synced      bool
+	DropsOldest bool // what is full gives up its oldest, instead of refusing
 }
 
 // Backend is the far end of one exporter.
@@ -55,6 +69,9 @@ type File struct {
 	ID   string
 	Path string // as written
 }
+
+// harmless are the processors that neither take out nor change anything.
+var harmless = []string{"batch", "memory_limiter"}
 
 // Pipeline takes data and owes it to each of its destinations.
 type Pipeline struct {
@@ -98,6 +115,16 @@ func Read(cfg *config.Config, p *plan.Plan) (*Topology, error) {
 	if len(t.Backends) == 0 {
 		errs = append(errs, errors.New("no exporter sends OTLP: there is no backend that could fail"))
 	}
+	for i := range p.Storages {
+		st := &p.Storages[i]
+		one := Storage{IDs: st.IDs, Journals: int64(len(st.Heads)), Synced: st.Synced}
+		for _, id := range st.IDs {
+			one.DropsOldest = one.DropsOldest || text(t.block(config.Extensions, id)["overflow"]) == "drop_oldest"
+		}
+		if one.Journals > 0 {
+			t.Storages = append(t.Storages, one)
+		}
+	}
 	errs = append(errs, t.doors())
 	t.weaknesses()
 	return t, errors.Join(errs...)
@@ -108,6 +135,11 @@ func (t *Topology) pipeline(p *plan.Pipeline) {
 	out := Pipeline{ID: p.ID, Signal: p.Signal.String(), Receivers: p.Receivers, Durable: p.Storage != "", Kill: promise.Kill}
 	if p.Batch != nil {
 		out.Linger = p.Batch.Timeout
+	}
+	for _, id := range p.Processors {
+		if c := t.cfg.Components[config.Processors][id]; c != nil && !slices.Contains(harmless, c.Type) && !slices.Contains(t.Filtered, id) {
+			t.Filtered = append(t.Filtered, id)
+		}
 	}
 	for i := range p.Destinations {
 		d := &p.Destinations[i]
@@ -182,86 +214,13 @@ func (t *Topology) doors() error {
 		if c == nil || c.Type != "otlp" {
 			return fmt.Errorf("%s: a drill can send OTLP only", l.Component)
 		}
-		t.Doors = append(t.Doors, Door{Receiver: id, HTTP: strings.Contains(l.Key, "::http::"), listener: i})
+		t.Doors = append(t.Doors, Door{Receiver: id, HTTP: strings.Contains(l.Key, "::http::"), TLS: l.TLS,
+			ClientCA: l.ClientCA, listener: i})
 	}
 	if len(t.Doors) == 0 {
 		return errors.New("no receiver takes OTLP: there is no door to send to")
 	}
 	return nil
-}
-
-// Backend finds the backend of an exporter.
-func (t *Topology) Backend(id string) (Backend, bool) {
-	for _, b := range t.Backends {
-		if b.ID == id {
-			return b, true
-		}
-	}
-	return Backend{}, false
-}
-
-// Connectors are the labels of all connectors, in order of their pipelines.
-func (t *Topology) Connectors() (out []string) {
-	for _, p := range t.Pipelines {
-		for _, d := range p.Destinations {
-			if d.Connector && !slices.Contains(out, d.Label) {
-				out = append(out, d.Label)
-			}
-		}
-	}
-	return out
-}
-
-// SignalsOf are the signals a receiver passes on.
-func (t *Topology) SignalsOf(receiver string) (out []string) {
-	for _, p := range t.Pipelines {
-		if slices.Contains(p.Receivers, receiver) && !slices.Contains(out, p.Signal) {
-			out = append(out, p.Signal)
-		}
-	}
-	return out
-}
-
-// Above are the backends that must be away before the backend of id is asked, by connector.
-func (t *Topology) Above(id string) map[string][]string {
-	out := map[string][]string{}
-	for _, p := range t.Pipelines {
-		for _, d := range p.Destinations {
-			var above []string
-			for _, l := range d.Levels {
-				if slices.Contains(l, id) {
-					if len(above) > 0 {
-						out[d.Label] = above
-					}
-					break
-				}
-				above = append(above, l...)
-			}
-		}
-	}
-	return out
-}
-
-// Level is where a connector or plain exporter has an exporter; −1 = nowhere.
-func (d *Destination) Level(id string) int {
-	return slices.IndexFunc(d.Levels, func(l []string) bool { return slices.Contains(l, id) })
-}
-
-// Copies is how often an item of a signal reaches a backend: once for each destination that has it.
-func (t *Topology) Copies() int64 {
-	most := int64(1)
-	for _, b := range t.Backends {
-		seen := map[string]int64{}
-		for _, p := range t.Pipelines {
-			for _, d := range p.Destinations {
-				if d.Level(b.ID) >= 0 {
-					seen[p.Signal]++
-					most = max(most, seen[p.Signal])
-				}
-			}
-		}
-	}
-	return most
 }
 
 func (t *Topology) connector(id string) *failover.Config {

@@ -69,15 +69,19 @@ func read(t *testing.T, text string) *topology.Topology {
 func place(dir string) topology.Place {
 	return topology.Place{Host: "127.9.8.7", Dir: dir, CA: dir + "/ca.pem", Hurry: true,
 		Backends: map[string]string{"otlphttp/one": "127.9.8.7:1", "otlp/two": "127.9.8.7:2"},
-		Cert:     func(string) (string, string) { return dir + "/c.pem", dir + "/c.key" }}
+		Cert:     func(string) (string, string) { return dir + "/c.pem", dir + "/c.key" },
+		DoorCert: dir + "/door.pem", DoorKey: dir + "/door.key", DoorCA: dir + "/ca.pem"}
 }
 
 func TestARedirectedConfigurationTouchesNothingButItsPlace(t *testing.T) {
 	const dir = "/nowhere/drill"
 	r := read(t, mixed).Redirect(place(dir))
+	if !slices.ContainsFunc(r.Doors, func(d string) bool { return strings.HasPrefix(d, "https://127.9.8.7:") }) {
+		t.Errorf("the load is led to %s", r.Doors)
+	}
 	cfg, p := load(t, mixed, r.Sets...)
 	for _, l := range p.Listeners {
-		if !strings.HasPrefix(l.Address, "127.9.8.7:") || l.TLS {
+		if !strings.HasPrefix(l.Address, "127.9.8.7:") || l.TLS != strings.Contains(l.Key, "receivers::otlp::protocols::http") {
 			t.Errorf("%s listens on %s, TLS %v", l.Component, l.Address, l.TLS)
 		}
 	}
@@ -98,7 +102,7 @@ func TestARedirectedConfigurationTouchesNothingButItsPlace(t *testing.T) {
 			t.Errorf("%s is gone:\n%s", kept, text)
 		}
 	}
-	for _, said := range []string{"TLS at the door", "certificate of the drill's", "health address"} {
+	for _, said := range []string{"receivers/otlp: shows a certificate", "certificate of the drill's", "health address"} {
 		if !slices.ContainsFunc(r.Replaced, func(s string) bool { return strings.Contains(s, said) }) {
 			t.Errorf("it is not said that %q: %q", said, r.Replaced)
 		}

@@ -1,13 +1,14 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package drill
+package demo
 
 import (
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/holdfast-telemetry/holdfast/internal/drill/words"
 	"github.com/holdfast-telemetry/holdfast/internal/status"
 )
 
@@ -48,7 +49,7 @@ func (n *snapshot) picture() string {
 }
 
 func row(b *strings.Builder, head, bar string, items uint64, note string) {
-	b.WriteString(strings.TrimRight(fmt.Sprintf("%s%s  %s %11s  %s", indent, head, bar, count(int64(items)), note), " ") + "\n")
+	b.WriteString(strings.TrimRight(fmt.Sprintf("%s%s  %s %11s  %s", indent, head, bar, words.Count(items), note), " ") + "\n")
 }
 
 // bar is a share of what was acknowledged; what is not nothing is seen.

@@ -1,7 +1,12 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package drill
+// Package child is the collector as a process of a drill: its start and its ends, what it logs, its metrics, and a loopback
+// address of its own.
+//
+// It stands below the rooms in which outages are played. It promises that no child outlives this process, and that an
+// address is used by one room only. It knows neither faults nor verdicts.
+package child
 
 import (
 	"bufio"
@@ -26,20 +31,20 @@ const (
 	maxTail = 20
 )
 
-// child is one life of the collector.
-type child struct {
+// Child is one life of the collector.
+type Child struct {
 	cmd   *exec.Cmd
 	ready chan struct{} // closed with the line that says so
-	done  chan struct{} // closed when it has ended and its log is read
+	Done  chan struct{} // closed when it has ended and its log is read
 
 	mu   sync.Mutex
 	tail []string
 }
 
-// start begins a life and waits until it is ready. What it logs goes to the given file and, line by line, to heard.
+// Start begins a life and waits until it is ready. What it logs goes to the given file and, line by line, to heard.
 // Variables are added to those of this process.
-func start(ctx context.Context, binary string, args, vars []string, log io.Writer, heard func(logLine)) (*child, error) {
-	c := &child{ready: make(chan struct{}), done: make(chan struct{})}
+func Start(ctx context.Context, binary string, args, vars []string, log io.Writer, heard func(Line)) (*Child, error) {
+	c := &Child{ready: make(chan struct{}), Done: make(chan struct{})}
 	c.cmd = exec.Command(binary, args...) //nolint:gosec // this program itself
 	// Whoever manages this process is not told of the child, nor is the child to put its state there.
 	c.cmd.Env = append(without(os.Environ(), "NOTIFY_SOCKET", "STATE_DIRECTORY", "HOLDFAST_STATE_DIR"), vars...)
@@ -53,21 +58,21 @@ func start(ctx context.Context, binary string, args, vars []string, log io.Write
 	if err := c.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", binary, err)
 	}
-	go c.read(out, log, heard) // ends with the process; kill and stop wait for it
+	go c.read(out, log, heard) // ends with the process; Kill and Stop wait for it
 	timer := time.NewTimer(readyTimeout)
 	defer timer.Stop()
 	select {
 	case <-c.ready:
 		return c, nil
-	case <-c.done:
+	case <-c.Done:
 		err = errors.New("holdfast ended before it was ready")
 	case <-timer.C:
 		err = fmt.Errorf("holdfast is not ready after %s", readyTimeout)
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	}
-	c.kill()
-	return nil, fmt.Errorf("%w\n%s", err, c.last())
+	c.Kill()
+	return nil, fmt.Errorf("%w\n%s", err, c.Last())
 }
 
 func without(env []string, names ...string) []string {
@@ -85,8 +90,8 @@ func without(env []string, names ...string) []string {
 	return out
 }
 
-func (c *child) read(out io.Reader, log io.Writer, heard func(logLine)) {
-	defer close(c.done)
+func (c *Child) read(out io.Reader, log io.Writer, heard func(Line)) {
+	defer close(c.Done)
 	s := bufio.NewScanner(out)
 	s.Buffer(nil, maxLine)
 	isReady := false
@@ -98,11 +103,11 @@ func (c *child) read(out io.Reader, log io.Writer, heard func(logLine)) {
 			c.tail = c.tail[1:]
 		}
 		c.mu.Unlock()
-		l, ok := parseLine(text)
+		l, ok := Parse(text)
 		if !ok {
 			continue
 		}
-		if !isReady && strings.HasPrefix(l.text, readyLine) {
+		if !isReady && strings.HasPrefix(l.Text, readyLine) {
 			isReady = true
 			close(c.ready)
 		}
@@ -112,44 +117,47 @@ func (c *child) read(out io.Reader, log io.Writer, heard func(logLine)) {
 	_ = c.cmd.Wait()                // the state says how
 }
 
-// last are the last lines of the log.
-func (c *child) last() string {
+// Last are the last lines of the log.
+func (c *Child) Last() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return strings.Join(c.tail, "\n")
 }
 
-func (c *child) pid() int { return c.cmd.Process.Pid }
+func (c *Child) PID() int { return c.cmd.Process.Pid }
 
-// running reports whether the process has not ended.
-func (c *child) running() bool {
+// Running reports whether the process has not ended.
+func (c *Child) Running() bool {
 	select {
-	case <-c.done:
+	case <-c.Done:
 		return false
 	default:
 		return true
 	}
 }
 
-// stop asks the process to end and returns its exit code; -1 = by a signal.
-func (c *child) stop(ctx context.Context) (int, error) {
+// Stop asks the process to end and returns its exit code; -1 = by a signal.
+func (c *Child) Stop(ctx context.Context) (int, error) {
 	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return 0, fmt.Errorf("stop holdfast: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
 	select {
-	case <-c.done:
+	case <-c.Done:
 		return c.cmd.ProcessState.ExitCode(), nil
 	case <-ctx.Done():
 		return 0, fmt.Errorf("stop holdfast: %w", context.Cause(ctx))
 	}
 }
 
-// kill is kill -9, and waits for the end. A process that has ended already is left alone.
-func (c *child) kill() {
-	if c.running() {
+// Kill is kill -9, and waits for the end. A process that has ended already is left alone.
+func (c *Child) Kill() {
+	if c.Running() {
 		_ = c.cmd.Process.Kill() // it may have ended this moment
-		<-c.done
+		<-c.Done
 	}
 }
+
+// Signal sends the process a signal.
+func (c *Child) Signal(s syscall.Signal) error { return c.cmd.Process.Signal(s) }

@@ -1,7 +1,7 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package drill
+package demo
 
 import (
 	"errors"
@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-telemetry/holdfast/internal/drill/child"
 	"github.com/holdfast-telemetry/holdfast/internal/status"
 )
 
@@ -94,8 +95,8 @@ func TestLinesOfTheLogAreToldInTheirOwnWords(t *testing.T) {
 	} {
 		var out strings.Builder
 		l := newTimeline(began, &out)
-		if parsed, ok := parseLine(line); ok {
-			if e, ok := parsed.story(); ok {
+		if parsed, ok := child.Parse(line); ok {
+			if e, ok := story(&parsed); ok {
 				l.add(e)
 			}
 		}

@@ -1,7 +1,7 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package drill
+package demo
 
 import (
 	"encoding/json"
@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/holdfast-telemetry/holdfast/internal/drill/words"
 	"github.com/holdfast-telemetry/holdfast/internal/status"
 )
 
@@ -26,7 +27,7 @@ func (s *stage) serve(addr string) (stop func(), err error) {
 		h.Set("Content-Type", "text/plain; charset=utf-8")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Refresh", "1") // a browser follows by itself
-		fmt.Fprintf(w, "Where %s acknowledged items are:\n%s\n", count(int64(n.acked)), n.picture())
+		fmt.Fprintf(w, "Where %s acknowledged items are:\n%s\n", words.Count(n.acked), n.picture())
 		if n.status == nil {
 			fmt.Fprintln(w, "The collector does not answer.")
 			return

@@ -1,13 +1,14 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package drill
+package demo
 
 import (
 	"context"
 	"fmt"
 	"time"
 
+	"github.com/holdfast-telemetry/holdfast/internal/drill/words"
 	"github.com/holdfast-telemetry/holdfast/internal/mockbackend"
 	"github.com/holdfast-telemetry/holdfast/internal/status"
 )
@@ -83,7 +84,7 @@ func (s *stage) compare(before, now *snapshot) {
 	was, is := before.status.Books.Parked, now.status.Books.Parked
 	switch {
 	case was == 0 && is > 0:
-		say("emergency file in use: %s items are parked in it, the client has its answers", count(int64(is)))
+		say("emergency file in use: %s items are parked in it, the client has its answers", words.Count(is))
 	case was > 0 && is == 0:
 		say("emergency file repaid: nothing is parked any more")
 	}
@@ -105,8 +106,8 @@ func (s *stage) until(ctx context.Context, limit time.Duration, what string, ok 
 	for {
 		select {
 		case <-changed:
-		case <-s.child.done:
-			return fmt.Errorf("holdfast ended by itself while this was waited for: %s\n%s", what, s.child.last())
+		case <-s.child.Done:
+			return fmt.Errorf("holdfast ended by itself while this was waited for: %s\n%s", what, s.child.Last())
 		case <-timer.C:
 			return &lateError{what, limit}
 		case <-ctx.Done():

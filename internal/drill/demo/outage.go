@@ -1,7 +1,7 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package drill
+package demo
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/holdfast-telemetry/holdfast/internal/drill/words"
 	"github.com/holdfast-telemetry/holdfast/internal/ledger"
 	"github.com/holdfast-telemetry/holdfast/internal/loadgen"
 	"github.com/holdfast-telemetry/holdfast/internal/mockbackend"
@@ -121,7 +122,7 @@ func (s *stage) play(ctx context.Context, steps []step) error {
 		}
 		n := s.look(ctx)
 		s.tell(event{at: n.at, who: "demo", notes: n.picture(), text: fmt.Sprintf(
-			"where %s acknowledged items are:", count(int64(n.acked)))})
+			"where %s acknowledged items are:", words.Count(n.acked))})
 	}
 	return nil
 }
@@ -134,12 +135,12 @@ func (s *stage) outage(ctx context.Context, p pace, control *ledger.Verdict) (*l
 		}
 		defer stop()
 	}
-	s.event("control run without an outage: %s, %s items", control.Outcome, count(int64(control.Totals.Acked)))
+	s.event("control run without an outage: %s, %s items", control.Outcome, words.Count(control.Totals.Acked))
 	if err := s.prologue(ctx, p); err != nil {
 		return nil, err
 	}
-	s.event("holdfast is process %d; ask it yourself: holdfast status --state-dir %s", s.child.pid(), s.path("state"))
-	s.event("load: %s items/s of traces, metrics and logs for %s", count(itemsPerSecond), p.length)
+	s.event("holdfast is process %d; ask it yourself: holdfast status --state-dir %s", s.child.PID(), s.path("state"))
+	s.event("load: %s items/s of traces, metrics and logs for %s", words.Count(itemsPerSecond), p.length)
 	err := s.play(ctx, []step{
 		{"all well", p.well, s.allWell},
 		{"the primary goes away: connections are refused", p.primary, s.primaryAway},
@@ -170,7 +171,7 @@ func (s *stage) primaryAway(ctx context.Context) error {
 	if err := s.first(ctx, s.secondary, has); err != nil {
 		return err
 	}
-	s.event("the secondary has its first items %s after the primary went away", seconds(time.Since(began)))
+	s.event("the secondary has its first items %s after the primary went away", words.Seconds(time.Since(began)))
 	return s.until(ctx, waitLimit, "the primary is down, all signals at the secondary", func(n *snapshot) bool {
 		state, _, _ := n.level(0)
 		return n.allAt(1) && (state == "down" || state == "probing")
@@ -200,14 +201,14 @@ func (s *stage) crash(ctx context.Context) error {
 		return err
 	}
 	began := time.Now()
-	s.child.kill()
+	s.child.Kill()
 	has := stored(s.secondary)
-	s.event("process %d is dead; %s acknowledged items were in its queue", s.child.pid(), count(int64(n.books().Queued)))
+	s.event("process %d is dead; %s acknowledged items were in its queue", s.child.PID(), words.Count(n.books().Queued))
 	if err := s.begin(ctx); err != nil {
 		return err
 	}
 	ready := time.Now()
-	s.event("process %d is ready %s after the kill", s.child.pid(), seconds(ready.Sub(began)))
+	s.event("process %d is ready %s after the kill", s.child.PID(), words.Seconds(ready.Sub(began)))
 	err = ledger.AppendFault(s.notes(), ledger.Fault{T0: began.UnixMicro(), T1: ready.UnixMicro(), Where: "holdfast",
 		Fault: ledger.Restart, Hits: 1})
 	if err != nil {
@@ -216,7 +217,7 @@ func (s *stage) crash(ctx context.Context) error {
 	if err := s.first(ctx, s.secondary, has); err != nil {
 		return err
 	}
-	s.event("data flows again %s after the kill", seconds(time.Since(began)))
+	s.event("data flows again %s after the kill", words.Seconds(time.Since(began)))
 	return s.until(ctx, waitLimit, "all signals at the secondary again", func(n *snapshot) bool { return n.allAt(1) })
 }
 
@@ -238,7 +239,7 @@ func (s *stage) bothBack(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.event("all signals are home %s after the backends came back", seconds(time.Since(began)))
+	s.event("all signals are home %s after the backends came back", words.Seconds(time.Since(began)))
 	return nil
 }
 
@@ -248,7 +249,7 @@ func (s *stage) epilogue(ctx context.Context) error {
 		return err
 	}
 	s.event("%s items were acknowledged; answers took %.1f ms (median), %.1f ms (99 of 100), %.1f ms at most",
-		count(int64(sum.Acked)), sum.P50, sum.P99, sum.Max)
+		words.Count(sum.Acked), sum.P50, sum.P99, sum.Max)
 	if err := s.drained(ctx, quiet); err != nil {
 		return err
 	}

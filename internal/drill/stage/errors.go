@@ -1,0 +1,83 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package stage
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/holdfast-telemetry/holdfast/internal/drill/verdict"
+)
+
+// What may come of a step, besides what was wanted. Any other error is the drill's own.
+
+// lateError says that something did not happen in time.
+type lateError struct {
+	what  string
+	limit time.Duration
+}
+
+func (e *lateError) Error() string { return fmt.Sprintf("not within %s: %s", e.limit, e.what) }
+
+// endedError says that the collector ended by itself.
+type endedError struct{ what, tail string }
+
+func (e *endedError) Error() string {
+	return "holdfast ended by itself while this was waited for: " + e.what + "\n" + e.tail
+}
+
+// brokenError is a promise that was seen not to be kept.
+type brokenError struct{ promise, text string }
+
+func (e *brokenError) Error() string { return e.promise + ": " + e.text }
+
+// idleError says that a fault was never met.
+type idleError struct{ text string }
+
+func (e *idleError) Error() string { return e.text }
+
+// owed makes a promise of what was waited for: that it did not come is not only late.
+func owed(promise string, err error) error {
+	var late *lateError
+	if errors.As(err, &late) {
+		return &brokenError{promise, late.Error()}
+	}
+	return err
+}
+
+// fault makes what was waited for a part of the fault: without it nothing was tested.
+func fault(text string, err error) error {
+	var late *lateError
+	if errors.As(err, &late) {
+		return &idleError{text + ": " + late.Error()}
+	}
+	return err
+}
+
+// take sorts an error of a play: what goes on to the ledger all the same is nil.
+func (m *room) take(err error) error {
+	var broken *brokenError
+	var idle *idleError
+	var late *lateError
+	var ended *endedError
+	switch {
+	case errors.As(err, &broken):
+		m.out.Breaks(broken.promise, nil, "%s", broken.text)
+		if m.child.Running() {
+			return nil
+		}
+		return errors.New("the ledger could not be asked: the process is gone")
+	case errors.As(err, &ended):
+		m.out.Breaks(verdict.Running, nil, "%s", ended)
+		return errors.New("the ledger could not be asked: the process is gone")
+	case errors.As(err, &idle):
+		m.out.Doubt("%s", idle.text)
+		return nil
+	case errors.As(err, &late):
+		m.out.Doubt("%s", late)
+		return nil
+	}
+	return err
+}
