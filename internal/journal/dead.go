@@ -225,6 +225,9 @@ func (g *graveyard) Publish(h *segment.Header, path string, sum segment.Summary,
 // Void implements commit.Host.
 func (g *graveyard) Void() {}
 
+// Owed implements commit.Host: they are kept until they are evicted.
+func (g *graveyard) Owed(_, _ queue.Seq) bool { return true }
+
 // Durable implements commit.Host.
 func (g *graveyard) Durable(seq queue.Seq, _ uint64) {
 	g.mu.Lock()

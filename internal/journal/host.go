@@ -139,6 +139,15 @@ func (h host) Void() {
 	}
 }
 
+// Owed implements commit.Host. What everybody has resolved is needed no more when the slots on disk say so.
+func (h host) Owed(first, last queue.Seq) bool {
+	j := h.j
+	j.Lock()
+	resolved := j.resolvedLocked(first, last)
+	j.Unlock()
+	return !resolved || j.writeSlots() != nil
+}
+
 // Durable implements commit.Host.
 func (h host) Durable(seq queue.Seq, items uint64) {
 	j := h.j
@@ -149,6 +158,9 @@ func (h host) Durable(seq queue.Seq, items uint64) {
 	}
 	from := j.mu.durable
 	j.mu.durable, j.mu.durableItems = seq, items
+	if j.mu.condemned > 0 {
+		j.mu.changes++ // one that was kept for what is durable now may be of no use
+	}
 	j.mu.cache.moved(from, seq, j.mu.fx)
 	j.trimLocked()
 }

@@ -4,6 +4,7 @@
 package journal
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"slices"
@@ -22,6 +23,8 @@ const (
 	slotShare = 20 // times what the last slots took
 	// probeEvery is how often what failed is tried again, and the latest a slot names how far the journal is durable.
 	probeEvery = time.Second
+	// maxDropLists is how many cursors that are done keep their file because it lists drops (ADR 0020).
+	maxDropLists = 16
 )
 
 // keeper does what need not be done before an answer: slots, sealing and preparing segments, deleting, trying again.
@@ -241,14 +244,15 @@ func (j *Journal) rememberedLocked(but *destination) bool {
 }
 
 // removeDone removes the files of cursors that are done and that no segment lists any more, not even one that a power
-// cut would bring back. Until then the file tells recovery that nothing is owed to the name.
+// cut would bring back. Until then the file tells recovery that nothing is owed to the name. A file that lists drops is
+// all that says of them after a restart: it stays, until maxDropLists others have newer ones.
 func (j *Journal) removeDone() {
 	j.Lock()
 	if j.mu.unsyncedNames {
 		j.Unlock()
 		return
 	}
-	var gone []*destination
+	var gone, lists []*destination
 next:
 	for _, d := range j.mu.cursors {
 		if d.slot.State != queue.Done || d.file == nil || d.written < d.dirty || j.mu.given > j.mu.last ||
@@ -260,6 +264,18 @@ next:
 			if slices.Contains(s.header.Cursors, h) {
 				continue next
 			}
+		}
+		if d.slot.AllDropped() == (cursor.Count{}) {
+			gone = append(gone, d)
+		} else {
+			lists = append(lists, d)
+		}
+	}
+	slices.SortStableFunc(lists, func(a, b *destination) int { return cmp.Compare(a.slot.LastDrop(), b.slot.LastDrop()) })
+	for _, d := range lists[:max(0, len(lists)-maxDropLists)] {
+		if n := d.slot.AllDropped(); !d.stuck {
+			j.eventLocked(Event{Level: Info, Kind: Noted, Destination: d.slot.Name, Records: n.Records, Items: n.Items,
+				Text: "the list of what was dropped of a destination that is gone makes room for newer ones"})
 		}
 		gone = append(gone, d)
 	}

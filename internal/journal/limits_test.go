@@ -8,6 +8,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -103,6 +104,7 @@ func TestRoomIsMadeInOrder(t *testing.T) {
 				if err := s.append(j, 60<<10); err != nil {
 					t.Fatal(err)
 				}
+				pass(time.Millisecond) // what is full is sealed: before that it cannot give way
 			}
 		}
 		fill(34)
@@ -262,4 +264,71 @@ func TestAJournalStaysUnderItsMaxSize(t *testing.T) {
 			t.Errorf("%d drops, of another journal's", n)
 		}
 	})
+}
+
+// What was answered before its sync failed, and found no room for a rescue, is delivered from memory. When everybody has
+// it, neither the rescue nor what it was written to is needed: the journal does not stay full for its sake.
+func TestWhatEverybodyHasNeedsNoRescue(t *testing.T) {
+	for _, end := range []string{"runs on", "killed", "power cut"} {
+		t.Run(end, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { strandAndDeliver(t, end) }) })
+	}
+}
+
+func strandAndDeliver(t *testing.T, end string) {
+	mem := vfs.NewMem(1 << 40)
+	disk := vfs.NewFaulty(mem)
+	mode := []func(*journal.Options){small, unsynced, func(o *journal.Options) { o.MaxSize = 800 << 10 }}
+	store := openStore(t, disk, mode...)
+	defer func() { store.Close(context.Background()) }()
+	j := head(t, store, wants("a", "b")...)
+	s := newStory(t)
+	a, b := s.attach(j, "a"), s.attach(j, "b")
+	appendAll(t, s, j, 1)
+	pass(time.Second)
+	disk.Plan(vfs.Rule{Call: "datasync *2.seg", Skip: 1, Times: 1, Err: syscall.EIO}) // not of the prepared file
+	if err := s.append(j, 300<<10); err != nil {
+		t.Fatal(err)
+	}
+	pass(5 * time.Second)
+	if shown := j.Snapshot(); shown.State != "full" || disk.Hits() != 1 || shown.Condemned != 1 {
+		t.Fatalf("it is %s (%v) with %d segments condemned", shown.State, shown.Err, shown.Condemned)
+	}
+	ackAll(s, "a", a)
+	pass(5 * time.Second)
+	if state := j.Snapshot().State; state != "full" {
+		t.Errorf("it is %s, and b is owed what is on no disk", state)
+	}
+	ackAll(s, "b", b)
+	pass(5 * time.Second)
+	if shown := j.Snapshot(); shown.State != "ok" || shown.Segments > 1 {
+		t.Errorf("with everything delivered it is %s (%v) and has %d segments\n%s", shown.State, shown.Err, shown.Segments,
+			listing(mem, directory))
+	}
+	left := mem
+	switch end {
+	case "killed":
+		left = mem.KillClone()
+	case "power cut":
+		left = mem.CrashClone(3)
+	}
+	if left != mem {
+		store.Close(context.Background())
+		store = openStore(t, left, mode...)
+		j = head(t, store, wants("a", "b")...)
+		a, b = s.attach(j, "a"), s.attach(j, "b")
+	}
+	if err := s.append(j, 300<<10); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]queue.Cursor{"a": a, "b": b} {
+		comes(t, name, c, s.tried, s.tried)
+	}
+	if wrong := unbalanced(j); wrong != "" {
+		t.Error(wrong)
+	}
+	for _, info := range j.List() {
+		if n := len(info.Counts.Dropped); n > 0 {
+			t.Errorf("%s lost %v", info.Name, info.Counts.Dropped)
+		}
+	}
 }

@@ -107,10 +107,7 @@ func (d *destination) snapshot(now time.Time) DestinationSnapshot {
 // imbalance is how many items the books lack: what the journal accepted and owed to d, less what became of it. It is
 // known of live cursors; those that are not live are owed nothing new.
 func (d *destination) imbalance() int64 {
-	sum := d.slot.Delivered.Items + d.slot.Rejected.Items + uint64(d.items)
-	for _, c := range d.slot.Dropped {
-		sum += c.Items
-	}
+	sum := d.slot.Delivered.Items + d.slot.Rejected.Items + d.slot.AllDropped().Items + uint64(d.items)
 	if d.slot.State == queue.Live {
 		return int64(d.j.mu.total - d.slot.NotOwed - sum)
 	}

@@ -189,10 +189,7 @@ func (j *Journal) adoptCursor(c *recovery.Cursor) error {
 		*lost = uint64(max(0, int64(*lost)-more))
 		d.slot.Estimated = false
 	}
-	d.accepted = d.slot.Delivered.Items + d.slot.Rejected.Items + c.Queued.Items
-	for _, n := range d.slot.Dropped {
-		d.accepted += n.Items
-	}
+	d.accepted = d.slot.Delivered.Items + d.slot.Rejected.Items + d.slot.AllDropped().Items + c.Queued.Items
 	// The slot is written before anything is deleted because of it, and before anything new is owed because it says live:
 	// what was read may be in the system's memory only, if its sync failed and the process died then.
 	d.dirty, d.liveAt = 1, 1

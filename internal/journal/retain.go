@@ -100,7 +100,7 @@ func (j *Journal) sweep() int {
 	var idle []*seg
 	var kept *seg
 	for _, s := range j.mu.catalog {
-		if s.stage != active && s.last <= j.mu.durable && !s.follows(kept) && j.resolvedLocked(s) {
+		if s.stage != active && s.last <= j.mu.durable && !s.follows(kept) && j.resolvedLocked(s.first(), s.last) {
 			idle = append(idle, s)
 		} else {
 			kept = s
@@ -140,10 +140,10 @@ func (j *Journal) butTheLast(idle []*seg) []*seg {
 	return idle
 }
 
-// resolvedLocked says whether every cursor has resolved what it is owed of s.
-func (j *Journal) resolvedLocked(s *seg) bool {
+// resolvedLocked says whether every cursor has resolved what it is owed of first to last.
+func (j *Journal) resolvedLocked(first, last queue.Seq) bool {
 	for _, d := range j.mu.cursors {
-		if last := min(s.last, d.upTo()); last >= s.first() && !d.slot.Resolved.Covers(s.first(), last) {
+		if last := min(last, d.upTo()); last >= first && !d.slot.Resolved.Covers(first, last) {
 			return false
 		}
 	}

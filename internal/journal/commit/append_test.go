@@ -197,11 +197,17 @@ func TestOneRecordLargerThanTheLineWaitsAlone(t *testing.T) {
 	})
 }
 
+// Such a segment is complete as soon as its record is durable: it may go before anything else comes.
 func TestARecordLargerThanASegmentGetsOneOfItsOwn(t *testing.T) {
 	bothModes(t, func(t *testing.T, synced bool) {
 		r := opened(t, synced)
 		r.must(r.add(100))
 		r.must(r.add(1 << 20))
+		<-time.After(time.Second)
+		r.log.Tend()
+		if sum, ok := r.sealed[r.placed(2)]; !ok || sum.Last != 2 {
+			t.Errorf("sealed are %v, the large record is in %d", r.sealed, r.placed(2))
+		}
 		r.must(r.add(100))
 		r.log.Tend()
 		r.close()

@@ -38,11 +38,12 @@ func (freeHost) Durable(queue.Seq, uint64)                                      
 func (h freeHost) Sealed(id uint64, _ segment.Summary) {
 	_ = h.disk.Remove(filepath.Join(h.dir, fmt.Sprintf("%010d.seg", id)))
 }
-func (freeHost) Condemned(uint64, error) {}
-func (freeHost) Void()                   {}
-func (freeHost) Room(int64) error        { return nil }
-func (freeHost) Gave(int64)              {}
-func (freeHost) Squeeze() bool           { return false }
+func (freeHost) Condemned(uint64, error)  {}
+func (freeHost) Void()                    {}
+func (freeHost) Owed(_, _ queue.Seq) bool { return true }
+func (freeHost) Room(int64) error         { return nil }
+func (freeHost) Gave(int64)               {}
+func (freeHost) Squeeze() bool            { return false }
 
 // BenchmarkAgainstRaw is synced appends of 100 KiB to a real directory, with a keeper, against one goroutine that writes
 // and syncs 800 KiB to a preallocated file in the same directory, in turns; and the CPU that 64 appenders take against a

@@ -93,8 +93,8 @@ func (s Step) String() string {
 	return [...]string{"write", "sync", "prepare", "seal", "rescue", "unknown"}[min(s, Rescued+1)]
 }
 
-// Host is the journal above. Every call comes without any lock of the Log held. Roster, Publish, Void and Durable come
-// from the flusher alone, one after the other; Room, Gave, Squeeze, Sealed and Condemned also from the goroutines of
+// Host is the journal above. Every call comes without any lock of the Log held. Roster, Publish, Void, Owed and Durable
+// come from the flusher alone, one after the other; Room, Gave, Squeeze, Sealed and Condemned also from the goroutines of
 // Tend and Close, beside them. None of them may call Append, Tend or Close of the Log.
 type Host interface {
 	// Roster is asked when a group is about to be made: after nil the numbers up to upTo are given out, whatever
@@ -111,8 +111,10 @@ type Host interface {
 	// Void: the group Roster was asked for last is about to be refused. Nothing is being written now, and the numbers
 	// above the last one published are nobody's.
 	Void()
+	// Owed says whether anybody may still need one of these published records, now or after a crash. No is for good.
+	Owed(first, last queue.Seq) bool
 	// Durable: everything up to seq (items accepted up to it) is durable now, and can be read from the segments as
-	// published. Meta and Body of entries above it must not be freed or changed: they may have to be written again. In
+	// published, but for what is owed to nobody. Meta and Body of entries above it must not be freed or changed: they may have to be written again. In
 	// synced mode it follows each Publish, before the answer.
 	Durable(seq queue.Seq, items uint64)
 	// Sealed: the segment is complete; sum is its seal.

@@ -233,6 +233,7 @@ func (l *Log) write(a *seg, g *group) {
 	l.publish(a, g)
 	l.release()
 	l.leaveRoom(a)
+	l.endLarge()
 	l.answerGroup(g)
 }
 

@@ -224,6 +224,41 @@ func TestWhatIsStrandedIsRescuedLater(t *testing.T) {
 	})
 }
 
+// What everybody has by then is not rescued: the log goes on without writing it again, behind its numbers.
+func TestWhatNobodyIsOwedIsNotRescued(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := opened(t, false)
+		for range 3 {
+			r.must(r.add(1000))
+		}
+		r.disk.Plan(vfs.Rule{Call: "datasync *", Err: syscall.EIO})
+		time.Sleep(time.Second)
+		r.refusesAtOnce(commit.Broken)
+		r.disk.Plan(vfs.Rule{Call: "allocate *", Err: syscall.ENOSPC, Times: 1}) // of a rescue, if one is tried
+		r.mu.Lock()
+		r.delivered = true
+		r.mu.Unlock()
+		for range 2 {
+			r.log.Tend()
+			synctest.Wait()
+		}
+		if s := r.log.Stats(); s.Rescues != 0 || s.UnsyncedBytes != 0 || r.safe() != 3 || r.disk.Hits() > 1 {
+			t.Errorf("%+v, durable %d", s, r.safe())
+		}
+		r.mu.Lock()
+		r.delivered = false
+		r.mu.Unlock()
+		r.comesBack()
+		r.must(r.add(10))
+		if r.last() < 4 || r.placed(r.last()) == 1 {
+			t.Errorf("the last record is %d in segment %d", r.last(), r.placed(r.last()))
+		}
+		r.close()
+		r.untouched()
+		r.balanced()
+	})
+}
+
 // A failed group's numbers are void: the next segment says so and begins above them, also behind a rescue of what was
 // there before.
 func TestNumbersOfAFailedGroupAreVoid(t *testing.T) {

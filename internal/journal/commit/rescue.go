@@ -81,8 +81,12 @@ func (l *Log) rescue(a *seg, g *group) error {
 			spans = append(spans, s)
 		}
 	}
-	if len(spans) == 0 && g == nil {
+	if g == nil && !l.owed(spans) {
+		for _, s := range spans {
+			s.durable = true // as far as anybody will ask
+		}
 		l.deactivate(a)
+		l.release()
 		return nil
 	}
 	start := time.Now()
@@ -96,6 +100,17 @@ func (l *Log) rescue(a *seg, g *group) error {
 	}
 	l.takeOver(a, r, spans, g)
 	return nil
+}
+
+// owed says whether anybody needs one of them. Where there is no room for a rescue they may be delivered first: then
+// nothing has to be written, and waiting for room would wait for ever if it is the failed segment that takes it.
+func (l *Log) owed(spans []*span) bool {
+	for _, s := range spans {
+		if l.set.Host.Owed(s.first, s.last) {
+			return true
+		}
+	}
+	return false
 }
 
 func lacksSpace(err error) bool {
@@ -131,6 +146,9 @@ func (l *Log) takeOver(a, r *seg, spans []*span, g *group) {
 	l.release()
 	if g != nil {
 		l.leaveRoom(r)
+	}
+	l.endLarge()
+	if g != nil {
 		l.answerGroup(g)
 	}
 }
@@ -251,6 +269,7 @@ func (l *Log) saveStranded() {
 		}
 		if a == nil {
 			l.recovered(l.f.active != nil)
+			l.endLarge()
 			return
 		}
 		if err := l.rescue(a, nil); err != nil {

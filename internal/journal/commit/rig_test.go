@@ -55,6 +55,7 @@ type rig struct {
 	max       int64 // what Room allows, 0 = all
 	asked     int   // how often
 	voided    int
+	delivered bool // nobody is owed anything
 	squeezed  int
 	squeeze   func() bool // nil: there is no reserve
 	records   map[int]*record
@@ -264,6 +265,16 @@ func (r *rig) Void() {
 		r.Errorf("void are numbers above %d, given out up to %d", r.published, r.given)
 	}
 	r.voided++
+}
+
+func (r *rig) Owed(first, last queue.Seq) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if first > last || last > r.published || first <= r.durable {
+		r.Errorf("asked whether somebody is owed %d to %d, published up to %d, durable up to %d", first, last, r.published,
+			r.durable)
+	}
+	return !r.delivered
 }
 
 func (r *rig) Condemned(id uint64, cause error) {

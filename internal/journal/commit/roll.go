@@ -239,6 +239,15 @@ func (l *Log) leaveRoom(a *seg) {
 	}
 }
 
+// endLarge ends a segment that was made as large as what is in it: no other such record would find room there, and while
+// it is active it could not go when this one is delivered. What waits for a rescue comes first.
+func (l *Log) endLarge() {
+	if a := l.f.active; a != nil && a.bytes > l.set.SegmentBytes && !l.f.stranded {
+		l.deactivate(a)
+		l.retire(a)
+	}
+}
+
 // retire lets go of a segment that is not written any more: it is sealed once all of it is durable.
 func (l *Log) retire(s *seg) {
 	s.retiring = true

@@ -84,6 +84,22 @@ func (s *Slot) Book(d Drop) {
 	s.Drops = append(s.Drops, d)
 }
 
+// AllDropped is what was given up, for whatever reason.
+func (s *Slot) AllDropped() (sum Count) {
+	for _, n := range s.Dropped {
+		sum.Add(n)
+	}
+	return sum
+}
+
+// LastDrop is when something was given up last, in Unix ns; 0 = nothing is listed.
+func (s *Slot) LastDrop() (at int64) {
+	for i := range s.Drops {
+		at = max(at, s.Drops[i].At)
+	}
+	return at
+}
+
 // oldestNeighbours are the first two entries of one reason; others may be between them. There are more entries than
 // reasons, so they are among the first few, and the newest stay as they were booked.
 func oldestNeighbours(drops []Drop) (i, j int) {

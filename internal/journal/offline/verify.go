@@ -225,10 +225,8 @@ func (v *verifier) balance() {
 		slot := &t.c.Slot
 		b := Balance{
 			Name: slot.Name, State: slot.State, Accepted: t.c.Accepted, Known: t.c.Known, NotOwed: slot.NotOwed,
-			Delivered: slot.Delivered.Items, Rejected: slot.Rejected.Items, Queued: t.queued,
-		}
-		for _, d := range slot.Dropped {
-			b.Dropped += d.Items
+			Delivered: slot.Delivered.Items, Rejected: slot.Rejected.Items, Dropped: slot.AllDropped().Items,
+			Queued: t.queued,
 		}
 		if b.Known && (slot.State == queue.Live || slot.State == queue.Parked) {
 			b.Imbalance = int64(b.Accepted-b.NotOwed) - int64(b.Delivered+b.Rejected+b.Dropped+b.Queued.Items)

@@ -128,11 +128,7 @@ func (c *Cursor) Imbalance() (int64, bool) {
 
 // booked is what became of the items accepted, but for those that wait.
 func booked(s *cursor.Slot) uint64 {
-	sum := s.NotOwed + s.Delivered.Items + s.Rejected.Items
-	for _, d := range s.Dropped {
-		sum += d.Items
-	}
-	return sum
+	return s.NotOwed + s.Delivered.Items + s.Rejected.Items + s.AllDropped().Items
 }
 
 // Loss is what one cursor was owed and is gone. First to Last is where; Records may be fewer.
