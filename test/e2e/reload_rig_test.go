@@ -186,6 +186,12 @@ func (s *shift) send(o loadgen.Options) (stop func() (loadgen.Summary, []string)
 // passes waits until nothing is owed, ends the process, and asks the ledger.
 func (s *shift) passes(o ledger.Options) *ledger.Verdict {
 	s.t.Helper()
+	return s.judged(s.ends(), o)
+}
+
+// ends waits until nothing is owed, ends the process and the sinks, and returns what they noted.
+func (s *shift) ends() *ledger.Notes {
+	s.t.Helper()
 	var since time.Time
 	stored := s.stored()
 	eventuallyWithin(s.t, 4*patience, "nothing is queued, and the sinks are quiet for 3 s", func() bool {
@@ -207,6 +213,12 @@ func (s *shift) passes(o ledger.Options) *ledger.Verdict {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	return notes
+}
+
+// judged asks the ledger.
+func (s *shift) judged(notes *ledger.Notes, o ledger.Options) *ledger.Verdict {
+	s.t.Helper()
 	o.QuietFor, o.NoControl = 3*time.Second, true
 	v, err := ledger.Verify(notes, o)
 	if err != nil {
