@@ -24,6 +24,7 @@ type measures struct {
 	down     map[string]time.Duration // fault → the first level is down
 	back     map[string]time.Duration // healing → the first level is back
 	whole    map[string]time.Duration // healing → it takes all again
+	again    map[string]time.Duration // healing → the first delivery to any backend
 	below    uint64                   // items that reached the secondary more than a second after that
 }
 
@@ -45,7 +46,7 @@ func measure(n *ledger.Notes, lines []seedbed.Line, fault, heal time.Time) measu
 	m := measures{
 		interval: map[string]time.Duration{}, first: map[string]time.Time{}, handover: map[string]handover{},
 		followed: map[string]time.Duration{}, down: map[string]time.Duration{}, back: map[string]time.Duration{},
-		whole: map[string]time.Duration{},
+		whole: map[string]time.Duration{}, again: map[string]time.Duration{},
 	}
 	m.readLog(lines, fault, heal)
 	last := map[string]time.Time{}    // batch at the primary before the fault
@@ -63,6 +64,9 @@ func measure(n *ledger.Notes, lines []seedbed.Line, fault, heal time.Time) measu
 				if old, ok := arrived[id]; !ok || t.Before(old) {
 					arrived[id] = t
 				}
+			}
+			if old, ok := m.again[signal]; t.After(heal) && (!ok || t.Sub(heal) < old) {
+				m.again[signal] = t.Sub(heal)
 			}
 		}
 		switch {

@@ -95,14 +95,43 @@ func TestASlowHandoverIsBlamedOnTheCollectorUnlessItHadNoProcessor(t *testing.T)
 		}
 	}
 	r.m = measure(n, lines, at(10), at(30))
-	if most, late := r.handover(); most != 250*time.Millisecond || late != 150*time.Millisecond {
-		t.Errorf("most %s, late %s", most, late)
+	if h := r.handover(); h.raw != 250*time.Millisecond || h.corrected != h.raw || h.late != 150*time.Millisecond {
+		t.Errorf("%+v", h)
 	}
 	for _, p := range []struct{ at, waited float64 }{{10.5, 1}, {11.0, 2}, {11.02, 2.1}, {11.2, 2.2}, {11.3, 2.25}, {12, 9}} {
 		r.stalls.samples = append(r.stalls.samples, sample{at(p.at), at(p.waited).Sub(base)})
 	}
-	if _, late := r.handover(); late != 0 {
-		t.Errorf("late %s although the collector had no processor for 250 ms", late)
+	if h := r.handover(); h.raw != 250*time.Millisecond || h.corrected > time.Millisecond || h.late != 0 {
+		t.Errorf("%+v, although the collector had no processor for 250 ms", h)
+	}
+}
+
+func TestWhatTheBackendDoesNotSeeIsReadFromTheCollector(t *testing.T) {
+	answers := func(failed, ended, took float64) seedbed.Series {
+		s := seedbed.Series{}
+		for signal, name := range failedSeries {
+			s[name+`{exporter="otlp/primary"}`] = failed
+			s[attempts+`_count{level="0",signal="`+signal+`"}`] = ended
+			s[attempts+`_sum{level="0",signal="`+signal+`"}`] = took
+		}
+		return s
+	}
+	w := &watch{failed: map[string]moment{}, took: map[string]time.Duration{}, before: map[string]seedbed.Series{}}
+	all := []seedbed.Series{answers(0, 5, 1), answers(0, 6, 1.2), answers(7, 6, 1.2), answers(7, 7, 6.2), answers(9, 8, 12)}
+	for i := range len(all) - 1 {
+		w.compare(all[i], all[i+1], moment{at(float64(i + 3)), at(float64(i + 4))})
+	}
+	n, lines := story()
+	r := &result{scenario: scenario{fault: fault{kind: silent}, seed: seedbed.B}, failed: at(2), stalls: &stalls{}, watch: w}
+	if r.m = measure(n, lines, at(2), at(30)); r.m.again["traces"] != 15500*time.Millisecond {
+		t.Errorf("delivered again after %s", r.m.again["traces"])
+	}
+	h := r.handover() // failed at 4–5 s after 5 s, below at 11.05 s
+	if h.began != 12050*time.Millisecond || h.raw != 7050*time.Millisecond || h.late != 5050*time.Millisecond {
+		t.Errorf("%+v", h)
+	}
+	if len(h.unknown) != 2 { // nothing of metrics and logs went below
+		t.Errorf("unknown: %q", h.unknown)
 	}
 }
 

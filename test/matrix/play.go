@@ -121,7 +121,7 @@ func (r *result) settled(ctx context.Context, b *seedbed.Bed) error {
 func (r *result) primaryFails(ctx context.Context, b *seedbed.Bed) error {
 	r.stalls = watchStalls(b.Process().PID())
 	defer r.stalls.stop()
-	r.watch = startWatch(ctx, b, r.kind)
+	r.watch = startWatch(ctx, b)
 	r.failed = time.Now()
 	if err := b.Primary.SetFaults(r.set()...); err != nil {
 		return err

@@ -92,13 +92,11 @@ func (r *result) judgeSwitch() {
 		return
 	}
 	t := r.seed.Times()
-	if r.kind == silent && !r.seen {
-		d, most := worst(r.firstAfter()), r.interval()+t.Timeout+beyond
-		if most += r.stalled(d-beyond, d); d > most {
-			r.broke("first batch at the next level after %s, not within %s", short(d), short(most))
-		}
-	} else if d, late := r.handover(); late > 0 {
-		r.broke("first batch at the next level %s after its attempt failed, %s late", short(d), short(late))
+	switch h := r.handover(); {
+	case h.unknown != nil:
+		r.broke("when the attempt of %v failed could not be found out", h.unknown)
+	case h.late > 0:
+		r.broke("first batch at the next level %s after its attempt failed, %s late", short(h.raw), short(h.late))
 	}
 	if gone := missing(r.m.down); gone != nil {
 		r.broke("the log does not say that the first level of %v is down", gone)
@@ -129,6 +127,9 @@ func (r *result) judgeReturn() {
 	if d, most := worst(r.m.whole), worst(r.m.back)+ramp+slack; d > most {
 		r.broke("all of it after %s, not within %s", short(d), short(most))
 	}
+	if most := r.second.Add(r.after).Sub(r.heal) + r.interval() + slack; r.both && !r.holds() && worst(r.m.again) > most {
+		r.broke("delivered again after %s, not within %s", short(worst(r.m.again)), short(most))
+	}
 	if r.m.below > 0 {
 		r.broke("%d items at the second level although the first takes all", r.m.below)
 	}
@@ -148,31 +149,43 @@ func (r *result) firstAfter() map[string]time.Duration {
 	return out
 }
 
-// handover is how long the slowest signal's first batch took from its failed attempt to the next level. Where that
-// attempt is known only to lie in a span of time, it is the most that it can have been. late is by how much the promise
-// was missed, if it was: by the least that it can have been, and without the time in which the collector
-// was ready to run and had no processor.
-func (r *result) handover() (most, late time.Duration) {
-	bound := atOnce
+// handed is how long the slowest signal's first batch took to the next level.
+type handed struct {
+	began     time.Duration // since its attempt began; of faults that say nothing
+	raw       time.Duration // since its attempt failed
+	corrected time.Duration // the same, without the time in which the collector was ready to run and had no processor
+	late      time.Duration // by how much the promise was missed, if it was
+	unknown   []string      // signals of which it could not be found out
+}
+
+// handover measures the way from the failed attempt to the next level. Where a moment is known only to lie in a span of
+// time, what is shown is the most that it can have been, and what is judged the least.
+func (r *result) handover() (h handed) {
+	bound, timeout := atOnce, time.Duration(0)
 	if r.kind == silent {
-		bound = beyond
+		bound, timeout = beyond, r.seed.Times().Timeout
 	}
 	for _, s := range signals {
-		from, to, first := time.Time{}, time.Time{}, r.m.first[s]
-		if h, ok := r.m.handover[s]; r.seen && ok {
-			from = h.failed
-			if r.kind == silent {
-				from = from.Add(r.seed.Times().Timeout)
-			}
-			to, first = from, h.failed.Add(h.first)
+		var failed moment
+		first, took := r.m.first[s], timeout
+		if seen, ok := r.m.handover[s]; r.seen && ok {
+			failed = moment{seen.failed.Add(timeout), seen.failed.Add(timeout)}
+			first = seen.failed.Add(seen.first)
 		} else if !r.seen {
-			from, to = r.watch.failed[s].from, r.watch.failed[s].to
+			failed, took = r.watch.failed[s], r.watch.took[s]
 		}
-		if from.IsZero() || first.IsZero() {
+		if failed.from.IsZero() || first.IsZero() || r.kind == silent && took == 0 {
+			h.unknown = append(h.unknown, s)
 			continue
 		}
-		most = max(most, first.Sub(from))
-		late = max(late, first.Sub(to)-r.stalls.within(to, first)-bound)
+		stalled := r.stalls.within(failed.from, first)
+		h.raw = max(h.raw, first.Sub(failed.from))
+		h.corrected = max(h.corrected, first.Sub(failed.from)-stalled, time.Millisecond) // 0 would read as none
+		h.late = max(h.late, first.Sub(failed.to)-stalled-bound)
+		if r.kind == silent {
+			h.began = max(h.began, took+first.Sub(failed.from))
+			h.late = max(h.late, took-timeout+first.Sub(failed.to)-stalled-bound)
+		}
 	}
-	return most, late
+	return h
 }

@@ -29,10 +29,10 @@ type table struct {
 }
 
 const (
-	alone = "| seed | fault | acknowledged | lost | duplicates | first batch below | after its attempt | what was queued | " +
-		"down | switches | back | takes all | below then |\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
-	joined = "| seed | fault | acknowledged | meanwhile | lost | duplicates | all down | switches | back | takes all | below then | " +
-		"in the file | repaid |\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
+	alone = "| seed | fault | acknowledged | lost | duplicates | first batch below | began | failed, raw | corrected | what was queued | " +
+		"down | switches | back | takes all | below then |\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
+	joined = "| seed | fault | acknowledged | meanwhile | lost | duplicates | all down | switches | delivered again | back | takes all | " +
+		"below then | in the file | repaid |\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
 )
 
 // String is the table as Markdown: first the primary alone, then what happens when the secondary follows.
@@ -77,11 +77,14 @@ func (r *result) line() string {
 		}
 		cells = append(cells, meanwhile, loss(v.Lost), r.duplicates(), short(r.allDown))
 	} else {
-		cells = append(cells, loss(v.Lost), r.duplicates(), short(worst(r.firstAfter())), r.attempt(), short(worst(r.m.followed)),
-			short(worst(r.m.down)))
+		cells = append(cells, loss(v.Lost), r.duplicates(), short(worst(r.firstAfter())))
+		cells = append(append(cells, r.attempt()...), short(worst(r.m.followed)), short(worst(r.m.down)))
 	}
-	cells = append(cells, fmt.Sprint(r.switched), short(worst(r.m.back)), short(worst(r.m.whole)),
-		fmt.Sprint(r.m.below))
+	cells = append(cells, fmt.Sprint(r.switched))
+	if r.both {
+		cells = append(cells, short(worst(r.m.again)))
+	}
+	cells = append(cells, short(worst(r.m.back)), short(worst(r.m.whole)), fmt.Sprint(r.m.below))
 	if r.both {
 		inFile := "–"
 		if r.parked > 0 {
@@ -100,18 +103,29 @@ func (r *result) duplicates() string {
 	return fmt.Sprintf("%s of %s", num(d.Ours+d.Across), num(uint64(r.counted)))
 }
 
-// attempt is the time from the first failed attempt to the next level.
-func (r *result) attempt() string {
-	most, _ := r.handover()
-	switch {
-	case !r.switches():
-		return "–"
-	case r.kind == silent && !r.seen:
-		return "≤ " + short(worst(r.firstAfter())-r.seed.Times().Timeout)
-	case r.seen:
-		return short(most)
+// attempt is the time from the first failed attempt to the next level: since it began, since it failed, and that without
+// the time in which the collector had no processor.
+func (r *result) attempt() []string {
+	if !r.switches() {
+		return []string{"–", "–", "–"}
 	}
-	return "≤ " + short(most)
+	h, most := r.handover(), ""
+	if !r.seen {
+		most = "≤ "
+	}
+	began := "–"
+	if r.kind == silent {
+		began = most + fine(h.began)
+	}
+	return []string{began, most + fine(h.raw), most + fine(h.corrected)}
+}
+
+// fine is short with milliseconds behind the seconds.
+func fine(d time.Duration) string {
+	if d < time.Second {
+		return short(d)
+	}
+	return fmt.Sprintf("%.3f s", d.Seconds())
 }
 
 func loss(n uint64) string {
