@@ -9,32 +9,22 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strings"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/holdfast-telemetry/holdfast/internal/app"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 	"github.com/holdfast-telemetry/holdfast/internal/journal/cursor"
 	"github.com/holdfast-telemetry/holdfast/internal/journal/offline"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
-	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
 )
 
 type replayFlags struct {
 	queueFlags
-	to            string
+	senderFlags
 	dead, resolve bool
 	from          uint64
-	headers       []string
-	ca, cert, key string
-	skipVerify    bool
-	compression   string
-	timeout       time.Duration
-	keys          map[string]any
 }
 
 func newQueueReplayCommand() *cobra.Command {
@@ -58,50 +48,13 @@ Exit codes: 0 all sent; 1 not all was sent, or something is damaged; 2 could not
 		Args: queueArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error { return cannotRun(f.replay(cmd, args[0])) },
 	}
-	f.register(cmd)
+	f.queueFlags.register(cmd)
 	s := cmd.Flags()
-	s.StringVar(&f.to, "to", "", "grpc://HOST:PORT, grpcs://HOST:PORT, http://HOST:PORT or https://HOST:PORT[/PATH] (required)")
+	f.senderFlags.register(s)
 	s.BoolVar(&f.dead, "dead", false, "dead letters: what the destination rejected for good")
 	s.BoolVar(&f.resolve, "resolve", false, "book what is taken as delivered; needs the lock")
 	s.Uint64Var(&f.from, "from", 0, "begin with the record of this number, or the next one that waits")
-	s.StringArrayVar(&f.headers, "header", nil, "header K=V to send along; may be repeated")
-	s.StringVar(&f.ca, "ca", "", "file with the CA to trust")
-	s.StringVar(&f.cert, "cert", "", "file with a client certificate")
-	s.StringVar(&f.key, "key", "", "file with its key")
-	s.BoolVar(&f.skipVerify, "skip-verify", false, "trust any certificate")
-	s.StringVar(&f.compression, "compression", "gzip", "gzip, zstd, snappy or none")
-	s.DurationVar(&f.timeout, "timeout", 10*time.Second, "of one request")
 	return cmd
-}
-
-// check makes the exporter's keys of the flags.
-func (f *replayFlags) check() error {
-	switch {
-	case f.to == "":
-		return errors.New("--to URL is needed")
-	case (f.cert == "") != (f.key == ""):
-		return errors.New("--cert and --key belong together")
-	}
-	secure := strings.HasPrefix(f.to, "grpcs://") || strings.HasPrefix(f.to, "https://")
-	if !secure && (f.ca != "" || f.cert != "" || f.skipVerify) {
-		return fmt.Errorf("--to %q speaks no TLS: --ca, --cert, --key and --skip-verify make no sense with it", f.to)
-	}
-	f.keys = map[string]any{"timeout": f.timeout.String(), "compression": f.compression}
-	if secure {
-		f.keys["tls"] = map[string]any{"ca_file": f.ca, "cert_file": f.cert, "key_file": f.key, "insecure_skip_verify": f.skipVerify}
-	}
-	headers := map[string]any{}
-	for _, h := range f.headers {
-		k, v, found := strings.Cut(h, "=")
-		if !found || k == "" {
-			return errors.New("--header: K=V is needed")
-		}
-		headers[k] = v
-	}
-	if len(headers) > 0 {
-		f.keys["headers"] = headers
-	}
-	return nil
 }
 
 // replayDocument says how far a replay came.
@@ -118,7 +71,7 @@ type replayDocument struct {
 var errStopped = errors.New("stopped")
 
 func (f *replayFlags) replay(cmd *cobra.Command, name string) (err error) {
-	if err := f.check(); err != nil {
+	if _, err := f.keys(); err != nil {
 		return err
 	}
 	t, err := f.find(cmd, name, f.dead)
@@ -127,12 +80,9 @@ func (f *replayFlags) replay(cmd *cobra.Command, name string) (err error) {
 	}
 	ctx, cancel := signal.NotifyContext(commandContext(cmd), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
-	sender, err := app.NewSender(f.to, f.keys, telemetry.Nop(), Version)
+	sender, err := f.start(ctx)
 	if err != nil {
 		return err
-	}
-	if err := sender.Start(ctx, app.NoExtensions()); err != nil {
-		return fmt.Errorf("send to %q: %w", f.to, err)
 	}
 	defer func() { err = errors.Join(err, sender.Stop(context.WithoutCancel(ctx))) }()
 

@@ -52,6 +52,7 @@ type Reader struct {
 	in     *bufio.Reader
 	lines  bool
 	offset int64
+	at     int64 // of the record that Next returned last
 	zstd   *zstd.Decoder
 	ended  bool
 }
@@ -72,6 +73,32 @@ func OpenReader(path string, signal otlp.Signal) (*Reader, error) {
 	return r, nil
 }
 
+// Seek goes on at an offset at which a record begins, such as Offset told.
+func (r *Reader) Seek(offset int64) error {
+	info, err := r.file.Stat()
+	if err == nil && offset > info.Size() {
+		err = fmt.Errorf("it has %d bytes", info.Size())
+	}
+	if err == nil && r.lines && offset > 0 {
+		var before [1]byte
+		if _, err = r.file.ReadAt(before[:], offset-1); err == nil && before[0] != '\n' {
+			err = errors.New("no line begins there")
+		}
+	}
+	if err == nil {
+		_, err = r.file.Seek(offset, io.SeekStart)
+	}
+	if err != nil {
+		return fmt.Errorf("go on in %q at offset %d: %w", r.path, offset, err)
+	}
+	r.in.Reset(r.file)
+	r.offset, r.ended = offset, false
+	return nil
+}
+
+// Offset is where the record begins that Next returned last, or that it could not read.
+func (r *Reader) Offset() int64 { return r.at }
+
 // Next returns the next request as wire bytes, io.EOF at the end. A *DamagedError names a record that cannot be read;
 // after one the reader goes on with the next line, or, where records are length-prefixed, is at its end.
 func (r *Reader) Next() (otlp.Signal, []byte, error) {
@@ -89,6 +116,7 @@ func (r *Reader) next() (otlp.Signal, []byte, error) {
 		return 0, nil, io.EOF
 	}
 	at := r.offset
+	r.at = at
 	b, err := r.record()
 	if errors.Is(err, io.EOF) && len(b) == 0 {
 		r.ended = true
