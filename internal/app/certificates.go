@@ -38,11 +38,14 @@ type certificate struct {
 
 // registerCertificates shows how long the certificates of the components that run are good for.
 func (a *App) registerCertificates() {
+	const name = "holdfast_certificate_expiry_seconds"
+	// What is not used any more may expire.
+	a.opts.Telemetry.Metrics.Forget(func(series string, _ []string) bool { return series == name })
 	for _, c := range a.certificates() {
 		if c.left(time.Now()); c.mu.until.IsZero() {
 			continue // nothing that can be read; whoever needs it says so
 		}
-		a.opts.Telemetry.Metrics.GaugeFunc("holdfast_certificate_expiry_seconds",
+		a.opts.Telemetry.Metrics.GaugeFunc(name,
 			"Until the certificates in the file expire; of authorities until the last one does.",
 			func() float64 { return c.left(time.Now()).Seconds() }, "component", c.component, "file", c.file)
 	}

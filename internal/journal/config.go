@@ -55,8 +55,8 @@ type Compaction struct {
 const DefaultDirectory = "/var/lib/otelcol/file_storage"
 
 const (
-	maxMiB     = 1 << 40 // so that bytes fit in 63 bits, with room for sums
-	minMaxSize = 1 << 20 // cursors and one small segment
+	maxMiB     = 1 << 40  // so that bytes fit in 63 bits, with room for sums
+	minMaxSize = 16 << 20 // what a journal needs of a directory, too
 )
 
 // What happens at a byte limit.

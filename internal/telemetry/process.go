@@ -13,10 +13,11 @@ import (
 	"time"
 )
 
-// RegisterProcess makes the process series, with the Collector's names and meanings (compat, 6). Up time counts from
-// the first call.
+// began is when the process did: a reload registers its series anew, and is no restart.
+var began = time.Now()
+
+// RegisterProcess makes the process series, with the Collector's names and meanings (compat, 6). It may be called again.
 func RegisterProcess(r *Registry) {
-	start := time.Now()
 	counter := func(name, help, unit string, read func() float64) {
 		r.CounterFunc(name, help, read)
 		r.SetUnit(name, unit)
@@ -26,7 +27,7 @@ func RegisterProcess(r *Registry) {
 		r.SetUnit(name, unit)
 	}
 	counter("otelcol_process_uptime", "Uptime of the process, in seconds.", "s",
-		func() float64 { return time.Since(start).Seconds() })
+		func() float64 { return time.Since(began).Seconds() })
 	counter("otelcol_process_cpu_seconds", "CPU time of the process, user and system, in seconds.", "s", cpuSeconds)
 	if residentBytes() > 0 { // not on every system
 		gauge("otelcol_process_memory_rss", "Physical memory of the process, in bytes.", "By", residentBytes)

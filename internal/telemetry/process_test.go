@@ -15,6 +15,20 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
 )
 
+// A reload registers the series of the process anew. It is no restart, and an alert counts those.
+func TestUpTimeGoesOnWhenTheSeriesAreMadeAgain(t *testing.T) {
+	reg := telemetry.NewRegistry()
+	upTime := func() float64 {
+		telemetry.RegisterProcess(reg)
+		families, _ := scrape(t, reg, telemetry.Options{})
+		return families["otelcol_process_uptime"].Metric[0].GetCounter().GetValue()
+	}
+	before := upTime()
+	if after := upTime(); before <= 0 || after <= before {
+		t.Errorf("up time is %v, then %v", before, after)
+	}
+}
+
 func TestProcessSeriesTellOfThisProcess(t *testing.T) {
 	reg := telemetry.NewRegistry()
 	telemetry.RegisterProcess(reg)
