@@ -76,6 +76,7 @@ type Breaker struct {
 	state      State
 	generation uint64
 	since      time.Time // of the state
+	down       time.Time // since when it does not carry; zero = it does
 	reason     Reason    // of the last trip or hold
 	allDown    bool      // a route of ours has no level left
 	sole       bool      // no other level of a route of ours takes data
@@ -174,6 +175,12 @@ func (b *Breaker) Settings() Settings { return b.set }
 // move changes the state and reports it.
 func (b *Breaker) move(now time.Time, to State, why Reason, c Change, out []Change) []Change {
 	c.Kind, c.From, c.To, c.Reason = Moved, b.state, to, why
+	switch {
+	case to.Carries():
+		b.down = time.Time{}
+	case b.state.Carries():
+		b.down = now
+	}
 	b.state, b.since = to, now
 	b.version++
 	return b.report(c, out)

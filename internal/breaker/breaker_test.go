@@ -342,7 +342,7 @@ func TestSnapshotTellsWhatTheBreakerStandsOn(t *testing.T) {
 	s.at(12 * second)
 	got := s.b.Snapshot(s.now)
 	want := breaker.Snapshot{
-		State: breaker.Down, Since: start.Add(2 * second), Generation: 2, Reason: breaker.Consecutive,
+		State: breaker.Down, Since: start.Add(2 * second), DownSince: start.Add(2 * second), Generation: 2, Reason: breaker.Consecutive,
 		Evidence: breaker.Evidence{Strikes: 3, Failed: 4, Delivered: 1, Error: "connection refused"},
 		HoldDown: 20 * second, NextProbe: 20 * second, Needed: 2, Share: 1,
 	}

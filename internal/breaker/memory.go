@@ -7,6 +7,7 @@ import "time"
 
 // Memory is what is worth knowing of a breaker that is down when its process is over.
 type Memory struct {
+	Since          time.Time // it has not carried; zero = not known
 	Reason         Reason
 	Error          string
 	Flaps          int
@@ -20,7 +21,8 @@ func (b *Breaker) Memory() (Memory, bool) {
 		return Memory{}, false
 	}
 	return Memory{
-		Reason: b.reason, Error: b.recovery.evidence.Error, Flaps: b.holdDown.flaps, ThrottledUntil: b.throttle.until,
+		Since: b.down, Reason: b.reason, Error: b.recovery.evidence.Error, Flaps: b.holdDown.flaps,
+		ThrottledUntil: b.throttle.until,
 	}, true
 }
 
@@ -37,5 +39,9 @@ func (b *Breaker) Recall(now time.Time, m Memory, out []Change) []Change {
 	}
 	b.generation++
 	b.recovery = recovery{tripped: now, next: later(now, b.throttle.until), evidence: Evidence{Error: m.Error}}
-	return b.move(now, Down, FromBefore, Change{}, out)
+	out = b.move(now, Down, FromBefore, Change{}, out)
+	if !m.Since.IsZero() {
+		b.down = sooner(m.Since, now)
+	}
+	return out
 }

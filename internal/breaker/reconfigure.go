@@ -66,6 +66,7 @@ func (b *Breaker) Distrust() { b.check.proven, b.check.warned, b.check.failed = 
 type Snapshot struct {
 	State         State
 	Since         time.Time
+	DownSince     time.Time // since when it does not carry, restarts in between or not; zero = it does
 	Generation    uint64
 	Reason        Reason // of the last trip; NoReason = it never tripped
 	Silent        bool
@@ -93,7 +94,8 @@ func (b *Breaker) Snapshot(now time.Time) Snapshot {
 		flaps.decay(now, &b.set)
 	}
 	s := Snapshot{
-		State: b.state, Since: b.since, Generation: b.generation, Reason: b.reason, Silent: b.silent,
+		State: b.state, Since: b.since, DownSince: b.down, Generation: b.generation,
+		Reason: b.reason, Silent: b.silent,
 		Throttled: max(b.throttle.until.Sub(now), 0), Evidence: b.found(), Flaps: flaps.flaps, NextProbe: -1,
 		Live: b.live(), Untrusted: b.set.External && !b.check.proven && b.check.warned, Share: b.Share(),
 	}

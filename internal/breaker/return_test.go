@@ -200,7 +200,10 @@ func TestMemoryBringsBackWhatIsWorthKnowing(t *testing.T) {
 	if !down || m.Reason != breaker.Relapse || m.Flaps != 1 || m.Error == "" {
 		t.Fatalf("%v %+v", down, m)
 	}
-	m.ThrottledUntil = now.Add(10 * time.Second)
+	if !m.Since.Equal(now.Add(time.Second)) {
+		t.Errorf("it is said to be down since %s", m.Since)
+	}
+	m.Since, m.ThrottledUntil = now.Add(-time.Minute), now.Add(10*time.Second)
 	c := breaker.New(b.Settings(), nil, now)
 	changes := c.Recall(now, m, nil)
 	if c.State() != breaker.Down || c.Reason() != breaker.Relapse || len(changes) != 1 || changes[0].Reason != breaker.FromBefore ||

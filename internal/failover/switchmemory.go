@@ -18,6 +18,7 @@ type Remembered struct {
 	Exporter  string    `json:"exporter"`
 	Config    string    `json:"config"` // hash: of another configuration nothing is known
 	At        time.Time `json:"at"`
+	Since     time.Time `json:"since,omitzero"`
 	Reason    string    `json:"reason"`
 	Error     string    `json:"error,omitempty"`
 	Flaps     int       `json:"flaps,omitempty"`
@@ -42,8 +43,8 @@ func (s *Switch) Remember(now time.Time) []Remembered {
 		}
 		list = append(list, Remembered{
 			Connector: c.seats[0].route.set.Connector, Signal: c.key.signal.String(), Exporter: c.key.sibling.exporter,
-			Config: c.key.sibling.config, At: now.Round(0), Reason: m.Reason.String(), Error: m.Error, Flaps: m.Flaps,
-			Throttled: m.ThrottledUntil.Round(0),
+			Config: c.key.sibling.config, At: now.Round(0), Since: m.Since.Round(0), Reason: m.Reason.String(), Error: m.Error,
+			Flaps: m.Flaps, Throttled: m.ThrottledUntil.Round(0),
 		})
 	}
 	return list
@@ -82,7 +83,7 @@ func (s *Switch) recall(now time.Time, remembered []Remembered) {
 				continue
 			}
 			s.note(now, c, c.b.Recall(now, breaker.Memory{
-				Reason: breaker.ReasonOf(m.Reason), Error: m.Error, Flaps: m.Flaps, ThrottledUntil: m.Throttled,
+				Since: m.Since, Reason: breaker.ReasonOf(m.Reason), Error: m.Error, Flaps: m.Flaps, ThrottledUntil: m.Throttled,
 			}, s.scratch[:0]))
 		}
 	}
