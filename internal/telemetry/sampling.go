@@ -22,12 +22,19 @@ var fixedWords = [...]string{
 
 // Always returns a logger whose lines are never thinned out. Lines that begin with fixed words need it not.
 func Always(log *zap.Logger) *zap.Logger {
-	return log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
-		if s, ok := c.(*samplingCore); ok {
-			return s.Core
-		}
-		return c
-	}))
+	return log.WithOptions(zap.WrapCore(unthinned))
+}
+
+func unthinned(c zapcore.Core) zapcore.Core {
+	switch c := c.(type) {
+	case *samplingCore:
+		return c.Core
+	case *tapCore:
+		out := *c
+		out.Core = unthinned(c.Core)
+		return &out
+	}
+	return c
 }
 
 // samplingCore asks a sampler about every line but those with fixed words. Both cores write to one place and carry
