@@ -97,9 +97,7 @@ func (a *App) startAdmin(last bool) {
 // adminRoutes are what commands can ask.
 func (a *App) adminRoutes() []admin.Route {
 	return []admin.Route{
-		{Method: http.MethodGet, Path: "/status", Handle: func(ctx context.Context, _ *admin.Request) (any, error) {
-			return a.Status(ctx), nil
-		}},
+		{Method: http.MethodGet, Path: "/status", Handle: a.adminStatus},
 		{Method: http.MethodPost, Path: "/reload", Timeout: reloadTime, Handle: a.adminReload},
 		{Method: http.MethodGet, Path: "/config/history", Handle: a.adminHistory},
 		{Method: http.MethodPost, Path: "/failover/probe", Timeout: probeTime, Handle: a.adminProbe},

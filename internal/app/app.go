@@ -47,6 +47,8 @@ type Options struct {
 	ShutdownTimeout, ShutdownDelay time.Duration
 	// ImplicitHealth is "auto", "off" or an address (compat, section 8).
 	ImplicitHealth string
+	// StatusHosts are names under which status pages may be asked for, besides their addresses (faults, D8).
+	StatusHosts []string
 	// StateDir and AdminSocket are the flags' (reload, section 9); empty = sought.
 	StateDir, AdminSocket string
 }
@@ -81,6 +83,7 @@ type App struct {
 	admin    *admin.Server // nil = not served
 	desk     *status.Desk
 	pace     *status.Pace
+	history  *status.History
 	built    atomic.Bool                 // everything that the status looks at is there
 	debts    func(failover.RouteID) debt // of emergency files; nil = they keep no receipts
 
@@ -101,7 +104,10 @@ func (a *App) now() *generation { return a.running.Load() }
 // New makes a process without a configuration, or builds what needs no queue of the one in opts: limiters, exporters,
 // extensions. It starts nothing and touches no directory of a storage. Errors name the component.
 func New(opts Options) (*App, error) {
-	a := &App{opts: opts, log: opts.Telemetry.Logger, hasten: make(chan struct{}), ending: make(chan struct{})}
+	a := &App{opts: opts, hasten: make(chan struct{}), ending: make(chan struct{})}
+	a.history = status.NewHistory(status.DefaultHistory)
+	a.opts.Telemetry = a.chronicle(opts.Telemetry)
+	a.log = a.opts.Telemetry.Logger
 	a.setPhase(extension.Starting)
 	a.lines = newLines(a.log)
 	a.events = newEvents(a.lines, opts.Telemetry.Metrics)
@@ -120,6 +126,9 @@ func New(opts Options) (*App, error) {
 	a.first = a.generation(&Offer{Config: opts.Config, Plan: opts.Plan}, nil)
 	return a, a.first.build()
 }
+
+// Telemetry is the process's, with what the log says seen by the status too: for whoever tells of the process beside it.
+func (a *App) Telemetry() *telemetry.Telemetry { return a.opts.Telemetry }
 
 func (a *App) setPhase(p extension.Phase) { a.phase.Store(int32(p)) }
 

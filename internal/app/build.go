@@ -228,6 +228,7 @@ func (g *generation) buildExtensions() error {
 		}
 		e, err := f.New(extension.Settings{
 			ID: id, Telemetry: g.app.opts.Telemetry.For("extension", id), Status: g.app.health,
+			Show: g.app.Status, Events: g.app.history.Newest, Hosts: g.app.opts.StatusHosts,
 			Listen: extension.ListenFunc(g.listen(config.Extensions, id)),
 		}, c.Config)
 		if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/extension"
 	"github.com/holdfast-telemetry/holdfast/internal/extension/healthcheck"
 	"github.com/holdfast-telemetry/holdfast/internal/extension/pprof"
+	"github.com/holdfast-telemetry/holdfast/internal/extension/statuspage"
 	"github.com/holdfast-telemetry/holdfast/internal/extension/zpages"
 	"github.com/holdfast-telemetry/holdfast/internal/failover"
 	"github.com/holdfast-telemetry/holdfast/internal/journal"
@@ -30,7 +31,7 @@ var (
 	exporters = []exporter.Factory{
 		exportergrpc.Factory(), exporterhttp.Factory(), file.Factory(), debug.Factory(), nop.Factory(),
 	}
-	extensions = []extension.Factory{healthcheck.Factory(), pprof.Factory(), zpages.Factory()}
+	extensions = []extension.Factory{healthcheck.Factory(), pprof.Factory(), statuspage.Factory(), zpages.Factory()}
 )
 
 const (

@@ -45,6 +45,7 @@ func (g *generation) Switch() {
 	a.running.Store(g)
 	g.seats.Take()
 	g.ports.Take()
+	g.keepEvents()
 	a.register()
 	if before != g {
 		a.sayRoutes()

@@ -81,7 +81,7 @@ func (a *App) snapshot() status.Status {
 	for i, p := range g.pipelines {
 		pl := &g.plan.Pipelines[i]
 		accepting, since := p.Accepting()
-		one := status.Pipeline{ID: pl.ID, Accepting: accepting}
+		one := status.Pipeline{ID: pl.ID, Signal: pl.Signal.String(), Receivers: pl.Receivers, Accepting: accepting}
 		if !accepting && !since.IsZero() {
 			one.RefusingSeconds = now.Sub(since).Seconds()
 		}
@@ -102,7 +102,6 @@ func (a *App) snapshot() status.Status {
 		}
 	}
 	s.Destinations = append(s.Destinations, a.leftovers()...)
-	a.pace.Fill(s.Destinations)
 	for _, r := range routes {
 		if r.Queue.Share = 0; r.capacity > 0 {
 			r.Queue.Share = float64(r.size) / float64(r.capacity)
@@ -111,6 +110,7 @@ func (a *App) snapshot() status.Status {
 		r.Emergency = status.Emergency{Items: owed.items, Bytes: owed.bytes}
 		s.Failover = append(s.Failover, r.Route)
 	}
+	a.pace.Fill(&s)
 	s.Storage = a.storageStatus()
 	return s
 }
@@ -220,6 +220,7 @@ func (a *App) storageStatus() []status.Storage {
 func (a *App) lookAtPace(now time.Time) {
 	g := a.now()
 	var counts []status.Count
+	flows := map[failover.RouteID][]int64{} // those that share a route share its counters
 	for i, p := range g.pipelines {
 		for _, d := range p.Show() {
 			b := booksOf(&d.Counts)
@@ -227,9 +228,18 @@ func (a *App) lookAtPace(now time.Time) {
 				Pipeline: g.plan.Pipelines[i].ID, Name: d.Label, In: b.Accepted, Out: b.Delivered + b.Rejected + b.Dropped,
 				Size: d.Fill.Size, Capacity: d.Fill.Capacity,
 			})
+			if d.Route != nil {
+				flows[d.Route.ID] = d.Route.Delivered
+			}
 		}
 	}
-	a.pace.Look(now, counts)
+	var levels []status.Flow
+	for id, delivered := range flows {
+		for level, items := range delivered {
+			levels = append(levels, status.Flow{Connector: id.Connector, Signal: id.Signal.String(), Level: level, Items: uint64(items)})
+		}
+	}
+	a.pace.Look(now, counts, levels)
 }
 
 // routeFill is what waits for a route in all its pipelines.

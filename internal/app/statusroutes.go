@@ -58,8 +58,9 @@ func routeOf(r *failover.RouteStatus, age time.Duration) status.Route {
 
 func memberOf(m *failover.MemberStatus) status.Member {
 	out := status.Member{
-		Exporter: m.Exporter, State: m.State.String(), Since: m.Since.UTC(), Generation: m.Generation,
-		Reason: m.Reason.String(), Silent: m.Silent, ThrottledSeconds: wholeMillis(m.Throttled),
+		Exporter: m.Exporter, State: m.State.String(), Since: m.Since.UTC(), DownSince: m.DownSince.UTC(),
+		Generation: m.Generation,
+		Reason:     m.Reason.String(), Silent: m.Silent, ThrottledSeconds: wholeMillis(m.Throttled),
 		Evidence: status.Evidence{
 			Strikes: m.Evidence.Strikes, Failed: m.Evidence.Failed, Delivered: m.Evidence.Delivered,
 			Error: telemetry.Escape(m.Evidence.Error),

@@ -62,7 +62,7 @@ Exit codes: 0 pass; 1 fail, or wrong usage; 2 inconclusive; 3 could not run, or 
 	s.StringVar(&f.dir, "dir", "", "where configuration, queue, log and notes go; new or empty (default: a temporary directory)")
 	s.BoolVar(&f.keep, "keep", false, "keep the directory")
 	s.IntVar(&f.seconds, "seconds", 30, "how long telemetry is sent; everything takes about 15 s more")
-	s.StringVar(&f.status, "status", "", "serve the running picture and status at this address, such as 127.0.0.1:8080")
+	s.StringVar(&f.status, "status", "", "serve the status page at this address while the outage lasts, such as 127.0.0.1:8080")
 	return cmd
 }
 

@@ -110,15 +110,15 @@ func run(ctx context.Context, f *runFlags, stdin io.Reader, stderr io.Writer) er
 		return &ExitError{exitFailed, err}
 	}
 	defer flush()
-	log := tel.Logger
 	a, err := app.New(app.Options{
 		Sources: sources, Version: Version, Commit: readVersion().Commit, Collector: CollectorVersion, Telemetry: tel,
 		ShutdownTimeout: f.shutdownTimeout, ShutdownDelay: f.shutdownDelay, ImplicitHealth: f.implicitHealth,
-		StateDir: f.stateDir, AdminSocket: f.adminSocket,
+		StateDir: f.stateDir, AdminSocket: f.adminSocket, StatusHosts: f.statusHosts,
 	})
 	if err != nil {
 		return &ExitError{exitFailed, err}
 	}
+	tel = a.Telemetry()
 	driver := reload.New(reload.DriverSettings{
 		Builder: a, Reader: sources, Watched: sources.Watched(), Telemetry: tel, Disk: vfs.OS(), URIs: f.uris, Version: Version,
 		Places: func(storages []string) []reload.Place { return reload.Places(f.stateDir, os.Getenv, storages) },
@@ -130,7 +130,7 @@ func run(ctx context.Context, f *runFlags, stdin io.Reader, stderr io.Writer) er
 		return &ExitError{exitFailed, errors.Join(err, a.Abandon(undo))}
 	}
 	notifySystemd("READY=1")
-	return serve(ctx, a, driver, f, log, signals)
+	return serve(ctx, a, driver, f, tel.Logger, signals)
 }
 
 // serve waits for the signal to stop, and stops.

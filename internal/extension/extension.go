@@ -11,11 +11,16 @@ package extension
 import (
 	"context"
 	"net"
+	"time"
 
 	"go.opentelemetry.io/collector/component"
 
+	"github.com/holdfast-telemetry/holdfast/internal/status"
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
 )
+
+// SnapshotTime is how long an answer waits for a snapshot; it never takes longer than 1 s itself (compat, 8).
+const SnapshotTime = 800 * time.Millisecond
 
 // Extension is one configured instance.
 type Extension interface {
@@ -33,6 +38,11 @@ type Settings struct {
 	// Status copies what is going on. It must return at once, whatever the data path does, and may be called from
 	// any goroutine.
 	Status func() Health
+	// Show is how the process is, for people; it may take two seconds. Events are the last ones, newest first, and the
+	// number of the last there was. Hosts are names under which pages for people may be asked for.
+	Show   func(context.Context) status.Status
+	Events func(most int) ([]status.Event, uint64)
+	Hosts  []string
 	// Listen opens the extension's listeners; nil = the network's.
 	Listen ListenFunc
 }

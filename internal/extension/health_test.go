@@ -4,11 +4,8 @@
 package extension_test
 
 import (
-	"context"
 	"strings"
-	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -156,45 +153,4 @@ func TestHealthGaugesAreOneWhileTheCheckPasses(t *testing.T) {
 	h.Destinations = []extension.DestinationHealth{{Name: "otlp", Failed: 5, LastFailure: time.Now()}}
 	h.Pipelines[0] = extension.PipelineHealth{ID: "traces", RefusingSince: time.Now().Add(-time.Minute)}
 	expect("holdfast_health/live=0 holdfast_health/pipelines=0 holdfast_health/ready=0")
-}
-
-func TestSnapshotsAnswerInTimeThoughNoneComes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		block := make(chan struct{})
-		var calls atomic.Int32
-		s := extension.NewSnapshots(func() extension.Health {
-			if calls.Add(1) == 2 {
-				<-block
-			}
-			return extension.Health{Phase: extension.Running, Extensions: []string{"a"}}
-		})
-		if h, overdue := s.Take(); h.Phase != extension.Running || overdue != 0 {
-			t.Errorf("first: %v, overdue %s", h.Phase, overdue)
-		}
-		began := time.Now()
-		h, overdue := s.Take()
-		if took := time.Since(began); took >= time.Second || overdue < took {
-			t.Errorf("took %s, overdue %s", took, overdue)
-		}
-		if h.Phase != extension.Running {
-			t.Errorf("the last snapshot is forgotten: %v", h.Phase)
-		}
-		time.Sleep(40 * time.Second) // virtual
-		if _, overdue := s.Take(); overdue < 40*time.Second || calls.Load() != 2 {
-			t.Errorf("overdue %s after %d calls", overdue, calls.Load())
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if err := s.Wait(ctx); err == nil {
-			t.Error("does not wait for the one being taken")
-		}
-		close(block)
-		synctest.Wait()
-		if err := s.Wait(t.Context()); err != nil {
-			t.Error(err)
-		}
-		if _, overdue := s.Take(); overdue != 0 || calls.Load() != 3 {
-			t.Errorf("afterwards: overdue %s after %d calls", overdue, calls.Load())
-		}
-	})
 }

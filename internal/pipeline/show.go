@@ -23,6 +23,8 @@ type ShownRoute struct {
 	ID        failover.RouteID
 	Emergency []string // exporters of its emergency level
 	InHand    Hand
+	// Delivered are items since start, by level; pipelines that share a route share them.
+	Delivered []int64
 }
 
 // Hand are items in hand, by what they do.
@@ -45,6 +47,9 @@ func (p *Pipeline) Show() []Shown {
 
 func (x *dispatch) shownRoute() *ShownRoute {
 	r := &ShownRoute{ID: x.id, InHand: x.meter.inHand()}
+	for i := range x.meter.levels {
+		r.Delivered = append(r.Delivered, x.meter.levels[i].delivered.Value())
+	}
 	for i := range x.dest.Levels {
 		if l := &x.dest.Levels[i]; l.Emergency {
 			r.Emergency = l.Exporters

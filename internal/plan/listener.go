@@ -44,6 +44,7 @@ func (b *builder) checkListeners(p *Plan) {
 			}
 		}
 	}
+	b.checkPages(p.Listeners)
 	p.Listeners = append(p.Listeners, b.metricsListeners()...)
 	for i := range p.Listeners {
 		if l := &p.Listeners[i]; b.checkAddress(l) {
@@ -94,6 +95,25 @@ func (b *builder) checkAddress(l *Listener) bool {
 // OpenToAll is the warning about a receiver that anybody may use who reaches this host (faults, part D, 1). The door says
 // the same when it opens.
 const OpenToAll = "listens on all addresses without TLS and without authentication"
+
+// checkPages warns of a status page that others than this machine reach, and anybody may read.
+func (b *builder) checkPages(all []Listener) {
+	for i := range all {
+		l := &all[i]
+		host, _, err := net.SplitHostPort(l.Address)
+		if l.Purpose != "status" || l.Network == "unix" || err != nil || !l.Open() || local(host) {
+			continue
+		}
+		b.note(config.Warning, l.Component, l.Key, "serve it at localhost, and reach it through a tunnel: ssh -L 13134:localhost:13134 HOST",
+			"whoever reaches %s reads the status: names and errors of backends, paths, what happened", l.Address)
+	}
+}
+
+// local reports whether a host is this machine, for nobody else.
+func local(host string) bool {
+	ip := net.ParseIP(host)
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+}
 
 func owner(l *Listener) string {
 	if l.Component == "" {

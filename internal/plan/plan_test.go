@@ -246,6 +246,25 @@ service: {extensions: [health_check, pprof], pipelines: {traces: {receivers: [ot
 	}
 }
 
+func TestAStatusPageThatOthersCanReadIsWarnedOf(t *testing.T) {
+	for endpoint, want := range map[string]bool{
+		"localhost:13134": false, "127.0.0.1:1": false, "127.9.9.9:1": false, "[::1]:1": false,
+		"0.0.0.0:13134": true, ":13134": true, "10.0.0.1:1": true, "gateway.internal:1": true,
+	} {
+		_, said := build(t, fmt.Sprintf(`receivers: {otlp: }
+exporters: {debug: }
+extensions: {status: {endpoint: %q}}
+service: {extensions: [status], pipelines: {traces: {receivers: [otlp], exporters: [debug]}}}
+`, endpoint))
+		got := slices.ContainsFunc(said, func(s string) bool {
+			return strings.Contains(s, "warning: extensions/status: whoever reaches "+endpoint+" reads the status")
+		})
+		if got != want {
+			t.Errorf("%s: warned %v, said %q", endpoint, got, said)
+		}
+	}
+}
+
 // certificate writes a pair that is valid now.
 func certificate(t *testing.T) (certFile, keyFile string) {
 	t.Helper()

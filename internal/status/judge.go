@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -33,6 +34,7 @@ func Judge(s *Status) {
 	say := func(v Verdict, format string, args ...any) {
 		all = append(all, cause{v, fmt.Sprintf(format, args...)})
 	}
+	name(s)
 	if s.Phase != "running" {
 		say(Degraded, "the process is %s", s.Phase)
 	}
@@ -62,6 +64,8 @@ func Judge(s *Status) {
 		s.Causes = append(s.Causes, c.text)
 	}
 	s.Verdict = worst.String()
+	s.Sentences = sentences(s)
+	s.Headline = strings.Join(s.Sentences, " ")
 }
 
 // judgePipelines looks at the doors: one that refuses is a degradation, all of them for a while are the end of service.

@@ -44,17 +44,23 @@ type Emergency struct {
 
 // Level is one level of a route.
 type Level struct {
-	Level     int      `json:"level"`
-	State     string   `json:"state"`
-	Emergency bool     `json:"emergency,omitempty"`
-	Members   []Member `json:"members"`
+	Level     int    `json:"level"`
+	State     string `json:"state"`
+	Emergency bool   `json:"emergency,omitempty"`
+	// Name is what people call it, Tone how it is (good, busy, rest, warn, bad), Word the same in plain words.
+	Name         string   `json:"name,omitempty"`
+	Tone         string   `json:"tone,omitempty"`
+	Word         string   `json:"word,omitempty"`
+	OutPerSecond float64  `json:"out_per_second"` // items that it took
+	Members      []Member `json:"members"`
 }
 
 // Member is one exporter of a level, with what its state stands on and what has to come for it to change.
 type Member struct {
 	Exporter         string    `json:"exporter"`
 	State            string    `json:"state"`
-	Since            time.Time `json:"since"`
+	Since            time.Time `json:"since"`               // of the state
+	DownSince        time.Time `json:"down_since,omitzero"` // since when it does not carry; zero = it does
 	Generation       uint64    `json:"generation"`
 	Reason           string    `json:"reason"` // of the last trip; none = it never tripped
 	Silent           bool      `json:"silent,omitempty"`

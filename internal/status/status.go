@@ -4,9 +4,9 @@
 // Package status says how a process is: one verdict with its causes, and under it what the verdict stands on.
 //
 // It stands beside the path of data and declares the snapshot it wants; the application hands it one. It promises that
-// whoever asks is answered in time even if a snapshot never comes (Desk), that the verdict is worked out from nothing
-// but what is shown, and that the text and the JSON say the same. It refuses to know pipelines, queues and exporters,
-// and holds nothing that they could wait for.
+// whoever asks is answered in time even if a snapshot never comes (Desk), that the verdict and the sentence under it are
+// worked out from nothing but what is shown, and that text, page, terminal and JSON say the same. It refuses to know
+// pipelines, queues and exporters, and holds nothing that they could wait for.
 package status
 
 import "time"
@@ -45,11 +45,14 @@ func ParseVerdict(word string) Verdict {
 // Status is how a process is. The application fills in what it copied; Judge the verdict, the sums and the shares;
 // Pace the rates.
 type Status struct {
-	Verdict string   `json:"verdict"`
-	Causes  []string `json:"causes"` // worst first
-	Phase   string   `json:"phase"`  // starting, running, stopping
-	Version string   `json:"version"`
-	PID     int      `json:"pid"`
+	Verdict string `json:"verdict"`
+	// Headline is what somebody who was woken needs to know, in plain words.
+	Headline  string   `json:"headline"`
+	Sentences []string `json:"sentences"` // of the headline
+	Causes    []string `json:"causes"`    // worst first
+	Phase     string   `json:"phase"`     // starting, running, stopping
+	Version   string   `json:"version"`
+	PID       int      `json:"pid"`
 	// Time is when the snapshot was taken; OverdueSeconds for how long the next has been waited for.
 	Time           time.Time     `json:"time"`
 	UpSince        time.Time     `json:"up_since,omitzero"`
@@ -61,6 +64,8 @@ type Status struct {
 	Failover       []Route       `json:"failover"`
 	Storage        []Storage     `json:"storage"`
 	Admission      Admission     `json:"admission"`
+	// Events are what happened, newest first: as many as were asked for.
+	Events []Event `json:"events,omitempty"`
 	// Degraded are further causes not to be content, which the application found.
 	Degraded []string `json:"-"`
 }
@@ -126,9 +131,12 @@ func (b *Books) Balance() {
 
 // Pipeline says whether the front of a pipeline takes data.
 type Pipeline struct {
-	ID              string  `json:"id"`
-	Accepting       bool    `json:"accepting"`
-	RefusingSeconds float64 `json:"refusing_seconds,omitempty"`
+	ID              string   `json:"id"`
+	Signal          string   `json:"signal,omitempty"`
+	Receivers       []string `json:"receivers,omitempty"` // as written
+	InPerSecond     float64  `json:"in_per_second"`       // items
+	Accepting       bool     `json:"accepting"`
+	RefusingSeconds float64  `json:"refusing_seconds,omitempty"`
 }
 
 // Destination is a queue, and whoever takes from it.

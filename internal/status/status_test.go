@@ -187,13 +187,21 @@ func TestRatesAndTheTimeUntilFullAndEmpty(t *testing.T) {
 			size += grow
 			p.Look(now, []status.Count{{
 				Pipeline: "traces", Name: "a", In: d.Books.Accepted, Out: d.Books.Delivered, Size: size, Capacity: 1000,
-			}})
+			}}, []status.Flow{{Connector: "failover", Signal: "traces", Level: 1, Items: d.Books.Delivered}})
 		}
 	}
 	shown := func() status.Destination {
-		all := []status.Destination{d}
-		p.Fill(all)
-		return all[0]
+		s := status.Status{Destinations: []status.Destination{d}, Pipelines: []status.Pipeline{{ID: "traces"}},
+			Failover: []status.Route{{Connector: "failover", Signal: "traces", Levels: make([]status.Level, 2)}}}
+		p.Fill(&s)
+		if in := s.Pipelines[0].InPerSecond; in != s.Destinations[0].InPerSecond {
+			t.Errorf("the pipeline takes %v a second, its destination %v", in, s.Destinations[0].InPerSecond)
+		}
+		if l := s.Failover[0].Levels; l[1].OutPerSecond != s.Destinations[0].OutPerSecond || l[0].OutPerSecond != 0 {
+			t.Errorf("the levels take %v and %v a second, all of them %v", l[0].OutPerSecond, l[1].OutPerSecond,
+				s.Destinations[0].OutPerSecond)
+		}
+		return s.Destinations[0]
 	}
 	if got := shown(); got.InPerSecond != 0 || got.FullIn != nil || got.EmptyIn != nil {
 		t.Errorf("unseen: %+v", got)
@@ -206,7 +214,7 @@ func TestRatesAndTheTimeUntilFullAndEmpty(t *testing.T) {
 	if got := shown(); got.InPerSecond != 0 || got.OutPerSecond != 5 || got.EmptyIn == nil || *got.EmptyIn != 40 || got.FullIn != nil {
 		t.Errorf("draining: %+v, empty in %v", got, got.EmptyIn)
 	}
-	p.Look(now.Add(time.Second), nil)
+	p.Look(now.Add(time.Second), nil, nil)
 	if got := shown(); got.OutPerSecond != 0 {
 		t.Errorf("a destination that left is remembered: %+v", got)
 	}

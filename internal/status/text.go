@@ -9,15 +9,20 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 )
 
 // shortHash is how much of a hash is worth showing.
 const shortHash = 12
 
+// textWidth is how wide a screen is taken to be.
+const textWidth = 118
+
 // Text is the status as one screen for people. What others wrote, the errors, must have been escaped.
 func Text(s *Status) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s  holdfast %s, process %d, %s%s\n", strings.ToUpper(s.Verdict), s.Version, s.PID, s.Phase, uptime(s))
+	b.WriteString(wrap(s.Headline, textWidth))
 	for _, c := range s.Causes {
 		fmt.Fprintf(&b, "  - %s\n", c)
 	}
@@ -37,6 +42,28 @@ func Text(s *Status) string {
 		fmt.Fprintf(&b, "\nStorage %s  %s  %s of %s, the volume has %s left%s\n", d.Name, d.Directory, size(d.Bytes),
 			limit(d.LimitBytes), size(d.FreeBytes), fullIn(d.FullIn))
 	}
+	return b.String()
+}
+
+// wrap breaks a text between words.
+func wrap(text string, width int) string {
+	var b strings.Builder
+	at := 0
+	for _, word := range strings.Fields(text) {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case at == 0:
+		case at+1+n > width:
+			b.WriteByte('\n')
+			at = 0
+		default:
+			b.WriteByte(' ')
+			at++
+		}
+		b.WriteString(word)
+		at += n
+	}
+	b.WriteByte('\n')
 	return b.String()
 }
 

@@ -38,7 +38,7 @@ type Options struct {
 	Dir    string        // where configuration, queue, log and notes go; it must exist and be empty
 	Load   time.Duration // how long telemetry is sent, MinLength at least; the steps divide it
 	Events io.Writer     // one line per event; that it cannot be written ends the run
-	// Status, if set, is HOST:PORT where the running picture is served while the outage lasts.
+	// Status, if set, is HOST:PORT where the status page is served while the outage lasts.
 	Status string
 }
 

@@ -4,52 +4,46 @@
 package demo
 
 import (
-	"encoding/json"
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"time"
 
-	"github.com/holdfast-telemetry/holdfast/internal/drill/words"
 	"github.com/holdfast-telemetry/holdfast/internal/status"
+	"github.com/holdfast-telemetry/holdfast/internal/status/page"
 )
 
-// serve shows at addr how it goes, as text and as JSON, over all lives of the collector. The returned function ends that.
+// pageEvents are how many events the child is asked for.
+const pageEvents = 50
+
+// errAway is what the page says of a collector that is dead.
+var errAway = errors.New("the collector does not answer")
+
+// serve shows at addr the collector's own page, over all its lives: what is between them is said plainly. The returned
+// function ends that.
 func (s *stage) serve(addr string) (stop func(), err error) {
 	listener, err := net.Listen("tcp", addr) //nolint:noctx // returns at once
 	if err != nil {
 		return nil, fmt.Errorf("status: %w", err)
 	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+	p := page.New(page.Settings{Endpoint: addr, Status: func(context.Context) (status.Status, error) {
 		n, _ := s.latest()
-		h := w.Header()
-		h.Set("Content-Type", "text/plain; charset=utf-8")
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Refresh", "1") // a browser follows by itself
-		fmt.Fprintf(w, "Where %s acknowledged items are:\n%s\n", words.Count(n.acked), n.picture())
 		if n.status == nil {
-			fmt.Fprintln(w, "The collector does not answer.")
-			return
+			return status.Status{}, errAway
 		}
-		fmt.Fprint(w, status.Text(n.status))
-	})
-	mux.HandleFunc("GET /status.json", func(w http.ResponseWriter, _ *http.Request) {
-		n, _ := s.latest()
-		w.Header().Set("Content-Type", "application/json")
-		if n.status == nil {
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}
-		_ = json.NewEncoder(w).Encode(n.status) // whoever asked has gone
-	})
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+		return *n.status, nil
+	}})
+	server := &http.Server{Handler: p, ReadHeaderTimeout: 5 * time.Second}
 	done := make(chan struct{})
 	go func() { // ends with the server, and is waited for
 		defer close(done)
 		_ = server.Serve(listener) // until it is closed
 	}()
-	s.event("status: http://%s/ and /status.json", listener.Addr())
+	s.event("the page: http://%s/", listener.Addr())
 	return func() {
+		p.Close()
 		_ = server.Close() // nobody is left to tell
 		<-done
 	}, nil

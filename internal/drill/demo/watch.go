@@ -59,7 +59,7 @@ func (s *stage) look(ctx context.Context) *snapshot {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	var st status.Status
-	if s.admin.Get(ctx, "/status", &st) == nil { // no answer is what a dead process gives
+	if s.admin.Get(ctx, fmt.Sprint("/status?events=", pageEvents), &st) == nil { // no answer is what a dead process gives
 		n.status = &st
 	}
 	n.at = time.Now()

@@ -49,7 +49,7 @@ type destination struct {
 // ServeHTTP answers one probe. The configured path goes before ours, should they be the same; a path of "/" answers
 // everything else too, as the Collector's does.
 func (c *Check) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h, overdue := c.snapshots.Take()
+	h, overdue := c.snapshots.Take(r.Context(), extension.SnapshotTime)
 	now := time.Now()
 	check := c.cfg.CheckCollectorPipeline.Enabled
 	switch path := r.URL.Path; {

@@ -19,6 +19,7 @@ import (
 	"go.opentelemetry.io/collector/component"
 
 	"github.com/holdfast-telemetry/holdfast/internal/extension"
+	"github.com/holdfast-telemetry/holdfast/internal/snapshot"
 )
 
 // Check serves the health paths.
@@ -26,7 +27,7 @@ type Check struct {
 	set       extension.Settings
 	cfg       *Config
 	implicit  bool // nobody configured it: no names, no errors in the bodies
-	snapshots *extension.Snapshots
+	snapshots *snapshot.Desk[extension.Health]
 	readiness extension.Readiness
 	server    extension.Server
 }
@@ -47,7 +48,7 @@ func Factory() extension.Factory {
 
 // New returns a check that does not listen yet. cfg is not changed.
 func New(set extension.Settings, cfg *Config) *Check {
-	c := &Check{set: set, cfg: cfg, snapshots: extension.NewSnapshots(set.Status)}
+	c := &Check{set: set, cfg: cfg, snapshots: snapshot.NewDesk(extension.Health{}, set.Status)}
 	c.server.Listen = set.Listen
 	return c
 }

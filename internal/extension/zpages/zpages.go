@@ -22,6 +22,7 @@ import (
 	"go.opentelemetry.io/collector/component"
 
 	"github.com/holdfast-telemetry/holdfast/internal/extension"
+	"github.com/holdfast-telemetry/holdfast/internal/snapshot"
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
 )
 
@@ -29,7 +30,7 @@ import (
 type Pages struct {
 	set       extension.Settings
 	cfg       *Config
-	snapshots *extension.Snapshots
+	snapshots *snapshot.Desk[extension.Health]
 	server    extension.Server
 }
 
@@ -49,7 +50,7 @@ func Factory() extension.Factory {
 
 // New returns pages that are not served yet. cfg is not changed.
 func New(set extension.Settings, cfg *Config) *Pages {
-	p := &Pages{set: set, cfg: cfg, snapshots: extension.NewSnapshots(set.Status)}
+	p := &Pages{set: set, cfg: cfg, snapshots: snapshot.NewDesk(extension.Health{}, set.Status)}
 	p.server.Listen = set.Listen
 	return p
 }
@@ -77,8 +78,8 @@ func (p *Pages) Stop(ctx context.Context) error {
 func (p *Pages) Addr() net.Addr { return p.server.Addr() }
 
 func (p *Pages) page(content func(*extension.Health, time.Time) any) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		h, _ := p.snapshots.Take()
+	return func(w http.ResponseWriter, r *http.Request) {
+		h, _ := p.snapshots.Take(r.Context(), extension.SnapshotTime)
 		text, err := json.MarshalIndent(content(&h, time.Now()), "", "  ")
 		if err != nil {
 			http.Error(w, "page cannot be shown", http.StatusInternalServerError)
