@@ -20,8 +20,8 @@ import (
 	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/config/configtls"
 
+	"github.com/holdfast-telemetry/holdfast/internal/certtest"
 	"github.com/holdfast-telemetry/holdfast/internal/extension"
-	"github.com/holdfast-telemetry/holdfast/internal/receiver/receivertest"
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
 )
 
@@ -46,8 +46,8 @@ func TestServerLeavesItsSettingsAsTheyWere(t *testing.T) {
 }
 
 func TestServerListensOnWhatItIsHanded(t *testing.T) {
-	authority := receivertest.NewAuthority(t, "authority")
-	cert, key := authority.Issue(t, "server", time.Now().Add(time.Hour))
+	authority := certtest.NewAuthority(t, "authority")
+	issued := authority.Issue(t, time.Now().Add(time.Hour), "server", "127.0.0.1")
 	for _, secure := range []bool{false, true} {
 		handed, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -61,8 +61,8 @@ func TestServerListensOnWhatItIsHanded(t *testing.T) {
 		cfg, scheme := extension.ServerDefaults("somewhere:1"), "http"
 		if secure {
 			dir, server := t.TempDir(), configtls.NewDefaultServerConfig()
-			server.CertFile = receivertest.Write(t, dir, "cert.pem", cert)
-			server.KeyFile = receivertest.Write(t, dir, "key.pem", key)
+			server.CertFile = certtest.Write(t, dir, "cert.pem", issued.Cert)
+			server.KeyFile = certtest.Write(t, dir, "key.pem", issued.Key)
 			cfg.TLS, scheme = configoptional.Some(server), "https"
 		}
 		if err := s.Start(t.Context(), cfg, nil, telemetry.Nop(), http.NotFoundHandler()); err != nil {

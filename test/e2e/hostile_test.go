@@ -62,7 +62,7 @@ func startFortress(t *testing.T) *fortress {
 	f := &fortress{host: ownHost(t)}
 	ca := newAuthority(t, "test")
 	files := ca.issue(t, identity{names: []string{f.host}}).write(t, t.TempDir(), "server")
-	f.trust = &tls.Config{RootCAs: ca.pool(), MinVersion: tls.VersionTLS12}
+	f.trust = &tls.Config{RootCAs: ca.Pool(), MinVersion: tls.VersionTLS12}
 	f.backend = startBackend(t, f.host+":14318", nil)
 	config := writeConfig(t, besieged, map[string]string{"HOST": f.host, "CERT": files.cert, "KEY": files.key})
 	env := []string{fmt.Sprintf("GOMEMLIMIT=%dMiB", goMemoryMiB)}

@@ -185,7 +185,7 @@ func TestReloadsUnderLoadAreNoticedByNobody(t *testing.T) {
 	ended := s.send(loadgen.Options{
 		Run: "reloads", To: []string{"grpc://" + s.host + ":4317", "http://" + s.host + ":4318", "grpcs://" + s.host + ":5317",
 			"https://" + s.host + ":5318"},
-		Signals: []item.Signal{item.Traces}, CAPEM: ca.pem, Producers: 8, Items: 20, ItemBytes: 100, Rate: 4000,
+		Signals: []item.Signal{item.Traces}, CAPEM: ca.PEM, Producers: 8, Items: 20, ItemBytes: 100, Rate: 4000,
 		Timed: times.add,
 	})
 	answers := func(n int) {

@@ -58,7 +58,7 @@ func startSecured(t *testing.T) *secured {
 // client trusts the process; pair is its certificate, if it has one.
 func (s *secured) client(t *testing.T, pair *keyPair) *tls.Config {
 	t.Helper()
-	c := &tls.Config{RootCAs: s.ca.pool(), MinVersion: tls.VersionTLS12}
+	c := &tls.Config{RootCAs: s.ca.Pool(), MinVersion: tls.VersionTLS12}
 	if pair != nil {
 		own := pair.tls(t)
 		// Not Certificates: the client would look whether the server asks for its authority, and stay silent if not.
@@ -105,8 +105,8 @@ func TestTLSDoorTellsClientsExactlyWhatIsWrong(t *testing.T) {
 	good := s.ca.issue(t, identity{names: []string{"client"}})
 	foreign := stranger.issue(t, identity{names: []string{"client"}})
 	expired := s.ca.issue(t, identity{names: []string{"client"}, expired: true})
-	distrusting := &tls.Config{RootCAs: stranger.pool(), MinVersion: tls.VersionTLS12}
-	old := &tls.Config{RootCAs: s.ca.pool(), MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}
+	distrusting := &tls.Config{RootCAs: stranger.Pool(), MinVersion: tls.VersionTLS12}
+	old := &tls.Config{RootCAs: s.ca.Pool(), MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}
 	for _, protocol := range []string{"gRPC", "HTTP"} {
 		plainPort, mutual := "4317", "5317"
 		if protocol == "HTTP" {
@@ -336,6 +336,6 @@ func serverOf(c tls.Certificate) *tls.Config {
 
 // demanding makes a server ask for certificates of ca.
 func demanding(c *tls.Config, ca *authority) *tls.Config {
-	c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, ca.pool()
+	c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, ca.Pool()
 	return c
 }

@@ -14,13 +14,13 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
+	"github.com/holdfast-telemetry/holdfast/internal/certtest"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
-	"github.com/holdfast-telemetry/holdfast/internal/exporter/exportertest"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter/otlpgrpc"
 )
 
 // secure is a backend whose certificate can be changed while it runs.
-func secure(t *testing.T, cert exportertest.Pair, change func(*tls.Config)) (*backend, *atomic.Pointer[tls.Certificate]) {
+func secure(t *testing.T, cert certtest.Pair, change func(*tls.Config)) (*backend, *atomic.Pointer[tls.Certificate]) {
 	t.Helper()
 	now := &atomic.Pointer[tls.Certificate]{}
 	c := cert.TLS(t)
@@ -37,11 +37,11 @@ func secure(t *testing.T, cert exportertest.Pair, change func(*tls.Config)) (*ba
 
 // Fault: B13.
 func TestTLSFailuresAreRetriedAndSayWhatIsWrong(t *testing.T) {
-	ca, other := exportertest.NewAuthority(t, "our authority"), exportertest.NewAuthority(t, "another authority")
+	ca, other := certtest.NewAuthority(t, "our authority"), certtest.NewAuthority(t, "another authority")
 	dir := t.TempDir()
-	caFile := exportertest.Write(t, dir, "ca.pem", ca.PEM)
+	caFile := certtest.Write(t, dir, "ca.pem", ca.PEM)
 	trust := func(c *otlpgrpc.Config) { c.Client.TLS.Insecure, c.Client.TLS.CAFile = false, caFile }
-	good := ca.Issue("127.0.0.1", time.Hour)
+	good := ca.Issue(t, time.Now().Add(time.Hour), "127.0.0.1")
 
 	b, _ := secure(t, good, nil)
 	check(t, "good", send(t, start(t, b.addr, trust), request([]byte("x"))), exporter.Deliver())
@@ -51,9 +51,9 @@ func TestTLSFailuresAreRetriedAndSayWhatIsWrong(t *testing.T) {
 	wants12, _ := secure(t, good, func(c *tls.Config) {
 		c.ClientAuth, c.ClientCAs, c.MaxVersion = tls.RequireAndVerifyClientCert, ca.Pool(), tls.VersionTLS12
 	})
-	expired, _ := secure(t, ca.Issue("127.0.0.1", -3*time.Hour), nil)
-	wrongName, _ := secure(t, ca.Issue("backend.example.com", time.Hour), nil)
-	unknown, _ := secure(t, other.Issue("127.0.0.1", time.Hour), nil)
+	expired, _ := secure(t, ca.Issue(t, time.Now().Add(-3*time.Hour), "127.0.0.1"), nil)
+	wrongName, _ := secure(t, ca.Issue(t, time.Now().Add(time.Hour), "backend.example.com"), nil)
+	unknown, _ := secure(t, other.Issue(t, time.Now().Add(time.Hour), "127.0.0.1"), nil)
 	for what, c := range map[string]struct {
 		addr string
 		want []string
@@ -78,11 +78,11 @@ func TestTLSFailuresAreRetriedAndSayWhatIsWrong(t *testing.T) {
 	check(t, "named", send(t, start(t, wrongName.addr, named), request([]byte("x"))), exporter.Deliver())
 	skip := func(c *otlpgrpc.Config) { c.Client.TLS.Insecure, c.Client.TLS.InsecureSkipVerify = false, true }
 	check(t, "not verified", send(t, start(t, expired.addr, skip), request([]byte("x"))), exporter.Deliver())
-	pair := ca.Issue("client", time.Hour)
+	pair := ca.Issue(t, time.Now().Add(time.Hour), "client")
 	client := func(c *otlpgrpc.Config) {
 		trust(c)
-		c.Client.TLS.CertFile = exportertest.Write(t, dir, "cert.pem", pair.Cert)
-		c.Client.TLS.KeyFile = exportertest.Write(t, dir, "key.pem", pair.Key)
+		c.Client.TLS.CertFile = certtest.Write(t, dir, "cert.pem", pair.Cert)
+		c.Client.TLS.KeyFile = certtest.Write(t, dir, "key.pem", pair.Key)
 	}
 	check(t, "with a client certificate", send(t, start(t, wantsClient.addr, client), request([]byte("x"))), exporter.Deliver())
 	prefixed := func(c *otlpgrpc.Config) { trust(c); c.Client.Endpoint = "https://" + b.addr }
@@ -91,26 +91,26 @@ func TestTLSFailuresAreRetriedAndSayWhatIsWrong(t *testing.T) {
 
 // Fault: B13.
 func TestChangedCertificateFilesHealItWithoutARestart(t *testing.T) {
-	ca, old := exportertest.NewAuthority(t, "new authority"), exportertest.NewAuthority(t, "old authority")
+	ca, old := certtest.NewAuthority(t, "new authority"), certtest.NewAuthority(t, "old authority")
 	dir := t.TempDir()
-	stale, fresh := old.Issue("client", time.Hour), ca.Issue("client", time.Hour)
+	stale, fresh := old.Issue(t, time.Now().Add(time.Hour), "client"), ca.Issue(t, time.Now().Add(time.Hour), "client")
 	files := func(c *otlpgrpc.Config) {
 		c.Client.TLS.Insecure = false
-		c.Client.TLS.CAFile = exportertest.Write(t, dir, "ca.pem", old.PEM)
-		c.Client.TLS.CertFile = exportertest.Write(t, dir, "cert.pem", stale.Cert)
-		c.Client.TLS.KeyFile = exportertest.Write(t, dir, "key.pem", stale.Key)
+		c.Client.TLS.CAFile = certtest.Write(t, dir, "ca.pem", old.PEM)
+		c.Client.TLS.CertFile = certtest.Write(t, dir, "cert.pem", stale.Cert)
+		c.Client.TLS.KeyFile = certtest.Write(t, dir, "key.pem", stale.Key)
 	}
-	b, _ := secure(t, ca.Issue("127.0.0.1", time.Hour), func(c *tls.Config) {
+	b, _ := secure(t, ca.Issue(t, time.Now().Add(time.Hour), "127.0.0.1"), func(c *tls.Config) {
 		c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, ca.Pool()
 	})
 	e := start(t, b.addr, files)
 	v := send(t, e, request([]byte("x")))
 	check(t, "unknown authority", v, exporter.Verdict{Kind: exporter.Retry})
-	exportertest.Write(t, dir, "ca.pem", []byte("half a fi")) // what cannot be read changes nothing
+	certtest.Write(t, dir, "ca.pem", []byte("half a fi")) // what cannot be read changes nothing
 	check(t, "unreadable", send(t, e, request([]byte("x"))), exporter.Verdict{Kind: exporter.Retry})
-	exportertest.Write(t, dir, "ca.pem", ca.PEM)
-	exportertest.Write(t, dir, "cert.pem", fresh.Cert)
-	exportertest.Write(t, dir, "key.pem", fresh.Key)
+	certtest.Write(t, dir, "ca.pem", ca.PEM)
+	certtest.Write(t, dir, "cert.pem", fresh.Cert)
+	certtest.Write(t, dir, "key.pem", fresh.Key)
 	eventually(t, e, exporter.Delivered)
 }
 

@@ -16,14 +16,14 @@ import (
 
 	"go.opentelemetry.io/collector/component/componenttest"
 
+	"github.com/holdfast-telemetry/holdfast/internal/certtest"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
-	"github.com/holdfast-telemetry/holdfast/internal/exporter/exportertest"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter/otlphttp"
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
 )
 
 // secure is a backend with a certificate of the test's choice.
-func secure(t *testing.T, cert exportertest.Pair, change func(*tls.Config)) *backend {
+func secure(t *testing.T, cert certtest.Pair, change func(*tls.Config)) *backend {
 	t.Helper()
 	b := &backend{requests: make(chan got, 64)}
 	b.answer = func(http.ResponseWriter, *http.Request) {}
@@ -41,11 +41,11 @@ func secure(t *testing.T, cert exportertest.Pair, change func(*tls.Config)) *bac
 
 // Fault: B13.
 func TestTLSFailuresAreRetriedAndSayWhatIsWrong(t *testing.T) {
-	ca, other := exportertest.NewAuthority(t, "our authority"), exportertest.NewAuthority(t, "another authority")
+	ca, other := certtest.NewAuthority(t, "our authority"), certtest.NewAuthority(t, "another authority")
 	dir := t.TempDir()
-	caFile := exportertest.Write(t, dir, "ca.pem", ca.PEM)
+	caFile := certtest.Write(t, dir, "ca.pem", ca.PEM)
 	trust := func(c *otlphttp.Config) { c.Client.TLS.CAFile = caFile }
-	good := ca.Issue("127.0.0.1", time.Hour)
+	good := ca.Issue(t, time.Now().Add(time.Hour), "127.0.0.1")
 
 	b := secure(t, good, nil)
 	check(t, "good", send(t, start(t, b.URL, trust), request([]byte("x"))), exporter.Deliver())
@@ -54,9 +54,9 @@ func TestTLSFailuresAreRetriedAndSayWhatIsWrong(t *testing.T) {
 	wants12 := secure(t, good, func(c *tls.Config) {
 		c.ClientAuth, c.ClientCAs, c.MaxVersion = tls.RequireAndVerifyClientCert, ca.Pool(), tls.VersionTLS12
 	})
-	expired := secure(t, ca.Issue("127.0.0.1", -3*time.Hour), nil)
-	wrongName := secure(t, ca.Issue("backend.example.com", time.Hour), nil)
-	unknown := secure(t, other.Issue("127.0.0.1", time.Hour), nil)
+	expired := secure(t, ca.Issue(t, time.Now().Add(-3*time.Hour), "127.0.0.1"), nil)
+	wrongName := secure(t, ca.Issue(t, time.Now().Add(time.Hour), "backend.example.com"), nil)
+	unknown := secure(t, other.Issue(t, time.Now().Add(time.Hour), "127.0.0.1"), nil)
 	for what, c := range map[string]struct {
 		addr string
 		want []string
@@ -81,52 +81,52 @@ func TestTLSFailuresAreRetriedAndSayWhatIsWrong(t *testing.T) {
 	check(t, "named", send(t, start(t, wrongName.URL, named), request([]byte("x"))), exporter.Deliver())
 	skip := func(c *otlphttp.Config) { c.Client.TLS.InsecureSkipVerify = true }
 	check(t, "not verified", send(t, start(t, expired.URL, skip), request([]byte("x"))), exporter.Deliver())
-	pair := ca.Issue("client", time.Hour)
+	pair := ca.Issue(t, time.Now().Add(time.Hour), "client")
 	client := func(c *otlphttp.Config) {
 		trust(c)
-		c.Client.TLS.CertFile = exportertest.Write(t, dir, "cert.pem", pair.Cert)
-		c.Client.TLS.KeyFile = exportertest.Write(t, dir, "key.pem", pair.Key)
+		c.Client.TLS.CertFile = certtest.Write(t, dir, "cert.pem", pair.Cert)
+		c.Client.TLS.KeyFile = certtest.Write(t, dir, "key.pem", pair.Key)
 	}
 	check(t, "with a client certificate", send(t, start(t, wantsClient.URL, client), request([]byte("x"))), exporter.Deliver())
 }
 
 // Fault: B13.
 func TestChangedCertificateFilesHealItWithoutARestart(t *testing.T) {
-	ca, old := exportertest.NewAuthority(t, "new authority"), exportertest.NewAuthority(t, "old authority")
+	ca, old := certtest.NewAuthority(t, "new authority"), certtest.NewAuthority(t, "old authority")
 	dir := t.TempDir()
-	stale, fresh := old.Issue("client", time.Hour), ca.Issue("client", time.Hour)
+	stale, fresh := old.Issue(t, time.Now().Add(time.Hour), "client"), ca.Issue(t, time.Now().Add(time.Hour), "client")
 	files := func(c *otlphttp.Config) {
-		c.Client.TLS.CAFile = exportertest.Write(t, dir, "ca.pem", old.PEM)
-		c.Client.TLS.CertFile = exportertest.Write(t, dir, "cert.pem", stale.Cert)
-		c.Client.TLS.KeyFile = exportertest.Write(t, dir, "key.pem", stale.Key)
+		c.Client.TLS.CAFile = certtest.Write(t, dir, "ca.pem", old.PEM)
+		c.Client.TLS.CertFile = certtest.Write(t, dir, "cert.pem", stale.Cert)
+		c.Client.TLS.KeyFile = certtest.Write(t, dir, "key.pem", stale.Key)
 	}
-	b := secure(t, ca.Issue("127.0.0.1", time.Hour), func(c *tls.Config) {
+	b := secure(t, ca.Issue(t, time.Now().Add(time.Hour), "127.0.0.1"), func(c *tls.Config) {
 		c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, ca.Pool()
 	})
 	e := start(t, b.URL, files)
 	v := send(t, e, request([]byte("x")))
 	check(t, "unknown authority", v, exporter.Verdict{Kind: exporter.Retry})
-	exportertest.Write(t, dir, "ca.pem", []byte("half a fi")) // what cannot be read changes nothing
+	certtest.Write(t, dir, "ca.pem", []byte("half a fi")) // what cannot be read changes nothing
 	check(t, "unreadable", send(t, e, request([]byte("x"))), exporter.Verdict{Kind: exporter.Retry})
-	exportertest.Write(t, dir, "ca.pem", ca.PEM)
-	exportertest.Write(t, dir, "cert.pem", fresh.Cert)
-	exportertest.Write(t, dir, "key.pem", fresh.Key)
+	certtest.Write(t, dir, "ca.pem", ca.PEM)
+	certtest.Write(t, dir, "cert.pem", fresh.Cert)
+	certtest.Write(t, dir, "key.pem", fresh.Key)
 	check(t, "renewed", send(t, e, request([]byte("x"))), exporter.Deliver())
 }
 
 // Fault: B13. In TLS 1.3 the reason comes after the handshake, when the request is on its way: it must not depend on who
 // is faster.
 func TestARefusedClientCertificateIsNamedEveryTime(t *testing.T) {
-	ca, stranger := exportertest.NewAuthority(t, "authority"), exportertest.NewAuthority(t, "stranger")
+	ca, stranger := certtest.NewAuthority(t, "authority"), certtest.NewAuthority(t, "stranger")
 	dir := t.TempDir()
-	pair := stranger.Issue("client", time.Hour)
-	b := secure(t, ca.Issue("127.0.0.1", time.Hour), func(c *tls.Config) {
+	pair := stranger.Issue(t, time.Now().Add(time.Hour), "client")
+	b := secure(t, ca.Issue(t, time.Now().Add(time.Hour), "127.0.0.1"), func(c *tls.Config) {
 		c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, ca.Pool()
 	})
 	e := start(t, b.URL, func(c *otlphttp.Config) {
-		c.Client.TLS.CAFile = exportertest.Write(t, dir, "ca.pem", ca.PEM)
-		c.Client.TLS.CertFile = exportertest.Write(t, dir, "cert.pem", pair.Cert)
-		c.Client.TLS.KeyFile = exportertest.Write(t, dir, "key.pem", pair.Key)
+		c.Client.TLS.CAFile = certtest.Write(t, dir, "ca.pem", ca.PEM)
+		c.Client.TLS.CertFile = certtest.Write(t, dir, "cert.pem", pair.Cert)
+		c.Client.TLS.KeyFile = certtest.Write(t, dir, "key.pem", pair.Key)
 	})
 	for range 50 {
 		v := send(t, e, request(make([]byte, 100_000)))

@@ -21,6 +21,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/holdfast-telemetry/holdfast/internal/admission"
+	"github.com/holdfast-telemetry/holdfast/internal/certtest"
 	"github.com/holdfast-telemetry/holdfast/internal/compression"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
 	"github.com/holdfast-telemetry/holdfast/internal/receiver"
@@ -273,11 +274,11 @@ func TestConnectionsLeaveDescriptorsToOthers(t *testing.T) {
 
 func TestAnEndingCertificateIsWarnedOfThreeTimesAndThenWhenItEnded(t *testing.T) {
 	const day = 24 * time.Hour
-	authority, dir := receivertest.NewAuthority(t, "authority"), t.TempDir()
+	authority, dir := certtest.NewAuthority(t, "authority"), t.TempDir()
 	now := time.Now()
-	cert, key := authority.Issue(t, "server", now.Add(30*day))
+	issued := authority.Issue(t, now.Add(30*day), "server", "127.0.0.1")
 	cfg := configtls.NewDefaultServerConfig()
-	cfg.CertFile, cfg.KeyFile = receivertest.Write(t, dir, "cert.pem", cert), receivertest.Write(t, dir, "key.pem", key)
+	cfg.CertFile, cfg.KeyFile = certtest.Write(t, dir, "cert.pem", issued.Cert), certtest.Write(t, dir, "key.pem", issued.Key)
 	core, logs := observer.New(zap.WarnLevel)
 	w, err := door.Watch(cfg, zap.New(core), func() time.Time { return now })
 	if err != nil {
@@ -299,9 +300,9 @@ func TestAnEndingCertificateIsWarnedOfThreeTimesAndThenWhenItEnded(t *testing.T)
 	if w.Get() == nil {
 		t.Error("a certificate that expired while running is no longer served")
 	}
-	cert, key = authority.Issue(t, "renewed", now.Add(90*day))
-	receivertest.Write(t, dir, "key.pem", key)
-	receivertest.Write(t, dir, "cert.pem", cert)
+	issued = authority.Issue(t, now.Add(90*day), "renewed", "127.0.0.1")
+	certtest.Write(t, dir, "key.pem", issued.Key)
+	certtest.Write(t, dir, "cert.pem", issued.Cert)
 	before := w.Get()
 	now = now.Add(time.Second)
 	if after := w.Get(); after == before {

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
+	"github.com/holdfast-telemetry/holdfast/internal/certtest"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
 	"github.com/holdfast-telemetry/holdfast/internal/receiver"
 	"github.com/holdfast-telemetry/holdfast/internal/receiver/receivertest"
@@ -31,20 +32,20 @@ import (
 type secured struct {
 	t         testing.TB
 	dir       string
-	authority *receivertest.Authority
+	authority *certtest.Authority
 }
 
 func newSecured(t testing.TB) *secured {
-	s := &secured{t: t, dir: t.TempDir(), authority: receivertest.NewAuthority(t, "authority")}
+	s := &secured{t: t, dir: t.TempDir(), authority: certtest.NewAuthority(t, "authority")}
 	s.write("server", time.Now().Add(time.Hour))
 	return s
 }
 
 // write puts a new certificate and its key into place.
 func (s *secured) write(name string, notAfter time.Time) {
-	cert, key := s.authority.Issue(s.t, name, notAfter)
-	receivertest.Write(s.t, s.dir, "cert.pem", cert)
-	receivertest.Write(s.t, s.dir, "key.pem", key)
+	issued := s.authority.Issue(s.t, notAfter, name, "127.0.0.1")
+	certtest.Write(s.t, s.dir, "cert.pem", issued.Cert)
+	certtest.Write(s.t, s.dir, "key.pem", issued.Key)
 }
 
 // configure turns TLS on; with clients, their certificates are asked for.
@@ -53,7 +54,7 @@ func (s *secured) configure(clients bool) func(*configgrpc.ServerConfig) {
 		cfg := configtls.NewDefaultServerConfig()
 		cfg.CertFile, cfg.KeyFile = s.dir+"/cert.pem", s.dir+"/key.pem"
 		if clients {
-			cfg.ClientCAFile = receivertest.Write(s.t, s.dir, "clients.pem", s.authority.PEM())
+			cfg.ClientCAFile = certtest.Write(s.t, s.dir, "clients.pem", s.authority.PEM)
 		}
 		c.TLS = configoptional.Some(cfg)
 	}
@@ -95,7 +96,7 @@ func TestTLSIsServed(t *testing.T) {
 	if logs.FilterMessage("Certificate expires soon").Len() != 1 {
 		t.Error("an hour before the end there is no warning")
 	}
-	stranger := receivertest.NewAuthority(t, "stranger")
+	stranger := certtest.NewAuthority(t, "stranger")
 	err := r.sendTLS(&tls.Config{RootCAs: stranger.Pool()})
 	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "unknown authority") {
 		t.Errorf("an unknown authority: %v", err)
@@ -106,15 +107,15 @@ func TestTLSIsServed(t *testing.T) {
 func TestClientCertificatesAreVerifiedAndTheCauseIsLogged(t *testing.T) {
 	s := newSecured(t)
 	later := time.Now().Add(time.Hour)
-	stranger := receivertest.NewAuthority(t, "stranger")
+	stranger := certtest.NewAuthority(t, "stranger")
 	for name, c := range map[string]struct {
 		pairs []tls.Certificate
 		cause string // in the server's log; empty = taken
 	}{
-		"good":          {[]tls.Certificate{s.authority.Pair(t, "client", later)}, ""},
+		"good":          {[]tls.Certificate{s.authority.Issue(t, later, "client").TLS(t)}, ""},
 		"none":          {nil, "client didn't provide a certificate"},
-		"of a stranger": {[]tls.Certificate{stranger.Pair(t, "client", later)}, "client didn't provide a certificate"},
-		"expired":       {[]tls.Certificate{s.authority.Pair(t, "client", time.Now().Add(-time.Hour))}, "certificate has expired"},
+		"of a stranger": {[]tls.Certificate{stranger.Issue(t, later, "client").TLS(t)}, "client didn't provide a certificate"},
+		"expired":       {[]tls.Certificate{s.authority.Issue(t, time.Now().Add(-time.Hour), "client").TLS(t)}, "certificate has expired"},
 	} {
 		o, logs := logged(options{cfg: s.configure(true)})
 		r := start(t, &receivertest.Sink{}, o)
@@ -140,7 +141,7 @@ func TestClientCertificatesAreVerifiedAndTheCauseIsLogged(t *testing.T) {
 	// A client that shows its certificate unasked for: the authority is named.
 	o, logs := logged(options{cfg: s.configure(true)})
 	r := start(t, &receivertest.Sink{}, o)
-	pair := stranger.Pair(t, "client", later)
+	pair := stranger.Issue(t, later, "client").TLS(t)
 	cfg := s.client()
 	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 	if err := r.sendTLS(cfg); err == nil {
@@ -173,11 +174,11 @@ func TestFilesThatDoNotFitFailTheStartWithTheCause(t *testing.T) {
 		cause  string
 	}{
 		"missing key":    {func(c *configtls.ServerConfig) { c.KeyFile = s.dir + "/none.pem" }, "none.pem"},
-		"no certificate": {func(c *configtls.ServerConfig) { c.CertFile = receivertest.Write(t, s.dir, "junk.pem", []byte("junk")) }, "failed to find any PEM data"},
+		"no certificate": {func(c *configtls.ServerConfig) { c.CertFile = certtest.Write(t, s.dir, "junk.pem", []byte("junk")) }, "failed to find any PEM data"},
 		"another's key": {func(c *configtls.ServerConfig) {
-			_, key := s.authority.Issue(t, "x", time.Now().Add(time.Hour))
+			issued := s.authority.Issue(t, time.Now().Add(time.Hour), "x", "127.0.0.1")
 			c.KeyFile = ""
-			c.KeyPem = configopaque.String(key)
+			c.KeyPem = configopaque.String(issued.Key)
 		}, "private key does not match"},
 		"missing clients": {func(c *configtls.ServerConfig) { c.ClientCAFile = s.dir + "/nobody.pem" }, "nobody.pem"},
 	} {
@@ -218,7 +219,7 @@ func TestAChangedCertificateServesNewHandshakesAndABrokenOneDoesNot(t *testing.T
 		t.Errorf("expiry in %v s", left)
 	}
 
-	receivertest.Write(t, s.dir, "cert.pem", []byte("half writ"))
+	certtest.Write(t, s.dir, "cert.pem", []byte("half writ"))
 	eventually(t, "the broken file is warned of", func() bool {
 		r.serverName(s.client())
 		return logs.FilterMessage("Changed certificate cannot be used, the old one stays").Len() == 1
@@ -236,16 +237,16 @@ func TestAChangedCertificateServesNewHandshakesAndABrokenOneDoesNot(t *testing.T
 func TestAChangedClientAuthorityServesNewHandshakes(t *testing.T) {
 	s := newSecured(t)
 	r := start(t, &receivertest.Sink{}, options{cfg: s.configure(true)})
-	next := receivertest.NewAuthority(t, "next")
-	pair := next.Pair(t, "client", time.Now().Add(time.Hour))
+	next := certtest.NewAuthority(t, "next")
+	pair := next.Issue(t, time.Now().Add(time.Hour), "client").TLS(t)
 	cfg := &tls.Config{RootCAs: x509.NewCertPool(), Certificates: []tls.Certificate{pair}}
 	cfg.RootCAs = s.authority.Pool()
 	if err := r.sendTLS(cfg); err == nil {
 		t.Fatal("taken before its authority was")
 	}
-	receivertest.Write(t, s.dir, "clients.pem", next.PEM())
+	certtest.Write(t, s.dir, "clients.pem", next.PEM)
 	eventually(t, "the new authority counts", func() bool { return r.sendTLS(cfg) == nil })
-	if err := r.sendTLS(s.client(s.authority.Pair(t, "client", time.Now().Add(time.Hour)))); err == nil {
+	if err := r.sendTLS(s.client(s.authority.Issue(t, time.Now().Add(time.Hour), "client").TLS(t))); err == nil {
 		t.Error("the old authority still counts")
 	}
 }

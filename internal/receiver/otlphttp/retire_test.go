@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/config/configtls"
 
+	"github.com/holdfast-telemetry/holdfast/internal/certtest"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
 	"github.com/holdfast-telemetry/holdfast/internal/receiver"
 	"github.com/holdfast-telemetry/holdfast/internal/receiver/otlphttp"
@@ -162,13 +163,13 @@ func TestNobodyHasToRetireBeforeTheStart(t *testing.T) {
 }
 
 func TestHTTP2ClientsAreToldToGoAway(t *testing.T) {
-	authority := receivertest.NewAuthority(t, "authority")
+	authority := certtest.NewAuthority(t, "authority")
 	dir := t.TempDir()
-	cert, key := authority.Issue(t, "server", time.Now().Add(time.Hour))
+	issued := authority.Issue(t, time.Now().Add(time.Hour), "server", "127.0.0.1")
 	r := start(t, &receivertest.Sink{}, options{cfg: func(c *otlphttp.Config) {
 		cfg := configtls.NewDefaultServerConfig()
-		cfg.CertFile = receivertest.Write(t, dir, "cert.pem", cert)
-		cfg.KeyFile = receivertest.Write(t, dir, "key.pem", key)
+		cfg.CertFile = certtest.Write(t, dir, "cert.pem", issued.Cert)
+		cfg.KeyFile = certtest.Write(t, dir, "key.pem", issued.Key)
 		c.ServerConfig.TLS = configoptional.Some(cfg)
 	}})
 	transport := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: authority.Pool()}}

@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/config/configtls"
 
+	"github.com/holdfast-telemetry/holdfast/internal/certtest"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
 	"github.com/holdfast-telemetry/holdfast/internal/receiver"
 	"github.com/holdfast-telemetry/holdfast/internal/receiver/otlphttp"
@@ -75,20 +76,20 @@ func TestResponseHeadersAndCORSAreAsConfigured(t *testing.T) {
 }
 
 func TestTLSServesBothVersionsOfHTTP(t *testing.T) {
-	authority := receivertest.NewAuthority(t, "authority")
+	authority := certtest.NewAuthority(t, "authority")
 	dir := t.TempDir()
-	cert, key := authority.Issue(t, "server", time.Now().Add(time.Hour))
+	issued := authority.Issue(t, time.Now().Add(time.Hour), "server", "127.0.0.1")
 	o, logs := logged(options{cfg: func(c *otlphttp.Config) {
 		cfg := configtls.NewDefaultServerConfig()
-		cfg.CertFile = receivertest.Write(t, dir, "cert.pem", cert)
-		cfg.KeyFile = receivertest.Write(t, dir, "key.pem", key)
-		cfg.ClientCAFile = receivertest.Write(t, dir, "clients.pem", authority.PEM())
+		cfg.CertFile = certtest.Write(t, dir, "cert.pem", issued.Cert)
+		cfg.KeyFile = certtest.Write(t, dir, "key.pem", issued.Key)
+		cfg.ClientCAFile = certtest.Write(t, dir, "clients.pem", authority.PEM)
 		c.ServerConfig.TLS = configoptional.Some(cfg)
 	}})
 	r := start(t, &receivertest.Sink{}, o)
 	r.scheme = "https"
 	wire, _ := receivertest.Request(otlp.Traces, 1000, 500)
-	pair := authority.Pair(t, "client", time.Now().Add(time.Hour))
+	pair := authority.Issue(t, time.Now().Add(time.Hour), "client").TLS(t)
 	for _, http2 := range []bool{true, false} {
 		transport := &http.Transport{
 			ForceAttemptHTTP2: http2, TLSClientConfig: &tls.Config{RootCAs: authority.Pool(), Certificates: []tls.Certificate{pair}},

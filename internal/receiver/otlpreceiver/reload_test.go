@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/holdfast-telemetry/holdfast/internal/certtest"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
 	"github.com/holdfast-telemetry/holdfast/internal/receiver"
 	"github.com/holdfast-telemetry/holdfast/internal/receiver/otlpreceiver"
@@ -291,11 +292,11 @@ func TestNobodyNoticesThatGenerationsChange(t *testing.T) {
 	if os.Getenv("HOLDFAST_LONG") != "" {
 		swaps, every = 100, 45*time.Millisecond
 	}
-	authority := receivertest.NewAuthority(t, "authority")
-	cert, key := authority.Issue(t, "server", time.Now().Add(time.Hour))
+	authority := certtest.NewAuthority(t, "authority")
+	issued := authority.Issue(t, time.Now().Add(time.Hour), "server", "127.0.0.1")
 	r := &reloading{t: t, sockets: sockets.New(nil), settings: receivertest.Settings(&receivertest.Sink{}), dir: t.TempDir()}
-	receivertest.Write(t, r.dir, "cert", cert)
-	receivertest.Write(t, r.dir, "key", key)
+	certtest.Write(t, r.dir, "cert", issued.Cert)
+	certtest.Write(t, r.dir, "key", issued.Key)
 	target, stop := r.target()
 	r.running = r.prepare(target)
 	r.running.seats.Take()

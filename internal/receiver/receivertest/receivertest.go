@@ -1,8 +1,8 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package receivertest has what tests of receivers need: a sink that can be told what to answer, requests of known
-// size, and certificates. It stands beside the path and is linked by tests only.
+// Package receivertest has what tests of receivers need: a sink that can be told what to answer, and requests of known
+// size. It stands beside the path and is linked by tests only.
 package receivertest
 
 import (
