@@ -50,6 +50,9 @@ func (l Limits) on(volume vfs.Usage) (bounds, error) {
 	smallest := int64(minSegmentBytes)
 	if b.segment == 0 {
 		fair := b.cap / int64(segmentsPerHead*max(minHeads, b.heads))
+		if b.maxJournal > 0 { // else a journal whose bound is below one segment would take nothing at all
+			fair = min(fair, b.maxJournal/headSegments)
+		}
 		b.segment = min(max(fair, minSegmentBytes), maxSegmentBytes) / blockBytes * blockBytes
 	} else {
 		smallest = min(smallest, b.segment)

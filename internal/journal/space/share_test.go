@@ -121,6 +121,15 @@ func TestOneJournalIsBoundedOnItsOwn(t *testing.T) {
 	must(t, h.Room(small))
 }
 
+// A bound on one journal that is below what a segment would be makes smaller segments: else it would take nothing.
+func TestSegmentsFitIntoAJournalsOwnBound(t *testing.T) {
+	for bound, want := range map[int64]int64{0: 64 * mib, 16 * mib: 4 * mib, 64 * mib: 16 * mib, 1024 * mib: 64 * mib} {
+		set := settings(vfs.NewMem(1<<40), dir)
+		set.SegmentBytes, set.CapBytes, set.MaxJournalBytes = 0, 0, bound
+		equal(t, "segments of a journal of "+fmt.Sprint(bound/mib)+" MiB", open(t, set).SegmentBytes(), want)
+	}
+}
+
 func TestFreeSpaceOnTheVolumeIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := vfs.NewMem(2 * mib)
