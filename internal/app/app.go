@@ -75,8 +75,9 @@ type App struct {
 		memories map[string]*memoryQueue // queues in memory, by pipeline
 		vaults   map[string]*vault.Vault // emergency files, by path
 	}
-	switches *pipeline.SwitchRoom // nil before the first generation is built
-	keeper   *keeper              // of what the switches should know after a restart; nil = nobody keeps it
+	switches *pipeline.SwitchRoom         // nil before the first generation is built
+	named    map[string]map[string]string // labels of destinations, by pipeline and canonical name; register's alone
+	keeper   *keeper                      // of what the switches should know after a restart; nil = nobody keeps it
 	metrics  *telemetry.Server
 
 	stateDir string        // empty = none is usable

@@ -4,6 +4,8 @@
 package app
 
 import (
+	"cmp"
+	"slices"
 	"strings"
 
 	"github.com/holdfast-telemetry/holdfast/internal/extension"
@@ -71,6 +73,7 @@ func (a *App) registerQueues() {
 		written[pl.ID] = map[string]string{}
 		for j := range pl.Destinations {
 			written[pl.ID][pl.Destinations[j].Name] = pl.Destinations[j].Label
+			a.nameDestination(pl.ID, pl.Destinations[j].Name, pl.Destinations[j].Label)
 		}
 		reasons := memoryReasons
 		if pl.Storage != "" {
@@ -84,7 +87,7 @@ func (a *App) registerQueues() {
 		if q := a.memory(pl.ID); q != nil {
 			shot := glanceAt(q.snapshot)
 			a.registerQueue(&shown{pipeline: pl.ID, head: true, limits: memoryLimits, reasons: memoryReasons,
-				labels: written[pl.ID], get: shot.get})
+				labels: a.named[pl.ID], get: shot.get})
 		}
 	}
 	for _, s := range a.stores() {
@@ -96,20 +99,47 @@ func (a *App) registerQueues() {
 	}
 }
 
+// nameDestination remembers how a destination was written last. When it leaves the configuration its series stay what
+// they were, and do not begin anew under its canonical name beside them; where they began so, in a process that did not know
+// better, they end.
+func (a *App) nameDestination(pipelineID, name, label string) {
+	if a.named == nil {
+		a.named = map[string]map[string]string{}
+	}
+	if a.named[pipelineID] == nil {
+		a.named[pipelineID] = map[string]string{}
+	}
+	before := cmp.Or(a.named[pipelineID][name], name)
+	a.named[pipelineID][name] = label
+	if before == label {
+		return
+	}
+	a.opts.Telemetry.Metrics.Forget(func(series string, labels []string) bool {
+		return (strings.HasPrefix(series, "holdfast_journal_") || strings.HasPrefix(series, "holdfast_ledger_")) &&
+			has(labels, "pipeline", pipelineID) && has(labels, "destination", before)
+	})
+}
+
+func has(labels []string, name, value string) bool {
+	i := slices.Index(labels, name)
+	return i >= 0 && i%2 == 0 && labels[i+1] == value
+}
+
 func (a *App) registerJournal(j *shelf, written map[string]string) {
+	named := a.named[j.pipeline]
 	if !j.head.Load() {
-		written = nil // those are of another journal
+		written, named = nil, nil // those are of another journal
 	}
 	shot := glanceAt(j.Snapshot)
 	a.registerQueue(&shown{pipeline: j.label, head: j.head.Load(), durable: true, limits: journalLimits,
-		reasons: journalReasons, labels: written, get: shot.get})
+		reasons: journalReasons, labels: named, get: shot.get})
 	a.events.register(j.label)
 	for _, info := range j.List() {
 		if j.head.Load() && written[info.Name] != "" {
 			continue // a destination of the pipeline, shown with it
 		}
 		name := info.Name
-		registerBooks(a.opts.Telemetry.Metrics, j.label, name, j.signal, journalReasons, func() queue.Counts {
+		registerBooks(a.opts.Telemetry.Metrics, j.label, cmp.Or(named[name], name), j.signal, journalReasons, func() queue.Counts {
 			c, _ := j.Counts(name)
 			return c
 		})

@@ -4,6 +4,7 @@
 package pipeline
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -80,6 +81,56 @@ func (s *scribe) expand(plan *failover.SwitchPlan) {
 			}
 		}
 	}
+}
+
+// align makes the states that are shown those that are, since a plan that is put in force brings new breakers without a
+// transition: a level that was undone while it was down would be down for ever. What has no place any more is not shown.
+func (s *scribe) align(routes []failover.RouteStatus) {
+	shown, states := map[failover.RouteID]bool{}, map[seat]failover.LevelState{}
+	for i := range routes {
+		r := &routes[i]
+		shown[r.RouteID] = true
+		for k := range r.Levels {
+			for _, m := range r.Levels[k].Members {
+				states[seat{r.RouteID, k, m.Exporter}] = failover.LevelState(m.State)
+			}
+		}
+	}
+	for at, x := range s.seats {
+		state, there := states[at]
+		if !there {
+			delete(s.seats, at)
+			s.forget("holdfast_failover_level_state", at.labels())
+			continue
+		}
+		for st := range x.states {
+			x.states[st].Set(0)
+		}
+		x.states[state].Set(1)
+	}
+	for id := range s.routes {
+		if !shown[id] {
+			delete(s.routes, id)
+			s.forget("holdfast_failover_all_down", labels(id))
+			s.forget("otelcol_connector_failover_active_level", labels(id))
+		}
+	}
+}
+
+// forget takes the series of a name off that have all of the labels, given in pairs.
+func (s *scribe) forget(name string, labels []string) {
+	s.metrics.Forget(func(series string, has []string) bool {
+		if series != name {
+			return false
+		}
+		for i := 0; i+1 < len(labels); i += 2 {
+			at := slices.Index(has, labels[i])
+			if at < 0 || has[at+1] != labels[i+1] {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 func (s *scribe) newRoute(r *failover.SwitchRoute) *routeSeries {

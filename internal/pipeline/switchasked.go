@@ -64,6 +64,9 @@ func (r *SwitchRoom) serve(q request, wake time.Time) time.Time {
 	}
 	now := time.Now()
 	a := reply{at: now, routes: r.machine.Status(now)}
+	if q.event.Kind == failover.EventReconfigure {
+		r.scribe.align(a.routes)
+	}
 	if q.event.Kind != 0 {
 		a.refused = r.refused
 	}

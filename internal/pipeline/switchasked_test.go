@@ -6,6 +6,7 @@ package pipeline_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -15,6 +16,7 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/failover"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
 	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
+	"github.com/holdfast-telemetry/holdfast/internal/plan"
 )
 
 var tracesRoute = failover.RouteID{Connector: "failover", Signal: otlp.Traces}
@@ -229,6 +231,50 @@ func TestADestinationGoesOnFailingWhileOnlyProbesFail(t *testing.T) {
 		if h := c.Health()[0]; h.Delivered != 16 || h.Failed > 4 {
 			t.Errorf("afterwards: %+v", h)
 		}
+		c.stop(time.Second)
+	})
+}
+
+// Fault: C3. What is shown of a level is what it is after a change of the configuration: one that was down and got other
+// settings is not down for ever, one that stays as it is stays down, and one that is gone is not shown.
+func TestAChangedPlanShowsTheStatesThatAre(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var pl plan.Pipeline
+		c := over(t, func(_ *failover.Config, p *plan.Pipeline) { pl = *p }, "primary", "secondary", "third")
+		c.ends["primary"].set(exporter.Retry)
+		c.ends["secondary"].set(exporter.Retry)
+		c.send(20)
+		time.Sleep(5 * time.Second)
+		states := func(exporterID string) (shown []string) {
+			for _, s := range c.tel.Metrics.Snapshot() {
+				if s.Name == "holdfast_failover_level_state" && s.Value == 1 && slices.Contains(s.Labels, exporterID) {
+					shown = append(shown, s.Labels[slices.Index(s.Labels, "state")+1])
+				}
+			}
+			return shown
+		}
+		expect := func(when, exporterID string, want ...string) {
+			t.Helper()
+			if got := states(exporterID); !slices.Equal(got, want) {
+				t.Errorf("%s %s is shown as %q, want %q", when, exporterID, got, want)
+			}
+		}
+		expect("before", "primary", "down")
+		expect("before", "secondary", "down")
+		expect("before", "third", "healthy")
+		p := pl
+		d := p.Destinations[0]
+		d.Levels = d.Levels[:2]
+		p.Destinations = []plan.Destination{d}
+		c.room.Reconfigure(pipeline.SwitchPlan(&plan.Plan{Pipelines: []plan.Pipeline{p}}, func(id string) (string, string) {
+			if id == "primary" {
+				return "other settings", "empty"
+			}
+			return "", "empty"
+		}, func() float64 { return 0.5 }))
+		expect("after", "primary", "healthy")
+		expect("after", "secondary", "down")
+		expect("after", "third")
 		c.stop(time.Second)
 	})
 }

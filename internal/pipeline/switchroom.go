@@ -107,6 +107,7 @@ func (r *SwitchRoom) at(id failover.RouteID) *viewOf { return (*r.routes.Load())
 // Start runs the room until Stop. The first views are there when it returns.
 func (r *SwitchRoom) Start() {
 	wake := r.step(failover.Event{Kind: failover.EventTick}, time.Time{})
+	r.scribe.align(r.machine.Status(time.Now())) // what is remembered of the process before is no transition
 	r.done.Go(func() { r.run(wake) })
 }
 
