@@ -13,6 +13,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/extension"
@@ -70,6 +73,28 @@ func (s *Sources) Read(ctx context.Context) ([]reload.Text, error) {
 		out[i] = reload.Text{URI: t.URI, Text: t.Text}
 	}
 	return out, nil
+}
+
+// Still implements reload.Still: of files it looks at the time of the last change of their inodes, which nobody can set,
+// and which a mounted ConfigMap has from before it was put in place. Sources that are no files but texts never change.
+func (s *Sources) Still(d time.Duration) bool {
+	now := time.Now()
+	for _, uri := range s.URIs {
+		scheme, _, _ := strings.Cut(uri, ":")
+		switch {
+		case config.IsFile(uri):
+			var st unix.Stat_t
+			if err := unix.Stat(strings.TrimPrefix(uri, "file:"), &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+				return false
+			}
+			if now.Sub(time.Unix(st.Ctim.Unix())) < d { // also what changes in the future
+				return false
+			}
+		case scheme != "env" && scheme != "yaml":
+			return false
+		}
+	}
+	return true
 }
 
 // Watched are those sources whose changes can be seen: files. It is nil where there are none.
@@ -211,5 +236,6 @@ func section(cfg *config.Config, key string) string {
 var (
 	_ reload.Builder   = (*App)(nil)
 	_ reload.Reader    = (*Sources)(nil)
+	_ reload.Still     = (*Sources)(nil)
 	_ reload.Candidate = (*Offer)(nil)
 )

@@ -16,6 +16,14 @@ type Reader interface {
 	Read(ctx context.Context) ([]Text, error)
 }
 
+// Still is a Reader that can tell by other means than a second reading that nobody is writing to its sources. It is
+// optional, and asked at the start of the process, where a second reading costs most of the time until it listens.
+type Still interface {
+	// Still reports whether for so long nothing was done to any source, as the system knows it. It is not asked about
+	// times that are copied along with a file. False = it is not so, or cannot be told.
+	Still(d time.Duration) bool
+}
+
 // Builder makes generations. Its methods are called from a goroutine of the driver, one call at a time; a panic in one
 // is an error of that generation.
 type Builder interface {

@@ -221,7 +221,11 @@ func (d *Driver) begin(ctx context.Context) {
 		case <-bootCtx.Done():
 		}
 	}()
-	d.offered = d.load(bootCtx, nil)
+	var still func(time.Duration) bool
+	if r, ok := d.set.Reader.(Still); ok {
+		still = r.Still
+	}
+	d.offered = d.load(bootCtx, nil, still)
 	var storages []string
 	if d.offered.err == nil && d.offered.candidate != nil {
 		storages = append([]string{}, d.offered.candidate.Storages()...)

@@ -55,8 +55,8 @@ func (d *Driver) act(ctx context.Context, a *Action) (Event, bool) {
 	return Event{}, false
 }
 
-// load reads and loads, stored texts or those of the sources. It is the only place that calls Builder.Load.
-func (d *Driver) load(ctx context.Context, stored []Text) (l *loaded) {
+// load reads and loads, stored texts or those of the sources; still is take's. It is the only place that calls Builder.Load.
+func (d *Driver) load(ctx context.Context, stored []Text, still func(time.Duration) bool) (l *loaded) {
 	l = &loaded{texts: stored}
 	defer func() {
 		if r := recover(); r != nil {
@@ -64,7 +64,7 @@ func (d *Driver) load(ctx context.Context, stored []Text) (l *loaded) {
 		}
 	}()
 	if stored == nil {
-		if l.texts, l.err = take(ctx, d.set.Reader); l.texts != nil {
+		if l.texts, l.err = take(ctx, d.set.Reader, still); l.texts != nil {
 			d.lookout.note(l.texts)
 			l.known.Hash = HashOf(l.texts)
 		}
@@ -103,7 +103,7 @@ func (d *Driver) beginLoad(ctx context.Context, a *Action) {
 		case err != nil:
 			l = &loaded{err: err}
 		case l == nil || a.Stored:
-			l = d.load(ctx, stored)
+			l = d.load(ctx, stored, nil)
 		}
 		if l.candidate != nil && d.store != nil && l.err == nil {
 			l.known.Fingerprint = d.store.Fingerprint(l.candidate.Expanded())

@@ -21,6 +21,9 @@ const (
 	maxTotalBytes = 32 << 20
 	readAgain     = 200 * time.Millisecond
 	readLimit     = 10 * time.Second
+	// stillFor is how long sources must have been left alone to be believed at the first reading: ten times what lies
+	// between two, and more than the coarsest clock of a file system.
+	stillFor = 2 * time.Second
 )
 
 // HashOf is the hash of a configuration: of one source what sha256sum prints, of several that of the lines
@@ -41,8 +44,9 @@ func HashOf(texts []Text) string {
 }
 
 // take reads until two readings in a row agree: YAML that is cut at the end of a line can be valid, and times of files
-// can be those of where they were copied from. A failure that repeats itself is an answer too.
-func take(ctx context.Context, r Reader) ([]Text, error) {
+// can be those of where they were copied from. A failure that repeats itself is an answer too. One reading is enough where
+// still, unless nil, can tell afterwards that nobody has written for so long.
+func take(ctx context.Context, r Reader, still func(time.Duration) bool) ([]Text, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, readLimit, errUnstable)
 	defer cancel()
 	var before []Text
@@ -57,6 +61,9 @@ func take(ctx context.Context, r Reader) ([]Text, error) {
 			if err != nil {
 				return nil, refuse(ReasonUnread, "read configuration: %w", err)
 			}
+			return texts, check(texts)
+		}
+		if first && err == nil && still != nil && still(stillFor) {
 			return texts, check(texts)
 		}
 		first, before, failed = false, texts, err

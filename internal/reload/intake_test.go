@@ -85,6 +85,41 @@ func TestTextIsReadUntilTwoReadingsAgree(t *testing.T) {
 	}
 }
 
+// stillReadings can tell whether anybody writes.
+type stillReadings struct {
+	readings
+	still bool
+}
+
+func (r *stillReadings) Still(time.Duration) bool { return r.still }
+
+// Whoever starts does not wait for a second reading of what was left alone; a request for a reload does, since it comes
+// when somebody has written.
+func TestWhatWasLeftAloneIsReadOnceAtTheStart(t *testing.T) {
+	for _, still := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPlant(t, vfs.NewMem(0), "unused")
+			r := &stillReadings{readings{works: p.works, answers: []string{"two"}}, still}
+			set := p.settings
+			set.Reader = r
+			p.Driver = reload.New(set)
+			began := time.Now()
+			check(t, p.Driver.Start(context.Background()))
+			want, readings := 200*time.Millisecond, 2
+			if still {
+				want, readings = 0, 1
+			}
+			if took := time.Since(began); took != want || r.n != readings || p.runs() != "two" {
+				t.Errorf("still %v: it took %s and %d readings; %q runs", still, took, r.n, p.runs())
+			}
+			if got := request(p); got.Text != "" || r.n != readings+2 {
+				t.Errorf("still %v: a request is %s after %d readings", still, got.Outcome, r.n-readings)
+			}
+			p.stop()
+		})
+	}
+}
+
 func TestStartThatIsStoppedSaysSoAndLeavesNothing(t *testing.T) {
 	for _, after := range []time.Duration{0, 100 * time.Millisecond, 250 * time.Millisecond} {
 		synctest.Test(t, func(t *testing.T) {
