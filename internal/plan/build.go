@@ -24,6 +24,9 @@ const (
 	grpcType          = "otlp_grpc"
 )
 
+// minAdmissionMiB is the smallest budget of the gate (faults, part C).
+const minAdmissionMiB = 32
+
 // Build makes the plan of a configuration. The findings, sorted by place, are the plan's too; with an error among
 // them the plan cannot be run.
 func Build(cfg *config.Config, traits Traits) (*Plan, []config.Finding) {
@@ -38,6 +41,10 @@ func Build(cfg *config.Config, traits Traits) (*Plan, []config.Finding) {
 	b.storages(p)
 	b.checkDoubleDelivery(p)
 	b.checkListeners(p)
+	if n := cfg.Service.Admission.LimitMiB; n > 0 && n < minAdmissionMiB {
+		b.note(config.Note, "", "service::admission::limit_mib", "",
+			"service::admission: limit_mib is %d; the smallest budget is %d MiB, and that is used", n, minAdmissionMiB)
+	}
 	config.Sort(b.findings)
 	p.Findings = b.findings
 	return p, b.findings

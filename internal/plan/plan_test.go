@@ -217,6 +217,28 @@ service: {telemetry: {metrics: {level: none}}, pipelines: {traces: {receivers: [
 	check("10.0.0.2:4317", "10.0.0.1:4317", false)
 	check("localhost:4317", "localhost:4318", false)
 	check("localhost:0", "localhost:0", false)
+	check("[::1]:4317", "[0:0:0:0:0:0:0:1]:4317", true)
+	check("127.0.0.1:4317", "[::ffff:127.0.0.1]:4317", true)
+	check("10.0.0.1:443", "10.0.0.1:https", true)
+	check("10.0.0.1:04317", "10.0.0.1:4317", true)
+}
+
+// What is listened on by everybody's leave is said, and so is a budget that is not used.
+func TestOpenDoorsAndSmallBudgetsAreSaid(t *testing.T) {
+	_, findings := build(t, `receivers:
+  otlp: {protocols: {grpc: {endpoint: "0.0.0.0:4317"}, http: {endpoint: "localhost:4318"}}}
+  otlp/all: {protocols: {http: {endpoint: ":4319"}}}
+exporters: {debug: }
+service: {admission: {limit_mib: 1}, pipelines: {traces: {receivers: [otlp, otlp/all], exporters: [debug]}}}
+`)
+	want := []string{
+		"2: warning: receivers/otlp: " + plan.OpenToAll,
+		"3: warning: receivers/otlp/all: " + plan.OpenToAll,
+		"5: note: : service::admission: limit_mib is 1; the smallest budget is 32 MiB, and that is used",
+	}
+	if got := findings; !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
 }
 
 func TestListenersSayWhoMayTalkToThem(t *testing.T) {
