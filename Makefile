@@ -102,6 +102,10 @@ failover: build ## every backend fault against the guides' failover configuratio
 	$(GO) build -tags $(TAGS) -o bin/matrix ./test/matrix
 	exec bin/matrix $(FAILOVER)
 
+.PHONY: drill-docs
+drill-docs: build ## play the drills of docs/drill.md and write what came of them into it; DRILL='-only guide-b'
+	$(GO) run ./test/drilldocs $(DRILL)
+
 .PHONY: accept
 accept: ## the journal against its disk: the acceptance table; ACCEPT='-backlog-mib 4096' for a release
 	$(GO) -C bench build -o bin/stock ./stock

@@ -16,6 +16,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -41,9 +42,12 @@ type Child struct {
 	tail []string
 }
 
+// Thread runs something on a thread that stays until every child that was started on it has ended.
+type Thread func(func())
+
 // Start begins a life and waits until it is ready. What it logs goes to the given file and, line by line, to heard.
-// Variables are added to those of this process.
-func Start(ctx context.Context, binary string, args, vars []string, log io.Writer, heard func(Line)) (*Child, error) {
+// Variables are added to those of this process. The process is started on the given thread; nil = on one of its own.
+func Start(ctx context.Context, binary string, args, vars []string, log io.Writer, heard func(Line), on Thread) (*Child, error) {
 	c := &Child{ready: make(chan struct{}), Done: make(chan struct{})}
 	c.cmd = exec.Command(binary, args...) //nolint:gosec // this program itself
 	// Whoever manages this process is not told of the child, nor is the child to put its state there.
@@ -55,7 +59,11 @@ func Start(ctx context.Context, binary string, args, vars []string, log io.Write
 		return nil, err
 	}
 	c.cmd.Stdout = c.cmd.Stderr
-	if err := c.cmd.Start(); err != nil {
+	if on == nil {
+		on = c.keep
+	}
+	if on(func() { err = c.cmd.Start() }); err != nil {
+		close(c.Done)
 		return nil, fmt.Errorf("start %s: %w", binary, err)
 	}
 	go c.read(out, log, heard) // ends with the process; Kill and Stop wait for it
@@ -73,6 +81,20 @@ func Start(ctx context.Context, binary string, args, vars []string, log io.Write
 	}
 	c.Kill()
 	return nil, fmt.Errorf("%w\n%s", err, c.Last())
+}
+
+// keep runs f on a thread that waits for the end of the process: the kernel sends Pdeathsig when the thread ends that
+// started it, and threads of this program do end (package disk).
+func (c *Child) keep(f func()) {
+	done := make(chan struct{})
+	go func() { // ends with the process
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		f()
+		close(done)
+		<-c.Done
+	}()
+	<-done
 }
 
 func without(env []string, names ...string) []string {

@@ -154,7 +154,7 @@ func (s *stage) begin(ctx context.Context) error {
 		if e, ok := story(&l); ok {
 			s.tell(e)
 		}
-	})
+	}, nil)
 	if err != nil {
 		return err
 	}

@@ -24,6 +24,17 @@ func (p *page) el(open, text string) {
 	p.raw("</" + tag + ">")
 }
 
+// fold is a list that opens when somebody wants it.
+func (p *page) fold(title string, lines []string) {
+	if len(lines) > 0 {
+		p.raw("<details><summary>")
+		p.text(fmt.Sprintf("%s (%d)", title, len(lines)))
+		p.raw("</summary>")
+		p.el("pre", strings.Join(lines, "\n"))
+		p.raw("</details>\n")
+	}
+}
+
 func (p *page) list(title string, lines []string) {
 	if len(lines) == 0 {
 		return
@@ -36,13 +47,18 @@ func (p *page) list(title string, lines []string) {
 	p.raw("</ul>\n")
 }
 
-const style = `body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#222;background:#fff}
-table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.25em .6em;border-bottom:1px solid #ddd;vertical-align:top}
-td.n{text-align:right;font-variant-numeric:tabular-nums}h2{margin-top:1.6em}pre{white-space:pre-wrap;background:#f6f6f6;padding:.6em}
+const style = `:root{--i:#222;--m:#666;--l:#ddd;--b:#fff;--c:#f6f6f6}
+body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:var(--i);background:var(--b)}
+h1{margin-bottom:.2em}.v{font-size:1.15em;border-left:4px solid;padding:.4em .8em;background:var(--c)}.m{color:var(--m)}
+table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.2em .6em;border-bottom:1px solid var(--l);vertical-align:top}
+.n{text-align:right;font-variant-numeric:tabular-nums}h2{margin-top:2em;margin-bottom:.2em}p{margin:.4em 0}
+pre{white-space:pre-wrap;background:var(--c);padding:.6em;font-size:13px;margin:.4em 0}a{color:inherit}
 .passed{color:#176c2d}.failed{color:#b3161b;font-weight:bold}.inconclusive{color:#8a5a00}.skip{color:#777}
-svg{width:100%;height:auto;border:1px solid #ddd;background:#fff}svg text{font:11px system-ui,sans-serif;fill:#444}
-@media(prefers-color-scheme:dark){body{background:#16181c;color:#ddd}td,th{border-color:#333}pre{background:#1f2228}svg{background:#1b1d22}
-svg text{fill:#bbb}.passed{color:#6fcf86}.failed{color:#ff7b7b}.inconclusive{color:#e5b567}}`
+svg{width:100%;height:auto}svg text{font:11px system-ui,sans-serif;fill:var(--m)}svg .w{fill:#b3161b;font-weight:600}
+svg .s{fill:#d33;fill-opacity:.1}svg .f{fill:#d33;fill-opacity:.35}svg .t{stroke:#888;stroke-dasharray:2 3}svg .k{stroke:#b3161b;stroke-width:2}
+svg .g{stroke:var(--l)}svg path.a{fill:none;stroke:var(--i);stroke-width:1.5}svg rect.a{fill:var(--i)}svg .q{fill:#8a94a3}svg .p{fill:#b8860b}
+@media(prefers-color-scheme:dark){:root{--i:#ddd;--m:#aaa;--l:#333;--b:#16181c;--c:#1f2228}.passed{color:#6fcf86}.failed{color:#ff7b7b}
+.inconclusive{color:#e5b567}svg .w{fill:#ff7b7b}}`
 
 // HTML is the drill as one page that needs nothing else.
 func (r *Report) HTML() string {
@@ -50,24 +66,25 @@ func (r *Report) HTML() string {
 	p.raw("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Holdfast drill</title>\n<style>" + style +
 		"</style></head><body>\n")
 	p.el("h1", "Holdfast drill: "+string(r.Outcome))
-	p.el("p", fmt.Sprintf("%s, %s, %d scenarios in %s; %s", strings.Join(r.Config, " + "), r.Began.UTC().Format(time.RFC3339),
-		len(r.Scenarios), r.Took.Round(time.Second), r.Version))
-	p.raw("<table><tr><th>scenario<th>verdict<th>acknowledged<th>lost<th>twice<th>took</tr>\n")
+	p.el("p class=\"v "+class(r.Outcome)+"\"", r.Sentence())
+	p.el("p class=\"m\"", fmt.Sprintf("%s · %s · %d scenarios in %s · holdfast %s", strings.Join(r.Config, " + "),
+		r.Began.UTC().Format("2006-01-02 15:04 UTC"), len(r.Scenarios), r.Took.Round(time.Second), r.Version))
+	p.raw("<table><tr><th>scenario<th>verdict<th class=\"n\">acknowledged<th class=\"n\">lost<th class=\"n\">twice<th class=\"n\">took</tr>\n")
 	for i, s := range r.Scenarios {
 		p.raw(fmt.Sprintf("<tr><td><a href=\"#s%d\">", i))
 		p.text(s.Name)
 		p.raw("</a>")
-		p.el("td class=\""+class(s.Outcome)+"\"", string(s.Outcome))
-		p.el("td class=\"n\"", fmt.Sprint(s.Acked))
-		p.el("td class=\"n\"", fmt.Sprint(s.Lost))
-		p.el("td class=\"n\"", fmt.Sprint(s.Twice))
+		p.el("td class=\""+class(s.Outcome)+"\"", strings.TrimSuffix(string(s.Outcome)+": "+strings.Join(s.promises(), "; "), ": "))
+		p.el("td class=\"n\"", number(s.Acked))
+		p.el("td class=\"n\"", number(s.Lost))
+		p.el("td class=\"n\"", number(s.Twice))
 		p.el("td class=\"n\"", fmt.Sprintf("%.1f s", s.Took.Seconds()))
 		p.raw("</tr>\n")
 	}
 	p.raw("</table>\n")
 	p.list("What this configuration costs by its plan, whatever a drill shows", r.Weak)
 	p.list("Not as it was written, besides addresses and paths", r.Replaced)
-	p.list("Shorter than it was written", r.Hurried)
+	p.fold("Shorter than it was written", r.Hurried)
 	for i, s := range r.Scenarios {
 		r.scenario(p, i, s)
 	}
@@ -88,18 +105,31 @@ func (r *Report) scenario(p *page, i int, s *Scenario) {
 	p.raw(": ")
 	p.el("span class=\""+class(s.Outcome)+"\"", string(s.Outcome))
 	p.raw("</h2>\n")
-	p.el("p", strings.TrimSpace(s.Title+" "+s.Why))
+	p.el("p class=\"m\"", s.Title)
+	p.el("p", s.Sentence())
 	if why := s.Reasons(); len(why) > 0 {
 		p.el("pre", strings.Join(why, "\n"))
 	}
 	if len(s.Samples) > 1 {
 		r.picture(p, s)
 	}
-	if len(s.Events) > 0 {
-		p.raw("<details><summary>what happened</summary><pre>")
-		for _, e := range s.Events {
-			p.text(fmt.Sprintf("%6.1f s  %-5s  %s\n", e.At, e.Who, e.Text))
+	var ours, all []string
+	for _, e := range merged(s.Events) {
+		line := fmt.Sprintf("%6.1f s  %-5s  %s", e.At, e.Who, e.Text)
+		if e.Who != "log" {
+			ours = append(ours, line)
 		}
-		p.raw("</pre></details>\n")
+		all = append(all, line)
+	}
+	if len(ours) > 0 {
+		p.el("pre", strings.Join(ours, "\n"))
+	}
+	if len(all) > len(ours) {
+		if n := len(all) - maxEvents; n > 0 {
+			all = append(all[:maxEvents], fmt.Sprintf("and %d more, in report.json", n))
+		}
+		p.raw("<details><summary>and what its log says</summary>")
+		p.el("pre", strings.Join(all, "\n"))
+		p.raw("</details>\n")
 	}
 }

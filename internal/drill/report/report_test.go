@@ -67,7 +67,7 @@ func TestThePageIsWellFormedAndEscapesWhatOthersWrote(t *testing.T) {
 			t.Errorf("the page needs something else: %s", outside)
 		}
 	}
-	for _, words := range []string{"Holdfast drill: failed", "logs producer 1, 4-6", "<polyline", "<rect", "no TLS"} {
+	for _, words := range []string{"Holdfast drill: failed", "logs producer 1, 4-6", "<path", "<rect", "broke promises in 1 of 3 scenarios: nothing is lost", "no TLS"} {
 		if !strings.Contains(page, words) {
 			t.Errorf("%q is not on the page", words)
 		}

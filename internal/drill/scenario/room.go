@@ -18,6 +18,8 @@ const (
 	journalMiB = 16
 	// large is the size of an item where room is to run out soon, in bytes.
 	large = 12000
+	// emergencyBytes is room in an emergency file, where that is to be full soon, too.
+	emergencyBytes = 1 << 20
 	// shortQueue is how many requests wait in memory where that is to be full soon.
 	shortQueue = 60
 	// fullTime is for a queue to be full, and drainTime for it to be empty again.
@@ -42,7 +44,10 @@ func little(t *topology.Topology, s *Scenario) {
 	for _, id := range t.QueuedInMemory() {
 		s.Sets = append(s.Sets, fmt.Sprintf("exporters::%s::sending_queue::queue_size=%d", id, shortQueue))
 	}
-	if len(s.Sets) == 0 {
+	for _, c := range t.Emergencies() {
+		s.Sets = append(s.Sets, fmt.Sprintf("connectors::%s::emergency::max_bytes=%d", c, emergencyBytes))
+	}
+	if len(t.Storages) == 0 && len(t.QueuedInMemory()) == 0 {
 		s.Why = "there is no queue that could be full"
 	}
 }

@@ -102,6 +102,9 @@ func (s *Step) Expectation() bool {
 		Lost, Twice, NoGap}, s.Do)
 }
 
+// Capacity begins a fault that a well-mannered sender never meets.
+const Capacity = "capacity:"
+
 // Nowhere is the level of a connector that holds its data.
 const Nowhere = "nowhere"
 

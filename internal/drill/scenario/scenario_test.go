@@ -140,6 +140,32 @@ expect lost 0
 	}
 }
 
+func TestTheSampleIsReadAndIsWhatTheDocumentShows(t *testing.T) {
+	top := topologyOf(t, "storage: file_storage")
+	samples, err := filepath.Glob("../../../deploy/drills/*.drill")
+	if err != nil || len(samples) == 0 {
+		t.Fatalf("no samples: %v", err)
+	}
+	page, err := os.ReadFile("../../../docs/drill.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range samples {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := scenario.Parse(name, string(text), top); err != nil {
+			t.Error(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") && !strings.Contains(string(page), line) {
+				t.Errorf("%s: docs/drill.md does not show %q", name, line)
+			}
+		}
+	}
+}
+
 func TestAMistakeInAFileIsNamedWithItsLineAndTheNearestWord(t *testing.T) {
 	top := topologyOf(t, "storage: file_storage")
 	for text, want := range map[string]string{

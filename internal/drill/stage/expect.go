@@ -143,10 +143,13 @@ func (m *room) refused(ctx context.Context, limit time.Duration) error {
 		return rest(ctx, min(limit, 8*time.Second))
 	}
 	n, _ := m.latest()
-	had, began := n.turned, time.Now()
-	err := m.until(ctx, limit, "the door refuses", func(n *look) bool { return n.turned > had })
+	had, began := n.turned+n.final, time.Now()
+	err := m.until(ctx, limit, "the door refuses", func(n *look) bool { return n.turned+n.final > had })
 	if err != nil {
 		return m.partOfFault("the door never had to refuse", err)
+	}
+	if err := m.finalRefusals(); err != nil {
+		return err
 	}
 	m.mu.Lock()
 	hint := m.mu.hint
@@ -154,7 +157,7 @@ func (m *room) refused(ctx context.Context, limit time.Duration) error {
 	n, _ = m.latest()
 	m.say("after %s the door refuses, clients are told to come back: %s", words.Seconds(time.Since(began)), hint)
 	m.say("%s items were acknowledged until then, and %s wait", words.Count(n.acked), words.Count(n.waiting()))
-	return m.finalRefusals()
+	return nil
 }
 
 // home waits until all data goes to the first levels again.

@@ -63,7 +63,7 @@ func (m *room) heal(ids []string) (idle []string, err error) {
 		if !m.isWrong(b.ID) || len(ids) > 0 && !slices.Contains(ids, b.ID) {
 			continue
 		}
-		if m.mark(b.ID) == 0 {
+		if m.mark(b.ID) == 0 && !m.courteous(b.ID) {
 			idle = append(idle, b.ID)
 		}
 		if err := m.backends[b.ID].SetFaults(); err != nil {
@@ -94,6 +94,13 @@ func (m *room) heal(ids []string) (idle []string, err error) {
 	m.ends(theDisk)
 	m.say("the disk is well again")
 	return idle, nil
+}
+
+// courteous reports whether the fault is one that nobody has to meet.
+func (m *room) courteous(id string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return strings.HasPrefix(m.mu.wrong[id].Text, scenario.Capacity)
 }
 
 func (m *room) ends(where string) {

@@ -29,16 +29,16 @@ const (
 )
 
 // begin begins a life of the collector.
-func (m *room) begin(ctx context.Context) (err error) {
-	start := func() { m.child, err = m.startChild(ctx) }
+func (m *room) begin(ctx context.Context) error {
+	var on child.Thread
 	if m.disk != nil {
-		m.disk.Do(start)
-	} else {
-		start()
+		on = m.disk.Do
 	}
+	c, err := child.Start(ctx, m.play.Binary, m.args, m.vars, m.log, m.heard, on)
 	if err != nil {
 		return err
 	}
+	m.child = c
 	if m.unwatch == nil {
 		m.admin = admin.NewClient(m.path("state", admin.SocketName))
 		watch, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -46,15 +46,6 @@ func (m *room) begin(ctx context.Context) (err error) {
 		m.watcher.Go(func() { m.watch(watch) })
 	}
 	return nil
-}
-
-func (m *room) startChild(ctx context.Context) (*child.Child, error) {
-	was := m.child
-	c, err := child.Start(ctx, m.play.Binary, m.args, m.vars, m.log, m.heard)
-	if err != nil {
-		return was, err
-	}
-	return c, nil
 }
 
 // heard takes over what the log says of switches, reloads and mistakes.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/holdfast-telemetry/holdfast/internal/drill/topology"
 	"github.com/holdfast-telemetry/holdfast/internal/drill/verdict"
@@ -114,14 +115,26 @@ func (m *room) start(ctx context.Context, receiver string, doors []int, o loadge
 		case res.State == ledger.Refused && strings.HasPrefix(res.Text, notSent): // between two lives nobody is there who could refuse
 		case res.State == ledger.Refused:
 			m.mu.final++
-			m.mu.answer = res.Code + " " + res.Text
+			m.mu.answer = res.Code + " " + plain(res.Text)
 		case res.Code == "UNAVAILABLE" || res.Code == "RESOURCE_EXHAUSTED" || res.Code == "503" || res.Code == "429":
 			m.mu.turned++
-			m.mu.hint = res.Code + " " + res.Text
+			m.mu.hint = res.Code + " " + plain(res.Text)
 		}
 	}
 	l.done.Go(func() { _, l.err = loadgen.Run(ctx, o) })
 	m.loads = append(m.loads, l)
+}
+
+// plain is what people can read of an answer's text, which may be a message in protobuf.
+func plain(text string) string {
+	text, _, _ = strings.Cut(text, "type.googleapis.com")
+	readable := func(r rune) rune {
+		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}
+	return strings.TrimRight(strings.Map(readable, text), " (6")
 }
 
 // runName is the name of a run for the ledger.

@@ -29,6 +29,7 @@ type look struct {
 	stored map[string]uint64 // by exporter; a double's are its exporter's
 	acked  uint64
 	turned uint64 // requests refused so that clients come back
+	final  uint64 // requests refused for good
 }
 
 // watch looks again and again until ctx ends, and takes samples.
@@ -78,7 +79,7 @@ func (m *room) look(ctx context.Context) *look {
 		}
 	}
 	m.mu.Lock()
-	n.acked, n.turned = m.mu.acked, m.mu.turned
+	n.acked, n.turned, n.final = m.mu.acked, m.mu.turned, m.mu.final
 	m.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()

@@ -64,6 +64,18 @@ func (d *Destination) Level(id string) int {
 	return slices.IndexFunc(d.Levels, func(l []string) bool { return slices.Contains(l, id) })
 }
 
+// Emergencies are the connectors whose last level takes what no other does.
+func (t *Topology) Emergencies() (out []string) {
+	for _, p := range t.Pipelines {
+		for _, d := range p.Destinations {
+			if d.Emergency && !slices.Contains(out, d.Label) {
+				out = append(out, d.Label)
+			}
+		}
+	}
+	return out
+}
+
 // QueuedInMemory are the exporters whose queues do not outlive a process.
 func (t *Topology) QueuedInMemory() (out []string) {
 	for _, p := range t.Pipelines {

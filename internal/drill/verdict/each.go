@@ -40,6 +40,10 @@ func (n *Notes) each(notes *ledger.Notes, out *report.Scenario) {
 			if !n.visible(d) {
 				continue
 			}
+			if f := n.shared(d); f != "" { // receipts tell what is owed in it, not what was delivered to it
+				out.Tell("judge", "what "+f+" has of "+p.ID+" is not checked: it is the emergency level of a connector, too")
+				continue
+			}
 			missing, ranges := n.missing(notes, at, &p, d, out)
 			for _, b := range n.Books.Books() {
 				if b.Pipeline == p.ID && b.Destination == d.Label {
@@ -91,6 +95,20 @@ func (n *Notes) visible(d *topology.Destination) bool {
 		}
 	}
 	return true
+}
+
+// shared is a file that a plain destination writes, and a connector empties after an outage.
+func (n *Notes) shared(d *topology.Destination) string {
+	for _, p := range n.Topology.Pipelines {
+		for _, other := range p.Destinations {
+			for _, l := range other.Levels {
+				if !d.Connector && other.Connector && n.Files[d.Label] != "" && slices.Contains(l, d.Label) {
+					return d.Label
+				}
+			}
+		}
+	}
+	return ""
 }
 
 func (n *Notes) missing(notes *ledger.Notes, at map[key]map[string]bool, p *topology.Pipeline, d *topology.Destination,

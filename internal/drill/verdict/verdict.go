@@ -11,9 +11,11 @@ package verdict
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/holdfast-telemetry/holdfast/internal/drill/report"
+	"github.com/holdfast-telemetry/holdfast/internal/drill/scenario"
 	"github.com/holdfast-telemetry/holdfast/internal/drill/topology"
 	"github.com/holdfast-telemetry/holdfast/internal/ledger"
 	"github.com/holdfast-telemetry/holdfast/internal/ledger/item"
@@ -182,6 +184,9 @@ func (n *Notes) read(v *ledger.Verdict, out *report.Scenario) {
 		out.Breaks(promise, shown, "%s", text)
 	}
 	for _, d := range v.Doubts {
+		if d.Quantity == "fault" && strings.HasPrefix(d.Text, scenario.Capacity) {
+			continue // who keeps below it need not meet it
+		}
 		out.Doubt("%s: %s", d.Quantity, d.Text)
 	}
 }
