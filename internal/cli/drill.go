@@ -38,10 +38,14 @@ func newDrillCommand() *cobra.Command {
 		Use:   "drill",
 		Short: "Play outages against your own configuration, and let the ledger judge",
 		Long: `Drill takes your configuration as it is and plays outages against it: every backend refused, silent, unavailable,
-throttling, rejecting, flapping; all levels down and back; kill -9 and SIGTERM with a backlog; a broken configuration on
-reload. For each scenario it starts this program with your file, in a private directory, on a loopback address of its
-own; a backend of the drill's stands behind every exporter. Nothing of it reaches the network. Protocols, TLS, headers,
-compression and timeouts stay yours. Numbered telemetry is sent, and a ledger says what became of every item.
+slow, throttling, rejecting, flapping; all levels down and back; a backlog that meets a backend with little room; kill -9 and
+SIGTERM with a backlog and with a full queue; a disk that is full, capped or slow; more requests than memory; a configuration
+that is broken, or delivers nothing, on reload. For each scenario it starts this program with your file, in a private
+directory, on a loopback address of its own; a backend of the drill's stands behind every exporter. Nothing of it reaches the
+network. Protocols, TLS, headers, compression and timeouts stay yours. Numbered telemetry is sent, and a ledger says what
+became of every item.
+
+A scenario of your own is a small text file of timed steps; --steps prints those of this configuration as such files.
 
 A verdict is passed, failed (which promise, which items), inconclusive (the fault did not really happen, or the run did
 not end in time), or not applicable. Delays that are made for days, such as retry_interval, are shortened unless
@@ -50,7 +54,8 @@ not end in time), or not applicable. Delays that are made for days, such as retr
 Exit codes: 0 passed; 1 failed; 2 inconclusive; 3 could not run, or interrupted.`,
 		Example: `  holdfast drill --config config.yaml
   holdfast drill --config config.yaml --list
-  holdfast drill --config config.yaml --scenario kill --scenario 'refused:*' --report ./drill`,
+  holdfast drill --config config.yaml --scenario kill --scenario 'refused:*' --report ./drill
+  holdfast drill --config config.yaml --scenario ./maintenance.drill`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if len(f.read.uris) == 0 {
