@@ -99,7 +99,7 @@ func allDown(t *topology.Topology, label string) Scenario {
 
 // recovery lets a backlog meet a backend with little room.
 func recovery(t *topology.Topology, label string) Scenario {
-	s := Scenario{Name: "recovery:" + label, Title: "a backlog meets a first level that has room for half as much again as there is telemetry"}
+	s := Scenario{Name: "recovery:" + label, Title: "a backlog meets a first level that has room for twice the telemetry there is"}
 	ids := backendsOf(t, label)
 	var first []string
 	for _, p := range t.Pipelines {
@@ -124,7 +124,7 @@ func recovery(t *topology.Topology, label string) Scenario {
 		{Do: Down, On: on(label), Within: switchTime},
 		{Do: Backlog, Count: 4 * usual / uint64(max(len(t.Connectors()), 1)), Within: switchTime},
 		{Do: Restore},
-		{Do: Fault, On: room, Faults: []string{fmt.Sprintf("%s%d", Capacity, usual*3/2)}},
+		{Do: Fault, On: room, Faults: []string{fmt.Sprintf("%s%d", Capacity, 2*usual)}},
 		{Do: CaughtUp, Within: 45 * time.Second},
 		{Do: Home, Within: returnTime},
 		{Do: Restore},

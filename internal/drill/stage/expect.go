@@ -184,8 +184,13 @@ func (m *room) home(ctx context.Context, limit time.Duration) error {
 // caughtUp waits until a backlog is gone, and looks whether the backend was overrun.
 func (m *room) caughtUp(ctx context.Context, limit time.Duration) error {
 	began := time.Now()
-	err := m.until(ctx, limit, "no more waits than a second's telemetry", func(n *look) bool {
-		return n.status != nil && n.waiting() <= uint64(m.scene.Rate())
+	most := uint64(m.scene.Rate())
+	for _, p := range m.play.Topology.Pipelines { // a batch in the making waits without a backlog, too
+		most += min(p.BatchItems, uint64(m.scene.Rate()*p.Linger.Seconds()))
+	}
+	what := fmt.Sprintf("no more than %s items wait, as without an outage", words.Count(most))
+	err := m.until(ctx, limit, what, func(n *look) bool {
+		return n.status != nil && n.waiting() <= most
 	})
 	if err != nil {
 		return m.promised(verdict.Drain, err)

@@ -78,8 +78,9 @@ type Pipeline struct {
 	ID, Signal   string
 	Receivers    []string
 	Durable      bool
-	Kill         string // what kill -9 costs, in the plan's words; "nothing …" if nothing
-	Linger       time.Duration
+	Kill         string        // what kill -9 costs, in the plan's words; "nothing …" if nothing
+	Linger       time.Duration // of a batch that does not get full
+	BatchItems   uint64        // a full batch; 0 = there are none
 	Destinations []Destination
 }
 
@@ -134,7 +135,7 @@ func (t *Topology) pipeline(p *plan.Pipeline) {
 	promise := p.Promise()
 	out := Pipeline{ID: p.ID, Signal: p.Signal.String(), Receivers: p.Receivers, Durable: p.Storage != "", Kill: promise.Kill}
 	if p.Batch != nil {
-		out.Linger = p.Batch.Timeout
+		out.Linger, out.BatchItems = p.Batch.Timeout, uint64(p.Batch.Size)
 	}
 	for _, id := range p.Processors {
 		if c := t.cfg.Components[config.Processors][id]; c != nil && !slices.Contains(harmless, c.Type) && !slices.Contains(t.Filtered, id) {
