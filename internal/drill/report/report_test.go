@@ -118,3 +118,36 @@ func TestAllFormsAreWrittenAndSayTheSame(t *testing.T) {
 		}
 	}
 }
+
+func TestTheSameOfSeveralSignalsIsOneLineOfThePage(t *testing.T) {
+	r := full()
+	r.Scenarios[1].Events = []report.Event{
+		{At: 1.0, Who: "log", Text: "level is down signal=traces exporter=a"}, {At: 1.1, Who: "drill", Text: "a: refuse"},
+		{At: 1.2, Who: "log", Text: "level is down signal=logs exporter=a"}, {At: 1.3, Who: "log", Text: "level is down signal=logs exporter=a"},
+		{At: 9.0, Who: "log", Text: "level is down signal=logs exporter=a"},
+	}
+	page := r.HTML()
+	for _, line := range []string{"   1.0 s  log    level is down exporter=a (traces, logs) ×3\n", "   9.0 s  log    level is down exporter=a (logs)"} {
+		if strings.Count(page, line) != 1 {
+			t.Errorf("%q is not on the page once", line)
+		}
+	}
+}
+
+func TestTheVerdictIsASentence(t *testing.T) {
+	for want, r := range map[string]*report.Report{
+		"kept every promise in all 1 scenarios that it has: of 1,200 acknowledged items 0 were lost, 3 arrived twice": {Outcome: report.Passed,
+			Scenarios: []*report.Scenario{{Outcome: report.Passed, Acked: 1200, Twice: 3}, {Outcome: report.NotApplicable, Why: "x"}}},
+		"1 of 2 scenarios came to no end that could be judged": {Outcome: report.Inconclusive,
+			Scenarios: []*report.Scenario{{Outcome: report.Passed}, {Outcome: report.Inconclusive, Doubts: []string{"x"}}}},
+	} {
+		if got := r.Sentence(); !strings.Contains(got, want) {
+			t.Errorf("%q does not say %q", got, want)
+		}
+		for _, s := range r.Scenarios {
+			if !strings.Contains(r.HTML(), s.Sentence()) {
+				t.Errorf("%q is not on the page", s.Sentence())
+			}
+		}
+	}
+}
