@@ -153,7 +153,9 @@ func table(out string) string {
 		case skip && strings.HasPrefix(line, " "), strings.TrimSpace(line) == "":
 			continue
 		}
-		skip = false
+		if skip = false; strings.HasPrefix(line, "What this") || strings.HasPrefix(line, "Not as you") {
+			b.WriteString("\n")
+		}
 		b.WriteString("    " + line)
 	}
 	return b.String()

@@ -7,6 +7,8 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/holdfast-telemetry/holdfast/internal/drill/report"
@@ -175,6 +177,7 @@ func (m *room) say(format string, args ...any) {
 }
 
 func (m *room) tell(at time.Time, who, text string) {
+	text = strings.ReplaceAll(text, m.dir+string(filepath.Separator), "") // it is gone when anybody reads this
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.out.Events = append(m.out.Events, report.Event{At: m.since(at), Who: who, Text: text})
