@@ -56,7 +56,7 @@ func OpenWritten(path string, signal otlp.Signal, from int64) (WrittenFile, erro
 		return nil, err
 	}
 	if from > 0 {
-		if err := r.Seek(from); err != nil {
+		if err := r.SkipTo(from); err != nil {
 			return nil, errors.Join(err, r.Close())
 		}
 	}

@@ -73,8 +73,8 @@ func OpenReader(path string, signal otlp.Signal) (*Reader, error) {
 	return r, nil
 }
 
-// Seek goes on at an offset at which a record begins, such as Offset told.
-func (r *Reader) Seek(offset int64) error {
+// SkipTo goes on at an offset at which a record begins, such as Offset told.
+func (r *Reader) SkipTo(offset int64) error {
 	info, err := r.file.Stat()
 	if err == nil && offset > info.Size() {
 		err = fmt.Errorf("it has %d bytes", info.Size())
