@@ -109,10 +109,11 @@ func TestASlowHandoverIsBlamedOnTheCollectorUnlessItHadNoProcessor(t *testing.T)
 func TestWhatTheBackendDoesNotSeeIsReadFromTheCollector(t *testing.T) {
 	answers := func(failed, ended, took float64) seedbed.Series {
 		s := seedbed.Series{}
-		for signal, name := range failedSeries {
-			s[name+`{exporter="otlp/primary"}`] = failed
-			s[attempts+`_count{level="0",signal="`+signal+`"}`] = ended
-			s[attempts+`_sum{level="0",signal="`+signal+`"}`] = took
+		for _, signal := range signals {
+			s[attempts+`{exporter="otlp/primary",level="0",signal="`+signal+`",verdict="delivered"}`] = 4
+			s[attempts+`{exporter="otlp/primary",level="0",signal="`+signal+`",verdict="ambiguous"}`] = failed
+			s[lengths+`_count{level="0",signal="`+signal+`"}`] = ended
+			s[lengths+`_sum{level="0",signal="`+signal+`"}`] = took
 		}
 		return s
 	}
@@ -127,11 +128,11 @@ func TestWhatTheBackendDoesNotSeeIsReadFromTheCollector(t *testing.T) {
 		t.Errorf("delivered again after %s", r.m.again["traces"])
 	}
 	h := r.handover() // failed at 4–5 s after 5 s, below at 11.05 s
-	if h.began != 12050*time.Millisecond || h.raw != 7050*time.Millisecond || h.late != 5050*time.Millisecond {
+	if h.began != 12050*time.Millisecond || h.raw != 7050*time.Millisecond || h.unknown || h.late != 5050*time.Millisecond {
 		t.Errorf("%+v", h)
 	}
-	if len(h.unknown) != 2 { // nothing of metrics and logs went below
-		t.Errorf("unknown: %q", h.unknown)
+	if r.watch = (&watch{}); !r.handover().unknown {
+		t.Error("known without an attempt that failed")
 	}
 }
 

@@ -93,8 +93,8 @@ func (r *result) judgeSwitch() {
 	}
 	t := r.seed.Times()
 	switch h := r.handover(); {
-	case h.unknown != nil:
-		r.broke("when the attempt of %v failed could not be found out", h.unknown)
+	case h.unknown:
+		r.broke("when an attempt failed could not be found out of any signal")
 	case h.late > 0:
 		r.broke("first batch at the next level %s after its attempt failed, %s late", short(h.raw), short(h.late))
 	}
@@ -155,12 +155,14 @@ type handed struct {
 	raw       time.Duration // since its attempt failed
 	corrected time.Duration // the same, without the time in which the collector was ready to run and had no processor
 	late      time.Duration // by how much the promise was missed, if it was
-	unknown   []string      // signals of which it could not be found out
+	unknown   bool          // it could be found out of no signal
 }
 
-// handover measures the way from the failed attempt to the next level. Where a moment is known only to lie in a span of
+// handover measures the way from the failed attempt to the next level. A signal whose siblings were quicker may have made no
+// attempt: its first level goes down by a probe, and its data is below without any detour. Where a moment is known only to lie in a span of
 // time, what is shown is the most that it can have been, and what is judged the least.
 func (r *result) handover() (h handed) {
+	h.unknown = true
 	bound, timeout := atOnce, time.Duration(0)
 	if r.kind == silent {
 		bound, timeout = beyond, r.seed.Times().Timeout
@@ -175,9 +177,9 @@ func (r *result) handover() (h handed) {
 			failed, took = r.watch.failed[s], r.watch.took[s]
 		}
 		if failed.from.IsZero() || first.IsZero() || r.kind == silent && took == 0 {
-			h.unknown = append(h.unknown, s)
 			continue
 		}
+		h.unknown = false
 		stalled := r.stalls.within(failed.from, first)
 		h.raw = max(h.raw, first.Sub(failed.from))
 		h.corrected = max(h.corrected, first.Sub(failed.from)-stalled, time.Millisecond) // 0 would read as none

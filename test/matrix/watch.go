@@ -14,18 +14,11 @@ import (
 // sampleEvery is how often the count of failed attempts is read: how exactly the moment of a refusal is known.
 const sampleEvery = 15 * time.Millisecond
 
-// primary is the exporter both seeds' first level has.
-const primary = "otlp/primary"
-
-// failedSeries are the series that count failed attempts, by signal.
-var failedSeries = map[string]string{
-	"traces":  "otelcol_exporter_send_failed_spans",
-	"metrics": "otelcol_exporter_send_failed_metric_points",
-	"logs":    "otelcol_exporter_send_failed_log_records",
-}
-
-// attempts is the histogram of how long attempts took.
-const attempts = "holdfast_failover_attempt_seconds"
+// Series of the first level's attempts: how many there were, by what came of them, and how long they took.
+const (
+	attempts = "holdfast_failover_attempts_total"
+	lengths  = "holdfast_failover_attempt_seconds"
+)
 
 // moment brackets an event: it was after from and not after to. The zero moment is unknown.
 type moment struct{ from, to time.Time }
@@ -53,7 +46,7 @@ func (w *watch) run(ctx context.Context, b *seedbed.Bed) {
 	defer tick.Stop()
 	var last seedbed.Series
 	var since time.Time
-	for len(w.took) < len(failedSeries) {
+	for len(w.took) < len(signals) {
 		asked := time.Now()
 		if s, err := b.Books(ctx); err == nil {
 			if last != nil {
@@ -71,10 +64,9 @@ func (w *watch) run(ctx context.Context, b *seedbed.Bed) {
 
 // compare looks for what happened between two answers. Of attempts that ended between them it is the mean that they took.
 func (w *watch) compare(before, after seedbed.Series, when moment) {
-	for signal, name := range failedSeries {
+	for _, signal := range signals {
 		if _, known := w.failed[signal]; !known {
-			old, _ := before.Sum(name, "exporter", primary)
-			if n, _ := after.Sum(name, "exporter", primary); n <= old {
+			if failures(after, signal) <= failures(before, signal) {
 				continue
 			}
 			w.failed[signal], w.before[signal] = when, before
@@ -83,14 +75,21 @@ func (w *watch) compare(before, after seedbed.Series, when moment) {
 			continue
 		}
 		of := func(what string) float64 { // it is counted a moment later, and may be in the next answer only
-			old, _ := w.before[signal].Sum(attempts+what, "level", "0", "signal", signal)
-			n, _ := after.Sum(attempts+what, "level", "0", "signal", signal)
+			old, _ := w.before[signal].Sum(lengths+what, "level", "0", "signal", signal)
+			n, _ := after.Sum(lengths+what, "level", "0", "signal", signal)
 			return n - old
 		}
 		if n := of("_count"); n > 0 {
 			w.took[signal] = time.Duration(of("_sum") / n * float64(time.Second))
 		}
 	}
+}
+
+// failures are the attempts at the first level that did not deliver.
+func failures(s seedbed.Series, signal string) float64 {
+	all, _ := s.Sum(attempts, "level", "0", "signal", signal)
+	good, _ := s.Sum(attempts, "level", "0", "signal", signal, "verdict", "delivered")
+	return all - good
 }
 
 func (w *watch) stop() {
