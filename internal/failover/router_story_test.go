@@ -6,10 +6,7 @@ package failover_test
 import (
 	"cmp"
 	"errors"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -17,39 +14,12 @@ import (
 
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 	"github.com/holdfast-telemetry/holdfast/internal/failover"
+	"github.com/holdfast-telemetry/holdfast/internal/storytest"
 )
-
-var update = flag.Bool("update", false, "rewrite what the stories expect")
 
 // TestRouterStories plays testdata/router: a router under scripted views and answers, in virtual time.
 func TestRouterStories(t *testing.T) {
-	files, err := filepath.Glob("testdata/router/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no stories: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			s := &story{t: t}
-			var out []string
-			for _, block := range strings.Split(strings.TrimSpace(string(text)), "\n\n") {
-				commands, expected, _ := strings.Cut(block, "\n----")
-				got := s.play(commands)
-				if expected = strings.TrimSpace(expected); !*update && got != expected {
-					t.Errorf("%s\ngot:\n%s\nwant:\n%s", commands, got, expected)
-				}
-				out = append(out, strings.TrimSpace(commands+"\n----\n"+got))
-			}
-			if *update {
-				if err := os.WriteFile(file, []byte(strings.Join(out, "\n\n")+"\n"), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-		})
-	}
+	storytest.Play(t, "testdata/router/*.txt", func(t *testing.T) func(string) string { return (&story{t: t}).play })
 }
 
 var storyStart = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -86,10 +56,8 @@ type unit struct {
 
 func (s *story) play(block string) string {
 	s.lines = nil
-	for _, line := range strings.Split(block, "\n") {
-		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
-			s.command(strings.Fields(line))
-		}
+	for words := range storytest.Commands(block) {
+		s.command(words)
 	}
 	if s.taken > 0 {
 		n := s.r.InHand()

@@ -5,8 +5,6 @@ package failover_test
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,41 +15,21 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 	"github.com/holdfast-telemetry/holdfast/internal/failover"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
+	"github.com/holdfast-telemetry/holdfast/internal/storytest"
 )
 
 // TestSwitchStories plays testdata/switch: the numbered stories of the failover specification as far as they need no
 // Router, in virtual time. -update rewrites what they expect.
 func TestSwitchStories(t *testing.T) {
-	files, err := filepath.Glob("testdata/switch/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no stories: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
+	storytest.Play(t, "testdata/switch/*.txt", func(t *testing.T) func(string) string {
+		var s *tale
+		return func(block string) string {
+			if s == nil || strings.Contains(block, "\nroute ") && !strings.Contains("\n"+block, "\nreload") {
+				s = newTale(t)
 			}
-			var s *tale
-			var out []string
-			for _, block := range strings.Split(strings.TrimSpace(string(text)), "\n\n") {
-				commands, expected, _ := strings.Cut(block, "\n----")
-				if s == nil || strings.Contains(commands, "\nroute ") && !strings.Contains("\n"+commands, "\nreload") {
-					s = newTale(t)
-				}
-				got := s.play(commands)
-				if expected = strings.TrimSpace(expected); !*update && got != expected {
-					t.Errorf("%s\ngot:\n%s\nwant:\n%s", commands, got, expected)
-				}
-				out = append(out, strings.TrimSpace(commands+"\n----\n"+got))
-			}
-			if *update {
-				if err := os.WriteFile(file, []byte(strings.Join(out, "\n\n")+"\n"), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-		})
-	}
+			return s.play(block)
+		}
+	})
 }
 
 // tale is a house that is told what to do in words. A block that says `route` without `reload` builds another one.
@@ -77,10 +55,8 @@ func newTale(t *testing.T) *tale {
 
 func (s *tale) play(block string) string {
 	s.lines = nil
-	for _, line := range strings.Split(block, "\n") {
-		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
-			s.command(strings.Fields(line))
-		}
+	for words := range storytest.Commands(block) {
+		s.command(words)
 	}
 	s.sum()
 	return strings.Join(s.lines, "\n")

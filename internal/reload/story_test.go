@@ -4,10 +4,7 @@
 package reload_test
 
 import (
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,40 +12,16 @@ import (
 	"time"
 
 	"github.com/holdfast-telemetry/holdfast/internal/reload"
+	"github.com/holdfast-telemetry/holdfast/internal/storytest"
 )
-
-var update = flag.Bool("update", false, "rewrite what the stories expect")
 
 // TestStories plays testdata: the machine in virtual time, told in words. -update rewrites what they expect.
 func TestStories(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no stories: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			s := newTale(t)
-			var out []string
-			for _, block := range strings.Split(strings.TrimSpace(string(text)), "\n\n") {
-				commands, expected, _ := strings.Cut(block, "\n----")
-				got := s.play(commands)
-				if expected = strings.TrimSpace(expected); !*update && got != expected {
-					t.Errorf("%s\ngot:\n%s\nwant:\n%s", commands, got, expected)
-				}
-				out = append(out, strings.TrimSpace(commands+"\n----\n"+got))
-			}
-			s.check()
-			if *update {
-				if err := os.WriteFile(file, []byte(strings.Join(out, "\n\n")+"\n"), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-		})
-	}
+	storytest.Play(t, "testdata/*.txt", func(t *testing.T) func(string) string {
+		s := newTale(t)
+		t.Cleanup(s.check)
+		return s.play
+	})
 }
 
 // tale is a house that is told what to do in words.
@@ -67,10 +40,8 @@ func newTale(t *testing.T) *tale {
 
 func (s *tale) play(block string) string {
 	s.lines = nil
-	for line := range strings.SplitSeq(block, "\n") {
-		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
-			s.command(strings.Fields(line))
-		}
+	for words := range storytest.Commands(block) {
+		s.command(words)
 	}
 	return strings.Join(s.lines, "\n")
 }
