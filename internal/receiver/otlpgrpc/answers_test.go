@@ -39,13 +39,13 @@ func TestEverySignalIsTakenWithItsItemsCounted(t *testing.T) {
 		if err != nil || len(answer) != 0 {
 			t.Errorf("%s: %x, %v", s, answer, err)
 		}
-		r.wantValue(7, "otelcol_receiver_accepted_"+s.ItemName(), "receiver", "otlp", "transport", "grpc")
-		p := r.sink.Payloads()[len(r.sink.Payloads())-1]
+		r.WantValue(7, "otelcol_receiver_accepted_"+s.ItemName(), "receiver", "otlp", "transport", "grpc")
+		p := r.Sink.Payloads()[len(r.Sink.Payloads())-1]
 		if p.Signal != s || p.Encoding != otlp.Identity || p.Items != 7 || int(p.Size) != len(body) || !bytes.Equal(p.Body, body) {
 			t.Errorf("%s: payload of %s, %s, %d items, %d bytes", s, p.Signal, p.Encoding, p.Items, p.Size)
 		}
 	}
-	r.wantValue(4, "otelcol_receiver_requests", "transport", "grpc", "outcome", "success")
+	r.WantValue(4, "otelcol_receiver_requests", "transport", "grpc", "outcome", "success")
 }
 
 func TestThePublishedClientIsUnderstood(t *testing.T) {
@@ -62,7 +62,7 @@ func TestThePublishedClientIsUnderstood(t *testing.T) {
 			t.Errorf("%v: %v", opts, err)
 		}
 	}
-	if got := len(r.sink.Payloads()); got != 4 {
+	if got := len(r.Sink.Payloads()); got != 4 {
 		t.Errorf("%d payloads", got)
 	}
 }
@@ -75,7 +75,7 @@ func TestCompressionIsKeptWhereItCanTravelOn(t *testing.T) {
 		if _, err := send(r.dial(name), export, wire); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		p := r.sink.Payloads()[0]
+		p := r.Sink.Payloads()[0]
 		if p.Encoding != want || p.Items != 512 || int(p.Size) != len(body) {
 			t.Errorf("%s: %s, %d items, %d bytes", name, p.Encoding, p.Items, p.Size)
 		}
@@ -96,10 +96,10 @@ func TestAnEmptyRequestIsAnsweredAndNotHandedOn(t *testing.T) {
 	if _, err := send(r.dial("gzip"), export, encoded(t, "gzip", []byte{0x0a, 0x00})); err != nil {
 		t.Errorf("compressed: %v", err)
 	}
-	if n := len(r.sink.Payloads()); n != 0 {
+	if n := len(r.Sink.Payloads()); n != 0 {
 		t.Errorf("%d payloads", n)
 	}
-	r.wantValue(3, "otelcol_receiver_requests", "outcome", "success", "transport", "grpc")
+	r.WantValue(3, "otelcol_receiver_requests", "outcome", "success", "transport", "grpc")
 }
 
 // deep is a span whose attribute has a value nested n times.
@@ -154,10 +154,10 @@ func TestFinalRefusalsAreFinal(t *testing.T) {
 			if !strings.Contains(status.Convert(err).Message(), c.text) {
 				t.Errorf("%v does not say %q", err, c.text)
 			}
-			r.wantValue(1, "holdfast_door_refused_total", "receiver", "otlp", "reason", c.reason)
-			r.wantValue(1, "otelcol_receiver_refused_spans", "transport", "grpc")
-			r.wantValue(1, "otelcol_receiver_requests", "transport", "grpc", "outcome", "refused")
-			if n := len(r.sink.Payloads()); n != 0 {
+			r.WantValue(1, "holdfast_door_refused_total", "receiver", "otlp", "reason", c.reason)
+			r.WantValue(1, "otelcol_receiver_refused_spans", "transport", "grpc")
+			r.WantValue(1, "otelcol_receiver_requests", "transport", "grpc", "outcome", "refused")
+			if n := len(r.Sink.Payloads()); n != 0 {
 				t.Errorf("%d payloads were handed on", n)
 			}
 			if _, err := send(r.dial(""), export, good); err != nil {
@@ -171,7 +171,7 @@ func TestTooManyItemsAreRefusedForGood(t *testing.T) {
 	r := start(t, &receivertest.Sink{}, options{})
 	_, err := send(r.dial("gzip"), export, encoded(t, "gzip", spans(1_000_001)))
 	wantCode(t, err, codes.ResourceExhausted)
-	r.wantValue(1, "holdfast_door_refused_total", "reason", "items")
+	r.WantValue(1, "holdfast_door_refused_total", "reason", "items")
 	if _, err := send(r.dial("gzip"), export, encoded(t, "gzip", spans(1_000_000))); err != nil {
 		t.Errorf("a million: %v", err)
 	}
@@ -186,7 +186,7 @@ func TestWhatIsNotServedIsUnimplemented(t *testing.T) {
 	wantCode(t, err, codes.Unimplemented)
 	_, err = send(r.dial("br"), export, body)
 	wantCode(t, err, codes.Unimplemented)
-	if r.value("otelcol_receiver_accepted_log_records", "transport", "grpc") != -1 {
+	if r.Value("otelcol_receiver_accepted_log_records", "transport", "grpc") != -1 {
 		t.Error("a signal without a sink has a counter")
 	}
 }
@@ -214,9 +214,9 @@ func TestRefusalsOfTheSinkComeThrough(t *testing.T) {
 		if after, _ := hint(err); after != c.refusal.After {
 			t.Errorf("%s: come back after %s, want %s", name, after, c.refusal.After)
 		}
-		r.wantValue(5, "otelcol_receiver_refused_spans", "transport", "grpc")
-		r.wantValue(0, "otelcol_receiver_failed_spans", "transport", "grpc")
-		r.wantValue(1, "holdfast_door_refused_total", "reason", c.refusal.Reason)
+		r.WantValue(5, "otelcol_receiver_refused_spans", "transport", "grpc")
+		r.WantValue(0, "otelcol_receiver_failed_spans", "transport", "grpc")
+		r.WantValue(1, "holdfast_door_refused_total", "reason", c.refusal.Reason)
 	}
 }
 
@@ -228,8 +228,8 @@ func TestAnErrorThatIsNoRefusalIsOursAndRetryable(t *testing.T) {
 	body, _ := receivertest.Request(otlp.Traces, 5, 5)
 	_, err := send(r.dial(""), export, body)
 	wantCode(t, err, codes.Unavailable)
-	r.wantValue(5, "otelcol_receiver_failed_spans", "transport", "grpc")
-	r.wantValue(1, "otelcol_receiver_requests", "transport", "grpc", "outcome", "failure")
+	r.WantValue(5, "otelcol_receiver_failed_spans", "transport", "grpc")
+	r.WantValue(1, "otelcol_receiver_requests", "transport", "grpc", "outcome", "failure")
 }
 
 func TestAPanicInARequestFailsThatRequestOnly(t *testing.T) {
@@ -253,8 +253,8 @@ func TestAPanicInARequestFailsThatRequestOnly(t *testing.T) {
 	if _, err := send(cc, export, body); err != nil {
 		t.Errorf("the next request: %v", err)
 	}
-	r.wantValue(5, "otelcol_receiver_failed_spans", "transport", "grpc")
-	r.wantValue(5, "otelcol_receiver_accepted_spans", "transport", "grpc")
+	r.WantValue(5, "otelcol_receiver_failed_spans", "transport", "grpc")
+	r.WantValue(5, "otelcol_receiver_accepted_spans", "transport", "grpc")
 }
 
 func TestAPartialSuccessIsPassedOn(t *testing.T) {
@@ -289,7 +289,7 @@ func TestWithoutMemoryARequestIsRefusedAtItsHeaders(t *testing.T) {
 	if after, _ := hint(err); after > 3*time.Second {
 		t.Errorf("come back after %s", after)
 	}
-	r.wantValue(1, "holdfast_door_refused_total", "reason", "admission")
+	r.WantValue(1, "holdfast_door_refused_total", "reason", "admission")
 	all.Release()
 	if _, err := send(r.dial(""), export, body); err != nil {
 		t.Errorf("with memory: %v", err)
@@ -310,13 +310,13 @@ func TestAClientThatLeavesEndsTheWaitOfItsRequest(t *testing.T) {
 		var answer []byte
 		answered <- cc.Invoke(ctx, export, body, &answer)
 	}()
-	eventually(t, "the payload is handed on", func() bool { return len(r.sink.Payloads()) == 1 })
+	eventually(t, "the payload is handed on", func() bool { return len(r.Sink.Payloads()) == 1 })
 	cancel()
 	if err := <-answered; status.Code(err) != codes.Canceled {
 		t.Errorf("%v", err)
 	}
 	eventually(t, "the request is counted as refused", func() bool {
-		return r.value("otelcol_receiver_refused_spans", "transport", "grpc") == 5
+		return r.Value("otelcol_receiver_refused_spans", "transport", "grpc") == 5
 	})
 }
 
@@ -333,14 +333,14 @@ func TestWhatWasTakenCountsEvenIfTheClientLeft(t *testing.T) {
 	if err := h.WriteData(1, true, message(0, len(body), body)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the payload is handed on", func() bool { return len(r.sink.Payloads()) == 1 })
+	eventually(t, "the payload is handed on", func() bool { return len(r.Sink.Payloads()) == 1 })
 	h.Close()
-	eventually(t, "the connection is gone", func() bool { return r.value("holdfast_door_connections") == 0 })
+	eventually(t, "the connection is gone", func() bool { return r.Value("holdfast_door_connections") == 0 })
 	close(finish)
 	eventually(t, "the request is counted as accepted", func() bool {
-		return r.value("otelcol_receiver_accepted_spans", "transport", "grpc") == 5
+		return r.Value("otelcol_receiver_accepted_spans", "transport", "grpc") == 5
 	})
-	r.wantValue(0, "otelcol_receiver_refused_spans", "transport", "grpc")
+	r.WantValue(0, "otelcol_receiver_refused_spans", "transport", "grpc")
 }
 
 // guard is an authenticator that knows one token.
@@ -392,7 +392,7 @@ func TestCredentialsAreCheckedBeforeTheBodyIsRead(t *testing.T) {
 			t.Errorf("%q: %v tells what the authenticator said", token, err)
 		}
 	}
-	r.wantValue(4, "holdfast_door_refused_total", "reason", "auth")
+	r.WantValue(4, "holdfast_door_refused_total", "reason", "auth")
 	if asked != 0 {
 		t.Errorf("%d requests without credentials asked for memory", asked)
 	}
@@ -413,14 +413,14 @@ func TestEveryCounterExistsBeforeItCounts(t *testing.T) {
 	r := prepare(t, &receivertest.Sink{}, options{})
 	for _, s := range otlp.Signals {
 		for _, what := range []string{"accepted", "refused", "failed"} {
-			r.wantValue(0, "otelcol_receiver_"+what+"_"+s.ItemName(), "receiver", "otlp", "transport", "grpc")
+			r.WantValue(0, "otelcol_receiver_"+what+"_"+s.ItemName(), "receiver", "otlp", "transport", "grpc")
 		}
 	}
 	for _, outcome := range []string{"success", "refused", "failure"} {
-		r.wantValue(0, "otelcol_receiver_requests", "receiver", "otlp", "transport", "grpc", "outcome", outcome)
+		r.WantValue(0, "otelcol_receiver_requests", "receiver", "otlp", "transport", "grpc", "outcome", outcome)
 	}
 	for _, reason := range receiver.Reasons {
-		r.wantValue(0, "holdfast_door_refused_total", "receiver", "otlp", "reason", reason)
+		r.WantValue(0, "holdfast_door_refused_total", "receiver", "otlp", "reason", reason)
 	}
-	r.wantValue(0, "holdfast_door_connections", "receiver", "otlp")
+	r.WantValue(0, "holdfast_door_connections", "receiver", "otlp")
 }

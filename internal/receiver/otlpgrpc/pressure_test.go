@@ -142,13 +142,13 @@ type raw struct {
 }
 
 func (r *rig) raw() *raw {
-	r.t.Helper()
+	r.T.Helper()
 	c, err := net.Dial("tcp", r.Address().String())
 	if err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
-	r.t.Cleanup(func() { c.Close() })
-	h := &raw{Conn: c, Framer: http2.NewFramer(c, c), t: r.t}
+	r.T.Cleanup(func() { c.Close() })
+	h := &raw{Conn: c, Framer: http2.NewFramer(c, c), t: r.T}
 	h.enc = hpack.NewEncoder(&h.heads)
 	h.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	return h
@@ -247,7 +247,7 @@ func TestABodyThatStallsIsCutWithDeadlineExceeded(t *testing.T) {
 		}
 	}
 	eventually(t, "both are counted", func() bool {
-		return r.value("holdfast_door_refused_total", "reason", "timeout") == 2
+		return r.Value("holdfast_door_refused_total", "reason", "timeout") == 2
 	})
 	if got := r.Reading(); got != 0 {
 		t.Errorf("%d messages are still being read", got)
@@ -309,7 +309,7 @@ func TestBrokenFramingOfAMessageIsRefused(t *testing.T) {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
-	if n := len(r.sink.Payloads()); n != 0 {
+	if n := len(r.Sink.Payloads()); n != 0 {
 		t.Errorf("%d payloads", n)
 	}
 }
@@ -346,7 +346,7 @@ func TestFloodsOfFramesEndTheirConnectionOnly(t *testing.T) {
 		t.Errorf("the ninth stream: %v", got)
 	}
 	h.Close()
-	eventually(t, "all memory is back", func() bool { return r.set.Admission.Used() == 0 })
+	eventually(t, "all memory is back", func() bool { return r.Set.Admission.Used() == 0 })
 }
 
 func TestAResetStreamGivesItsMemoryBack(t *testing.T) {
@@ -362,7 +362,7 @@ func TestAResetStreamGivesItsMemoryBack(t *testing.T) {
 		}
 	}
 	eventually(t, "all memory is back", func() bool {
-		return r.set.Admission.Used() == 0 && r.Reading() == 0
+		return r.Set.Admission.Used() == 0 && r.Reading() == 0
 	})
 }
 
@@ -385,7 +385,7 @@ func TestConnectionsThatSayNothingAreClosed(t *testing.T) {
 	}
 	half.closed()
 	for _, r := range []*rig{plain, secret} {
-		eventually(t, "their places are free", func() bool { return r.value("holdfast_door_connections") == 0 })
+		eventually(t, "their places are free", func() bool { return r.Value("holdfast_door_connections") == 0 })
 	}
 }
 
@@ -408,11 +408,11 @@ func TestConnectionsAboveTheCapAreClosedAndCounted(t *testing.T) {
 	for range 50 {
 		open = append(open, r.raw())
 	}
-	eventually(t, "50 connections are open", func() bool { return r.value("holdfast_door_connections") == 50 })
+	eventually(t, "50 connections are open", func() bool { return r.Value("holdfast_door_connections") == 50 })
 	r.raw().closed()
-	r.wantValue(1, "holdfast_door_refused_total", "reason", "connections")
+	r.WantValue(1, "holdfast_door_refused_total", "reason", "connections")
 	open[0].Close()
-	eventually(t, "a closed connection makes room", func() bool { return r.value("holdfast_door_connections") == 49 })
+	eventually(t, "a closed connection makes room", func() bool { return r.Value("holdfast_door_connections") == 49 })
 	body, _ := receivertest.Request(otlp.Traces, 1, 1)
 	if _, err := send(r.dial(""), export, body); err != nil {
 		t.Errorf("in the room of another: %v", err)

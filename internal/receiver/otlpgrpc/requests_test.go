@@ -44,7 +44,7 @@ func TestMetadataIsKeptByNameAndNeverCredentials(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := otlp.Metadata{{Key: "x-scope", Values: []string{"s"}}, {Key: "x-tenant", Values: []string{"a", "b"}}}
-	if got := r.sink.Payloads()[0].Metadata; !got.Equal(want) {
+	if got := r.Sink.Payloads()[0].Metadata; !got.Equal(want) {
 		t.Errorf("%v", got)
 	}
 	if got := info.Metadata.Get("x-other"); len(got) != 1 || got[0] != "o" {
@@ -63,7 +63,7 @@ func TestMetadataIsNotKeptUnlessIncluded(t *testing.T) {
 	if err := r.dial("").Invoke(ctx, export, body, &answer); err != nil {
 		t.Fatal(err)
 	}
-	if got := r.sink.Payloads()[0].Metadata; got != nil {
+	if got := r.Sink.Payloads()[0].Metadata; got != nil {
 		t.Errorf("%v", got)
 	}
 }
@@ -80,11 +80,11 @@ func TestMetadataBeyondItsBoundsIsDroppedAndCounted(t *testing.T) {
 	if err := r.dial("").Invoke(ctx, export, body, &answer); err != nil {
 		t.Fatal(err)
 	}
-	md := r.sink.Payloads()[0].Metadata
+	md := r.Sink.Payloads()[0].Metadata
 	if len(md) != 1 || len(md.Get("x-many")) != 32 {
 		t.Errorf("%d keys, %d values", len(md), len(md.Get("x-many")))
 	}
-	r.wantValue(9, "holdfast_door_metadata_dropped_total", "receiver", "otlp")
+	r.WantValue(9, "holdfast_door_metadata_dropped_total", "receiver", "otlp")
 }
 
 func TestHeadersAboveTheirLimitsAreRefused(t *testing.T) {

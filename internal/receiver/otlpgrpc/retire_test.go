@@ -150,7 +150,7 @@ func TestSilentClientsDoNotKeepTheOthersFromLeaving(t *testing.T) {
 	if _, err := healthpb.NewHealthClient(stays).Check(t.Context(), &healthpb.HealthCheckRequest{}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "both are connected", func() bool { return r.value("holdfast_door_connections") == 2 })
+	eventually(t, "both are connected", func() bool { return r.Value("holdfast_door_connections") == 2 })
 	began, limit := time.Now(), 2*time.Second
 	if err := <-r.retire(limit); err != nil {
 		t.Error(err)
@@ -158,7 +158,7 @@ func TestSilentClientsDoNotKeepTheOthersFromLeaving(t *testing.T) {
 	if took := time.Since(began); took >= limit {
 		t.Errorf("took %s: it was cut", took)
 	}
-	if r.value("holdfast_door_connections") != 0 {
+	if r.Value("holdfast_door_connections") != 0 {
 		t.Error("somebody was left")
 	}
 }
@@ -208,20 +208,20 @@ func TestNobodyHasToRetireBeforeTheStart(t *testing.T) {
 
 // plain connects with grpc's own codec.
 func (r *rig) plain() *grpc.ClientConn {
-	r.t.Helper()
+	r.T.Helper()
 	cc, err := grpc.NewClient(r.Address().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
-	r.t.Cleanup(func() { cc.Close() })
+	r.T.Cleanup(func() { cc.Close() })
 	return cc
 }
 
 func (r *rig) stopWithin(limit time.Duration) {
-	r.t.Helper()
+	r.T.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	if err := r.Stop(ctx); err != nil {
-		r.t.Error(err)
+		r.T.Error(err)
 	}
 }

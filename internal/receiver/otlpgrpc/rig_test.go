@@ -4,15 +4,11 @@
 package otlpgrpc_test
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"testing"
 	"time"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/snappy"
-	"github.com/klauspost/compress/zstd"
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/config/configgrpc"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -29,8 +25,12 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/receiver/receivertest"
 )
 
-// patience is how long a test waits for what must happen.
-const patience = 20 * time.Second
+// What both doors' tests use.
+const patience = receivertest.Patience
+
+var eventually = receivertest.Eventually
+
+type host = receivertest.Host
 
 const export = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
@@ -44,9 +44,7 @@ var methods = map[otlp.Signal]string{
 // rig is a door on a real socket.
 type rig struct {
 	*otlpgrpc.Server
-	t    testing.TB
-	sink *receivertest.Sink
-	set  receiver.Settings
+	receivertest.Rig
 }
 
 // options change what a rig is made of.
@@ -74,31 +72,21 @@ func prepare(t testing.TB, sink *receivertest.Sink, o options) *rig {
 	if o.cfg != nil {
 		o.cfg(&cfg)
 	}
-	set := receivertest.Settings(sink)
-	if o.settings != nil {
-		o.settings(&set)
-	}
-	s := otlpgrpc.New(door.New(set), cfg)
+	base := receivertest.NewRig(t, sink, o.settings)
+	s := otlpgrpc.New(door.New(base.Set), cfg)
 	if o.server != nil {
 		o.server(s)
 	}
-	return &rig{Server: s, t: t, sink: sink, set: set}
+	return &rig{Server: s, Rig: base}
 }
 
 func (r *rig) stop() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	if err := r.Stop(ctx); err != nil {
-		r.t.Error(err)
-	}
-	if used := r.set.Admission.Used(); used != 0 {
-		r.t.Errorf("%d bytes are still granted", used)
-	}
+	r.Ends(r.Stop)
 }
 
 // dial connects; the connection sends byte slices as they are, marked with the given compression.
 func (r *rig) dial(compression string, opts ...grpc.DialOption) *grpc.ClientConn {
-	r.t.Helper()
+	r.T.Helper()
 	opts = append([]grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawCodec{})),
@@ -109,9 +97,9 @@ func (r *rig) dial(compression string, opts ...grpc.DialOption) *grpc.ClientConn
 	}
 	cc, err := grpc.NewClient(r.Address().String(), opts...)
 	if err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
-	r.t.Cleanup(func() { cc.Close() })
+	r.T.Cleanup(func() { cc.Close() })
 	return cc
 }
 
@@ -146,34 +134,6 @@ func hint(err error) (time.Duration, bool) {
 	return 0, false
 }
 
-// eventually waits for a condition.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	limit := time.NewTimer(patience)
-	defer limit.Stop()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-limit.C:
-			t.Fatalf("never happened: %s", what)
-		case <-tick.C:
-		}
-	}
-}
-
-// value reads a series of the rig.
-func (r *rig) value(name string, labels ...string) float64 {
-	return receivertest.Value(r.set.Telemetry.Metrics, name, labels...)
-}
-
-func (r *rig) wantValue(want float64, name string, labels ...string) {
-	r.t.Helper()
-	if got := r.value(name, labels...); got != want {
-		r.t.Errorf("%s%v is %v, want %v", name, labels, got, want)
-	}
-}
-
 // rawCodec sends and receives byte slices as they are.
 type rawCodec struct{}
 
@@ -201,32 +161,8 @@ func (p passCompressor) Type() string { return string(p) }
 // encoded compresses b as a client would.
 func encoded(t testing.TB, name string, b []byte) []byte {
 	t.Helper()
-	var out bytes.Buffer
-	var w io.WriteCloser
-	switch name {
-	case "gzip":
-		w = gzip.NewWriter(&out)
-	case "zstd":
-		zw, err := zstd.NewWriter(&out)
-		if err != nil {
-			t.Fatal(err)
-		}
-		w = zw
-	case "snappy":
-		w = snappy.NewBufferedWriter(&out)
-	default:
-		t.Fatalf("no such compression %q", name)
+	if name == "snappy" {
+		name = "x-snappy-framed"
 	}
-	if _, err := w.Write(b); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return out.Bytes()
+	return receivertest.Encoded(t, name, b)
 }
-
-// host offers extensions.
-type host map[component.ID]component.Component
-
-func (h host) GetExtensions() map[component.ID]component.Component { return h }

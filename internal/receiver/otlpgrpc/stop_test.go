@@ -55,7 +55,7 @@ func TestStopLetsARequestEndThatIsBeingTaken(t *testing.T) {
 	if err := <-stopped; err != nil {
 		t.Error(err)
 	}
-	r.wantValue(5, "otelcol_receiver_accepted_spans", "transport", "grpc")
+	r.WantValue(5, "otelcol_receiver_accepted_spans", "transport", "grpc")
 }
 
 func TestStopAnswersWhoIsStillSendingWithAHint(t *testing.T) {
@@ -77,7 +77,7 @@ func TestStopAnswersWhoIsStillSendingWithAHint(t *testing.T) {
 	if err := <-stopped; err != nil {
 		t.Error(err)
 	}
-	r.wantValue(1, "holdfast_door_refused_total", "reason", "stopping")
+	r.WantValue(1, "holdfast_door_refused_total", "reason", "stopping")
 }
 
 func TestStopCutsARequestWhoseSinkHeedsItsContext(t *testing.T) {
@@ -138,7 +138,7 @@ func TestStopLeavesASinkBehindThatDoesNotEnd(t *testing.T) {
 		t.Errorf("the request that ran: %v", err)
 	}
 	close(finish)
-	eventually(t, "its memory is back", func() bool { return r.set.Admission.Used() == 0 })
+	eventually(t, "its memory is back", func() bool { return r.Set.Admission.Used() == 0 })
 }
 
 func TestStopMayBeCalledTwiceAndBeforeStart(t *testing.T) {
@@ -201,7 +201,7 @@ func TestStopDoesNotWaitForClientsThatSayNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "the connections are open", func() bool { return r.value("holdfast_door_connections") == 2 })
+	eventually(t, "the connections are open", func() bool { return r.Value("holdfast_door_connections") == 2 })
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

@@ -14,7 +14,6 @@ import (
 	"go.opentelemetry.io/collector/config/configopaque"
 	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/config/configtls"
-	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -23,9 +22,7 @@ import (
 
 	"github.com/holdfast-telemetry/holdfast/internal/certtest"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
-	"github.com/holdfast-telemetry/holdfast/internal/receiver"
 	"github.com/holdfast-telemetry/holdfast/internal/receiver/receivertest"
-	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
 )
 
 // secured is a directory with the files of a TLS server.
@@ -66,7 +63,7 @@ func (s *secured) client(pairs ...tls.Certificate) *tls.Config {
 }
 
 func (r *rig) sendTLS(cfg *tls.Config) error {
-	r.t.Helper()
+	r.T.Helper()
 	body, _ := receivertest.Request(otlp.Traces, 1, 1)
 	cc := r.dial("", grpc.WithTransportCredentials(credentials.NewTLS(cfg)))
 	defer cc.Close()
@@ -76,10 +73,7 @@ func (r *rig) sendTLS(cfg *tls.Config) error {
 
 // logged gives a rig a logger whose lines can be read.
 func logged(o options) (options, *observer.ObservedLogs) {
-	core, logs := observer.New(zap.DebugLevel)
-	o.settings = func(s *receiver.Settings) {
-		s.Telemetry = &telemetry.Telemetry{Logger: zap.New(core), Metrics: telemetry.NewRegistry()}
-	}
+	logs := receivertest.Logged(&o.settings)
 	return o, logs
 }
 
@@ -90,7 +84,7 @@ func TestTLSIsServed(t *testing.T) {
 	if err := r.sendTLS(s.client()); err != nil {
 		t.Error(err)
 	}
-	if left := r.value("holdfast_certificate_expiry_seconds", "component", "otlp", "file", s.dir+"/cert.pem"); left < 3500 || left > 3600 {
+	if left := r.Value("holdfast_certificate_expiry_seconds", "component", "otlp", "file", s.dir+"/cert.pem"); left < 3500 || left > 3600 {
 		t.Errorf("expiry in %v s", left)
 	}
 	if logs.FilterMessage("Certificate expires soon").Len() != 1 {
@@ -215,7 +209,7 @@ func TestAChangedCertificateServesNewHandshakesAndABrokenOneDoesNot(t *testing.T
 	}
 	s.write("renewed", time.Now().Add(30*24*time.Hour))
 	eventually(t, "the new certificate is shown", func() bool { return r.serverName(s.client()) == "renewed" })
-	if left := r.value("holdfast_certificate_expiry_seconds", "component", "otlp"); left < 29*86400 {
+	if left := r.Value("holdfast_certificate_expiry_seconds", "component", "otlp"); left < 29*86400 {
 		t.Errorf("expiry in %v s", left)
 	}
 
@@ -258,7 +252,7 @@ func TestNoPlaintextIsServedBesideTLS(t *testing.T) {
 	if _, err := send(r.dial(""), export, body); status.Code(err) != codes.Unavailable {
 		t.Errorf("%v", err)
 	}
-	if n := len(r.sink.Payloads()); n != 0 {
+	if n := len(r.Sink.Payloads()); n != 0 {
 		t.Errorf("%d payloads", n)
 	}
 }

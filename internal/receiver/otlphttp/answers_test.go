@@ -44,14 +44,14 @@ func TestEverySignalIsTakenInBothForms(t *testing.T) {
 			if a.status != http.StatusOK || string(a.body) != wantBody || a.header.Get("Content-Type") != wantType {
 				t.Errorf("%s as %s: %d, %q, %v", s, contentType, a.status, a.body, a.header)
 			}
-			p := r.sink.Payloads()[len(r.sink.Payloads())-1]
+			p := r.Sink.Payloads()[len(r.Sink.Payloads())-1]
 			if p.Signal != s || p.Encoding != otlp.Identity || p.Items != 7 || int(p.Size) != len(wire) || !bytes.Equal(p.Body, wire) {
 				t.Errorf("%s as %s: payload of %s, %s, %d items, %d bytes", s, contentType, p.Signal, p.Encoding, p.Items, p.Size)
 			}
 		}
-		r.wantValue(21, "otelcol_receiver_accepted_"+s.ItemName(), "receiver", "otlp", "transport", "http")
+		r.WantValue(21, "otelcol_receiver_accepted_"+s.ItemName(), "receiver", "otlp", "transport", "http")
 	}
-	r.wantValue(12, "otelcol_receiver_requests", "transport", "http", "outcome", "success")
+	r.WantValue(12, "otelcol_receiver_requests", "transport", "http", "outcome", "success")
 }
 
 func TestEveryEncodingIsUnderstoodAndKeptWhereItCanTravelOn(t *testing.T) {
@@ -68,7 +68,7 @@ func TestEveryEncodingIsUnderstoodAndKeptWhereItCanTravelOn(t *testing.T) {
 				t.Errorf("%s, %s: %d, %q", name, contentType, a.status, a.body)
 				continue
 			}
-			p := r.sink.Payloads()[len(r.sink.Payloads())-1]
+			p := r.Sink.Payloads()[len(r.Sink.Payloads())-1]
 			want, wantBody := otlp.Identity, wire
 			if contentType == protobufType && (name == "gzip" || name == "GZIP") {
 				want, wantBody = otlp.Gzip, sent
@@ -89,7 +89,7 @@ func TestABodyOfUnknownLengthIsTaken(t *testing.T) {
 	if err != nil || a.status != http.StatusOK {
 		t.Fatalf("%d, %v", a.status, err)
 	}
-	if p := r.sink.Payloads()[0]; !bytes.Equal(p.Body, wire) {
+	if p := r.Sink.Payloads()[0]; !bytes.Equal(p.Body, wire) {
 		t.Errorf("%d bytes of %d", len(p.Body), len(wire))
 	}
 }
@@ -107,7 +107,7 @@ func TestAnEmptyRequestIsAnsweredAndNotHandedOn(t *testing.T) {
 			t.Errorf("%s: %d, %q", name, a.status, a.body)
 		}
 	}
-	if n := len(r.sink.Payloads()); n != 0 {
+	if n := len(r.Sink.Payloads()); n != 0 {
 		t.Errorf("%d payloads", n)
 	}
 }
@@ -157,10 +157,10 @@ func TestFinalRefusalsAreFinal(t *testing.T) {
 			if !strings.Contains(text, c.text) || strings.Contains(text, "secret") {
 				t.Errorf("%q does not say %q", text, c.text)
 			}
-			r.wantValue(1, "holdfast_door_refused_total", "receiver", "otlp", "reason", c.reason)
-			r.wantValue(1, "otelcol_receiver_refused_spans", "transport", "http")
-			r.wantValue(1, "otelcol_receiver_requests", "transport", "http", "outcome", "refused")
-			if n := len(r.sink.Payloads()); n != 0 {
+			r.WantValue(1, "holdfast_door_refused_total", "receiver", "otlp", "reason", c.reason)
+			r.WantValue(1, "otelcol_receiver_refused_spans", "transport", "http")
+			r.WantValue(1, "otelcol_receiver_requests", "transport", "http", "outcome", "refused")
+			if n := len(r.Sink.Payloads()); n != 0 {
 				t.Errorf("%d payloads were handed on", n)
 			}
 			if a := r.mustPost(traces, good, "Content-Type", protobufType); a.status != http.StatusOK {
@@ -190,7 +190,7 @@ func TestTooManyItemsAreRefusedForGood(t *testing.T) {
 	body := wrap(1, wrap(2, bytes.Repeat([]byte{0x12, 0x00}, 1_000_001)))
 	a := r.mustPost(traces, encoded(t, "gzip", body), "Content-Type", protobufType, "Content-Encoding", "gzip")
 	r.wantError(a, http.StatusRequestEntityTooLarge, protobufType)
-	r.wantValue(1, "holdfast_door_refused_total", "reason", "items")
+	r.WantValue(1, "holdfast_door_refused_total", "reason", "items")
 }
 
 func TestABodyOfUnknownLengthIsCutAtTheLimit(t *testing.T) {
@@ -239,7 +239,7 @@ func TestPathsMethodsAndContentTypes(t *testing.T) {
 		a := r.mustPost("/v1/metrics", wire, "Content-Type", contentType)
 		r.wantError(a, http.StatusUnsupportedMediaType, jsonType)
 	}
-	r.wantValue(4, "holdfast_door_refused_total", "reason", "content_type")
+	r.WantValue(4, "holdfast_door_refused_total", "reason", "content_type")
 }
 
 func TestOnlyEnabledEncodingsAreTaken(t *testing.T) {
@@ -274,8 +274,8 @@ func TestRefusalsOfTheSinkComeThrough(t *testing.T) {
 				t.Errorf("%s: %q after %s", name, text, after)
 			}
 		}
-		r.wantValue(10, "otelcol_receiver_refused_spans", "transport", "http")
-		r.wantValue(2, "holdfast_door_refused_total", "reason", c.refusal.Reason)
+		r.WantValue(10, "otelcol_receiver_refused_spans", "transport", "http")
+		r.WantValue(2, "holdfast_door_refused_total", "reason", c.refusal.Reason)
 	}
 }
 
@@ -296,8 +296,8 @@ func TestErrorsAndPanicsOfOursAreRetryable(t *testing.T) {
 				t.Errorf("%s: %q", name, text)
 			}
 		}
-		r.wantValue(10, "otelcol_receiver_failed_spans", "transport", "http")
-		r.wantValue(2, "otelcol_receiver_requests", "transport", "http", "outcome", "failure")
+		r.WantValue(10, "otelcol_receiver_failed_spans", "transport", "http")
+		r.WantValue(2, "otelcol_receiver_requests", "transport", "http", "outcome", "failure")
 		stacks := 0
 		for _, line := range logs.All() {
 			if _, ok := line.ContextMap()["stack"]; ok {
@@ -362,7 +362,7 @@ func TestWithoutMemoryARequestIsRefusedBeforeItsBody(t *testing.T) {
 			t.Errorf("%d bytes of the body were sent", body.n)
 		}
 	}
-	r.wantValue(2, "holdfast_door_refused_total", "reason", "admission")
+	r.WantValue(2, "holdfast_door_refused_total", "reason", "admission")
 	all.Release()
 }
 
@@ -452,13 +452,13 @@ func TestEveryCounterExistsBeforeItCounts(t *testing.T) {
 	r := prepare(t, &receivertest.Sink{}, options{})
 	for _, s := range otlp.Signals {
 		for _, what := range []string{"accepted", "refused", "failed"} {
-			r.wantValue(0, "otelcol_receiver_"+what+"_"+s.ItemName(), "receiver", "otlp", "transport", "http")
+			r.WantValue(0, "otelcol_receiver_"+what+"_"+s.ItemName(), "receiver", "otlp", "transport", "http")
 		}
 	}
 	for _, outcome := range []string{"success", "refused", "failure"} {
-		r.wantValue(0, "otelcol_receiver_requests", "receiver", "otlp", "transport", "http", "outcome", outcome)
+		r.WantValue(0, "otelcol_receiver_requests", "receiver", "otlp", "transport", "http", "outcome", outcome)
 	}
 	for _, reason := range receiver.Reasons {
-		r.wantValue(0, "holdfast_door_refused_total", "receiver", "otlp", "reason", reason)
+		r.WantValue(0, "holdfast_door_refused_total", "receiver", "otlp", "reason", reason)
 	}
 }

@@ -123,7 +123,7 @@ func TestManyLargeRequestsStayWithinTheBudgetAndSmallOnesPass(t *testing.T) {
 	if got := most.Load(); got > 3*budget {
 		t.Errorf("the heap grew by %d MiB", got>>20)
 	}
-	if got := r.value("holdfast_door_refused_total", "reason", "admission"); got != float64(refused.Load()) {
+	if got := r.Value("holdfast_door_refused_total", "reason", "admission"); got != float64(refused.Load()) {
 		t.Errorf("%v refusals counted of %d", got, refused.Load())
 	}
 	t.Logf("%d accepted, %d refused, heap grew by %d MiB at most", accepted.Load(), refused.Load(), most.Load()>>20)
@@ -141,13 +141,13 @@ type raw struct {
 }
 
 func (r *rig) raw(text string) *raw {
-	r.t.Helper()
+	r.T.Helper()
 	c, err := net.Dial("tcp", r.Address().String())
 	if err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
-	r.t.Cleanup(func() { c.Close() })
-	h := &raw{c, r.t}
+	r.T.Cleanup(func() { c.Close() })
+	h := &raw{c, r.T}
 	h.write(text)
 	return h
 }
@@ -195,7 +195,7 @@ func TestABodyThatStallsIsCutWithoutAnAnswer(t *testing.T) {
 	silent.silence()
 	slow.silence()
 	eventually(t, "both are counted", func() bool {
-		return r.value("holdfast_door_refused_total", "reason", "timeout") == 2
+		return r.Value("holdfast_door_refused_total", "reason", "timeout") == 2
 	})
 	wire, _ := receivertest.Request(otlp.Traces, 1, 1)
 	if a := r.mustPost(traces, wire, "Content-Type", protobufType); a.status != http.StatusOK {
@@ -245,9 +245,9 @@ func TestABodyShorterThanItsLengthIsNotAnswered(t *testing.T) {
 	}
 	h.silence()
 	eventually(t, "it is counted", func() bool {
-		return r.value("otelcol_receiver_refused_spans", "transport", "http") == 1
+		return r.Value("otelcol_receiver_refused_spans", "transport", "http") == 1
 	})
-	if n := len(r.sink.Payloads()); n != 0 {
+	if n := len(r.Sink.Payloads()); n != 0 {
 		t.Errorf("%d payloads", n)
 	}
 }
@@ -288,11 +288,11 @@ func TestAClientThatLeavesEndsTheWaitOfItsRequest(t *testing.T) {
 	r := start(t, sink, options{})
 	wire, _ := receivertest.Request(otlp.Traces, 5, 5)
 	h := r.raw(head(len(wire)) + string(wire))
-	eventually(t, "the payload is handed on", func() bool { return len(r.sink.Payloads()) == 1 })
+	eventually(t, "the payload is handed on", func() bool { return len(r.Sink.Payloads()) == 1 })
 	h.Close()
 	<-ended
 	eventually(t, "the request is counted as refused", func() bool {
-		return r.value("otelcol_receiver_refused_spans", "transport", "http") == 5
+		return r.Value("otelcol_receiver_refused_spans", "transport", "http") == 5
 	})
 }
 
@@ -354,7 +354,7 @@ func TestStopAnswersWhoIsStillSendingWithAHint(t *testing.T) {
 	if err := <-stopped; err != nil {
 		t.Error(err)
 	}
-	r.wantValue(1, "holdfast_door_refused_total", "reason", "stopping")
+	r.WantValue(1, "holdfast_door_refused_total", "reason", "stopping")
 }
 
 func TestStopDoesNotWaitForClientsThatSayNothing(t *testing.T) {
@@ -366,7 +366,7 @@ func TestStopDoesNotWaitForClientsThatSayNothing(t *testing.T) {
 		}
 		defer c.Close()
 	}
-	eventually(t, "the connections are open", func() bool { return r.value("holdfast_door_connections") == 3 })
+	eventually(t, "the connections are open", func() bool { return r.Value("holdfast_door_connections") == 3 })
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -415,5 +415,5 @@ func TestStopIsBoundedAndMayBeCalledTwiceAndBeforeStart(t *testing.T) {
 		t.Error(err)
 	}
 	close(finish)
-	eventually(t, "its memory is back", func() bool { return r.set.Admission.Used() == 0 })
+	eventually(t, "its memory is back", func() bool { return r.Set.Admission.Used() == 0 })
 }

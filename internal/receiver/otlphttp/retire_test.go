@@ -36,8 +36,8 @@ func (r *rig) retire(limit time.Duration) <-chan error {
 
 // retiring waits until clients are asked to leave: whoever comes is served by a new act.
 func (r *rig) retiring(acts int) {
-	r.t.Helper()
-	eventually(r.t, "clients are asked to leave", func() bool { return r.Leaving() == acts })
+	r.T.Helper()
+	eventually(r.T, "clients are asked to leave", func() bool { return r.Leaving() == acts })
 }
 
 // wantAnswer checks an answer and whether its connection ends.
@@ -58,7 +58,7 @@ func TestAnIdleConnectionIsNotClosedButToldWithItsNextAnswer(t *testing.T) {
 	r := start(t, &receivertest.Sink{}, options{})
 	h, silent := r.raw(whole()), r.raw("")
 	h.wantAnswer(false)
-	eventually(t, "both are connected", func() bool { return r.value("holdfast_door_connections") == 2 })
+	eventually(t, "both are connected", func() bool { return r.Value("holdfast_door_connections") == 2 })
 	ended := r.retire(patience)
 	r.retiring(1)
 	later := r.raw(whole())

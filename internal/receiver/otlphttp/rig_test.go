@@ -12,12 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/snappy"
-	"github.com/klauspost/compress/zlib"
-	"github.com/klauspost/compress/zstd"
 	"go.opentelemetry.io/collector/component"
-	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
@@ -29,11 +24,17 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/receiver/door"
 	"github.com/holdfast-telemetry/holdfast/internal/receiver/otlphttp"
 	"github.com/holdfast-telemetry/holdfast/internal/receiver/receivertest"
-	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
 )
 
-// patience is how long a test waits for what must happen.
-const patience = 20 * time.Second
+// What both doors' tests use.
+const patience = receivertest.Patience
+
+var (
+	eventually = receivertest.Eventually
+	encoded    = receivertest.Encoded
+)
+
+type host = receivertest.Host
 
 const (
 	protobufType = "application/x-protobuf"
@@ -48,9 +49,7 @@ var paths = map[otlp.Signal]string{
 // rig is a door on a real socket.
 type rig struct {
 	*otlphttp.Server
-	t      testing.TB
-	sink   *receivertest.Sink
-	set    receiver.Settings
+	receivertest.Rig
 	client *http.Client
 	scheme string
 }
@@ -83,29 +82,19 @@ func prepare(t testing.TB, sink *receivertest.Sink, o options) *rig {
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	set := receivertest.Settings(sink)
-	if o.settings != nil {
-		o.settings(&set)
-	}
-	s := otlphttp.New(door.New(set), cfg)
+	base := receivertest.NewRig(t, sink, o.settings)
+	s := otlphttp.New(door.New(base.Set), cfg)
 	if o.server != nil {
 		o.server(s)
 	}
-	r := &rig{Server: s, t: t, sink: sink, set: set, scheme: "http", client: &http.Client{Transport: &http.Transport{}}}
+	r := &rig{Server: s, Rig: base, scheme: "http", client: &http.Client{Transport: &http.Transport{}}}
 	t.Cleanup(r.client.CloseIdleConnections)
 	return r
 }
 
 func (r *rig) stop() {
 	r.client.CloseIdleConnections()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	if err := r.Stop(ctx); err != nil {
-		r.t.Error(err)
-	}
-	if used := r.set.Admission.Used(); used != 0 {
-		r.t.Errorf("%d bytes are still granted", used)
-	}
+	r.Ends(r.Stop)
 }
 
 // answer is what came back.
@@ -117,12 +106,12 @@ type answer struct {
 
 // post sends one request; headers alternate name and value.
 func (r *rig) post(path string, body io.Reader, headers ...string) (answer, error) {
-	r.t.Helper()
+	r.T.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.scheme+"://"+r.Address().String()+path, body)
 	if err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Add(headers[i], headers[i+1])
@@ -142,10 +131,10 @@ func (r *rig) do(req *http.Request) (answer, error) {
 
 // mustPost is post for requests that are answered.
 func (r *rig) mustPost(path string, body []byte, headers ...string) answer {
-	r.t.Helper()
+	r.T.Helper()
 	a, err := r.post(path, bytes.NewReader(body), headers...)
 	if err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
 	return a
 }
@@ -156,102 +145,34 @@ var rpcCodes = map[int]int32{400: 3, 401: 16, 403: 7, 404: 12, 405: 12, 413: 8, 
 // wantError checks an error's status and its body, a google.rpc.Status in the given type, and that a hint to come
 // back is there exactly where it must be. It returns the text and the hint.
 func (r *rig) wantError(a answer, status int, contentType string) (string, time.Duration) {
-	r.t.Helper()
+	r.T.Helper()
 	var st rpcstatus.Status
 	err := proto.Unmarshal(a.body, &st)
 	if contentType == jsonType {
 		err = protojson.Unmarshal(a.body, &st)
 	}
 	if err != nil || a.status != status || a.header.Get("Content-Type") != contentType || st.Code != rpcCodes[status] {
-		r.t.Errorf("%d, %q, %v, %v; want %d, %s", a.status, a.body, a.header, err, status, contentType)
+		r.T.Errorf("%d, %q, %v, %v; want %d, %s", a.status, a.body, a.header, err, status, contentType)
 		return "", 0
 	}
 	var after time.Duration
 	for _, d := range st.Details {
 		var info errdetails.RetryInfo
 		if err := d.UnmarshalTo(&info); err != nil {
-			r.t.Error(err)
+			r.T.Error(err)
 		}
 		after = info.RetryDelay.AsDuration()
 	}
 	seconds, _ := strconv.Atoi(a.header.Get("Retry-After"))
 	whole := time.Duration(seconds) * time.Second
 	if hinted := status == http.StatusServiceUnavailable; hinted != (after > 0) || whole < after || whole-after >= time.Second {
-		r.t.Errorf("%d with RetryInfo %s and Retry-After %q", status, after, a.header.Get("Retry-After"))
+		r.T.Errorf("%d with RetryInfo %s and Retry-After %q", status, after, a.header.Get("Retry-After"))
 	}
 	return st.Message, after
 }
 
-// eventually waits for a condition.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	limit := time.NewTimer(patience)
-	defer limit.Stop()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-limit.C:
-			t.Fatalf("never happened: %s", what)
-		case <-tick.C:
-		}
-	}
-}
-
-// value reads a series of the rig.
-func (r *rig) value(name string, labels ...string) float64 {
-	return receivertest.Value(r.set.Telemetry.Metrics, name, labels...)
-}
-
-func (r *rig) wantValue(want float64, name string, labels ...string) {
-	r.t.Helper()
-	if got := r.value(name, labels...); got != want {
-		r.t.Errorf("%s%v is %v, want %v", name, labels, got, want)
-	}
-}
-
 // logged gives a rig a logger whose lines can be read.
 func logged(o options) (options, *observer.ObservedLogs) {
-	core, logs := observer.New(zap.DebugLevel)
-	o.settings = func(s *receiver.Settings) {
-		s.Telemetry = &telemetry.Telemetry{Logger: zap.New(core), Metrics: telemetry.NewRegistry()}
-	}
+	logs := receivertest.Logged(&o.settings)
 	return o, logs
 }
-
-// encoded compresses b as a client would.
-func encoded(t testing.TB, name string, b []byte) []byte {
-	t.Helper()
-	var out bytes.Buffer
-	var w io.WriteCloser
-	switch name {
-	case "gzip":
-		w = gzip.NewWriter(&out)
-	case "deflate", "zlib":
-		w = zlib.NewWriter(&out)
-	case "zstd":
-		zw, err := zstd.NewWriter(&out)
-		if err != nil {
-			t.Fatal(err)
-		}
-		w = zw
-	case "x-snappy-framed":
-		w = snappy.NewBufferedWriter(&out)
-	case "snappy":
-		return snappy.Encode(nil, b)
-	default:
-		t.Fatalf("no such compression %q", name)
-	}
-	if _, err := w.Write(b); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return out.Bytes()
-}
-
-// host offers extensions.
-type host map[component.ID]component.Component
-
-func (h host) GetExtensions() map[component.ID]component.Component { return h }

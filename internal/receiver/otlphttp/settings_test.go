@@ -39,7 +39,7 @@ func TestMetadataIsKeptByNameAndNeverCredentials(t *testing.T) {
 	r.mustPost(traces, wire, "Content-Type", protobufType, "X-Tenant", "a", "X-Tenant", "b", "Authorization", "secret",
 		"Proxy-Authorization", "secret", "X-Api-Key", "secret", "Cookie", "secret", "Set-Cookie", "secret", "X-Other", "o")
 	want := otlp.Metadata{{Key: "x-tenant", Values: []string{"a", "b"}}}
-	if got := r.sink.Payloads()[0].Metadata; !got.Equal(want) {
+	if got := r.Sink.Payloads()[0].Metadata; !got.Equal(want) {
 		t.Errorf("%v", got)
 	}
 	if got := info.Metadata.Get("x-other"); len(got) != 1 || got[0] != "o" {
@@ -110,7 +110,7 @@ func TestTLSServesBothVersionsOfHTTP(t *testing.T) {
 		}
 		transport.CloseIdleConnections()
 	}
-	if p := r.sink.Payloads(); len(p) != 2 || !bytes.Equal(p[1].Body, wire) {
+	if p := r.Sink.Payloads(); len(p) != 2 || !bytes.Equal(p[1].Body, wire) {
 		t.Errorf("%d payloads", len(p))
 	}
 	r.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: authority.Pool()}}}
