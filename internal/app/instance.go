@@ -52,6 +52,7 @@ func (g *generation) Switch() {
 		before.rest()
 	}
 	if g.committed { // the way back
+		g.parkAgain(before)
 		g.settleStrangers()
 	}
 	a.takesData()
@@ -204,6 +205,21 @@ func (g *generation) settleStrangers() {
 	if found {
 		g.inheritAll()
 		g.app.register()
+	}
+}
+
+// parkAgain parks what a trial brought back of what had been parked in a queue of this generation: nobody serves it any
+// more, and what comes from now on is not meant for it. What was made for the trial is forgotten, not parked.
+func (g *generation) parkAgain(trial *generation) {
+	g.app.freshen.Lock()
+	fresh := slices.Clone(trial.fresh)
+	g.app.freshen.Unlock()
+	for id, q := range g.queues {
+		for _, info := range q.List() {
+			if info.State == queue.Live && !g.wants(id, info.Name) && !slices.Contains(fresh, freshName{q, info.Name}) {
+				q.Detach(info.Name)
+			}
+		}
 	}
 }
 

@@ -221,3 +221,44 @@ func TestABacklogFollowsItsExporterThroughAReload(t *testing.T) {
 		})
 	}
 }
+
+// What was parked before a trial brought its destination back is parked again when the trial is taken back: it owes what it
+// owed, what the trial took included, and nothing that comes afterwards.
+func TestAParkedDestinationParksAgainWhenATrialIsTakenBack(t *testing.T) {
+	t.Parallel()
+	for name, queue := range map[string]string{"disk": one, "memory": ""} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMover(t, toBoth, queue)
+			a := startBackend(t, m.host+":14317", nil)
+			first, trial, later := numbered("first", 50), numbered("trial", 30), numbered("later", 20)
+			m.post(first)
+			a.await(t, first)
+			m.to(toA, queue)
+			long := strings.Replace(moving, "trial: 200ms", "trial: 20s", 1)
+			m.becomes(long, 0, `^committed`) // what governs from now on
+			m.values["PIPELINES"] = toBoth
+			m.write(long)
+			m.p.signal(syscall.SIGHUP)
+			m.p.await(`Config switched, trial begins.*"source": "SIGHUP"`)
+			m.post(trial)
+			a.await(t, trial)
+			m.values["PIPELINES"] = toA
+			m.becomes(long, 0, `^committed.*runs again`)
+			m.post(later)
+			a.await(t, later)
+			eventually(t, "what b is owed is parked", func() bool {
+				return m.value("holdfast_ledger_parked_items", "pipeline", "traces", "destination", "otlp/b") == 80 && m.owed() == 0
+			})
+			m.balanced()
+			b := startBackend(t, m.host+":24317", nil)
+			m.to(toBoth, queue)
+			b.await(t, first)
+			b.await(t, trial)
+			m.ends(100)
+			if n := b.items("spans"); n != 80 {
+				t.Errorf("b got %d spans, want 80", n)
+			}
+		})
+	}
+}
