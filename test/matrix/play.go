@@ -121,7 +121,10 @@ func (r *result) settled(ctx context.Context, b *seedbed.Bed) error {
 func (r *result) primaryFails(ctx context.Context, b *seedbed.Bed) error {
 	r.stalls = watchStalls(b.Process().PID())
 	defer r.stalls.stop()
-	r.watch = startWatch(ctx, b)
+	var err error
+	if r.watch, err = startWatch(ctx, b); err != nil {
+		return err
+	}
 	r.failed = time.Now()
 	if err := b.Primary.SetFaults(r.set()...); err != nil {
 		return err
@@ -131,7 +134,7 @@ func (r *result) primaryFails(ctx context.Context, b *seedbed.Bed) error {
 		r.watch.stop()
 		return pause(ctx, 2*r.after)
 	}
-	err := b.Until(ctx, limit, "every signal is switched, and its first level down", func(s seedbed.Series) bool {
+	err = b.Until(ctx, limit, "every signal is switched, and its first level down", func(s seedbed.Series) bool {
 		down, _ := s.Sum("holdfast_failover_level_state", "level", "0", "state", "down")
 		probing, _ := s.Sum("holdfast_failover_level_state", "level", "0", "state", "probing")
 		return s.AllAt(1) && down+probing == float64(len(signals))

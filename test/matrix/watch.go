@@ -34,24 +34,26 @@ type watch struct {
 	before map[string]seedbed.Series
 }
 
-func startWatch(ctx context.Context, b *seedbed.Bed) *watch {
+// startWatch begins with an answer: what comes next is compared with it, however long the next one takes.
+func startWatch(ctx context.Context, b *seedbed.Bed) (*watch, error) {
+	since := time.Now()
+	first, err := b.Books(ctx)
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	w := &watch{cancel: cancel, failed: map[string]moment{}, took: map[string]time.Duration{}, before: map[string]seedbed.Series{}}
-	w.done.Go(func() { w.run(ctx, b) })
-	return w
+	w.done.Go(func() { w.run(ctx, b, first, since) })
+	return w, nil
 }
 
-func (w *watch) run(ctx context.Context, b *seedbed.Bed) {
+func (w *watch) run(ctx context.Context, b *seedbed.Bed, last seedbed.Series, since time.Time) {
 	tick := time.NewTicker(sampleEvery)
 	defer tick.Stop()
-	var last seedbed.Series
-	var since time.Time
 	for len(w.took) < len(signals) {
 		asked := time.Now()
 		if s, err := b.Books(ctx); err == nil {
-			if last != nil {
-				w.compare(last, s, moment{since, time.Now()})
-			}
+			w.compare(last, s, moment{since, time.Now()})
 			last, since = s, asked
 		}
 		select {
