@@ -33,6 +33,7 @@ type story struct {
 
 // chapter is a story up to a moment.
 type chapter struct {
+	changes  int                     // to the story so far
 	tried    int                     // records that were appended, answered or not
 	accepted map[int]bool            // answered with nil
 	refused  map[int]bool            // answered with an error
@@ -52,7 +53,7 @@ func newStory(t *testing.T) *story {
 func (s *story) now() chapter {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := chapter{tried: s.tried, accepted: maps.Clone(s.accepted), refused: maps.Clone(s.refused),
+	c := chapter{changes: s.changes, tried: s.tried, accepted: maps.Clone(s.accepted), refused: maps.Clone(s.refused),
 		live: maps.Clone(s.live), owed: map[string]map[int]bool{}, done: map[string]map[int]bool{}}
 	for name, owed := range s.owed {
 		c.owed[name] = maps.Clone(owed)
@@ -77,9 +78,15 @@ func numberOf(b []byte) (int, bool) {
 	return n, bytes.Equal(b, bodyOf(n, len(b)))
 }
 
+// change begins one; unlocking mu ends it.
+func (s *story) change() {
+	s.mu.Lock()
+	s.changes++
+}
+
 // append appends one record of size bytes and n%5+1 items.
 func (s *story) append(j *journal.Journal, size int) error {
-	s.mu.Lock()
+	s.change()
 	s.tried++
 	n := s.tried
 	to := slices.Collect(maps.Keys(s.live))
@@ -88,7 +95,7 @@ func (s *story) append(j *journal.Journal, size int) error {
 	err := j.Append(context.Background(), queue.Record{
 		Tag: 1, Items: uint32(n%5 + 1), Size: uint32(len(body)), Meta: []byte("meta"), Body: body,
 	})
-	s.mu.Lock()
+	s.change()
 	defer s.mu.Unlock()
 	if err != nil {
 		s.refused[n] = true
@@ -105,7 +112,7 @@ func (s *story) append(j *journal.Journal, size int) error {
 
 func (s *story) attach(j *journal.Journal, name string) queue.Cursor {
 	c := j.Attach(name)
-	s.mu.Lock()
+	s.change()
 	defer s.mu.Unlock()
 	s.live[name] = true
 	if s.owed[name] == nil {
@@ -115,7 +122,7 @@ func (s *story) attach(j *journal.Journal, name string) queue.Cursor {
 }
 
 func (s *story) detach(j *journal.Journal, name string) {
-	s.mu.Lock()
+	s.change()
 	delete(s.live, name)
 	s.mu.Unlock()
 	j.Detach(name)
@@ -123,7 +130,7 @@ func (s *story) detach(j *journal.Journal, name string) {
 
 // forget: nothing is owed any more, from before the call on.
 func (s *story) forget(j *journal.Journal, name string) {
-	s.mu.Lock()
+	s.change()
 	delete(s.live, name)
 	delete(s.owed, name)
 	s.mu.Unlock()
@@ -145,7 +152,7 @@ func (s *story) take(c queue.Cursor, max int64) []queue.Delivered {
 func (s *story) resolve(c queue.Cursor, name string, o queue.Outcome, got ...queue.Delivered) error {
 	final := o.Kind == queue.Ack || o.Kind == queue.Dead || o.Kind == queue.Drop
 	seqs := make([]queue.Seq, len(got))
-	s.mu.Lock()
+	s.change()
 	if s.done[name] == nil {
 		s.done[name] = map[int]bool{}
 	}
@@ -163,7 +170,7 @@ func (s *story) resolve(c queue.Cursor, name string, o queue.Outcome, got ...que
 	s.mu.Unlock()
 	err := c.Resolve(o, seqs...)
 	if err != nil { // of Dead; it is offered again
-		s.mu.Lock()
+		s.change()
 		defer s.mu.Unlock()
 		for _, d := range got {
 			n, _ := numberOf(d.Body)
@@ -176,7 +183,7 @@ func (s *story) resolve(c queue.Cursor, name string, o queue.Outcome, got ...que
 // settle lets the journal write what it knows: what is resolved does not come again.
 func (s *story) settle() {
 	pass(1100 * time.Millisecond)
-	s.mu.Lock()
+	s.change()
 	defer s.mu.Unlock()
 	for _, done := range s.done {
 		for n := range done {

@@ -92,7 +92,9 @@ func TestRoomIsMadeInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		events := &eventLog{}
 		disk := vfs.NewMem(1 << 40)
-		store := openStore(t, disk, capped(16, events, func(o *journal.Options) { o.Overflow = "drop_oldest" })...)
+		store := openStore(t, disk, capped(16, events, func(o *journal.Options) {
+			o.Overflow, o.ParkedHold = "drop_oldest", time.Hour
+		})...)
 		defer store.Close(context.Background())
 		j := head(t, store, append(wants("gone", "stored"), queue.Destination{Name: "free"})...)
 		s := newStory(t)
@@ -124,14 +126,14 @@ func TestRoomIsMadeInOrder(t *testing.T) {
 		if order, _ := events.drops(); len(order) > 0 {
 			t.Fatalf("given up without need: %v", order)
 		}
-		pass(71 * time.Hour)
+		pass(59 * time.Minute)
 		fill(134)
 		if order, _ := events.drops(); slices.Contains(order, "gone parked") {
 			t.Errorf("before parked_hold: %v", order)
 		}
 		ackAll(s, "stored", stored)
 		ackAll(s, "free", free)
-		pass(2 * time.Hour)
+		pass(2 * time.Minute)
 		before := len(events.of(journal.Dropped))
 		if n, _ := j.Counts("gone"); n.Parked == 0 {
 			t.Errorf("given up because its time was over, not because room was needed: %+v", n)
@@ -188,7 +190,8 @@ func TestGivingUpADamagedSegmentFreesIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		events := &eventLog{}
 		disk := vfs.NewMem(1 << 40)
-		store := openStore(t, disk, capped(16, events, uncached)...)
+		mode := capped(16, events, uncached, func(o *journal.Options) { o.ParkedHold = time.Hour })
+		store := openStore(t, disk, mode...)
 		defer func() { store.Close(context.Background()) }()
 		j := head(t, store, wants("gone", "stored")...)
 		s := newStory(t)
@@ -202,10 +205,10 @@ func TestGivingUpADamagedSegmentFreesIt(t *testing.T) {
 		s.detach(j, "gone")
 		ackAll(s, "stored", stored)
 		store.Close(context.Background())
-		store = openStore(t, disk, capped(16, events, uncached)...) // now nothing of it is in memory
+		store = openStore(t, disk, mode...) // now nothing of it is in memory
 		j = head(t, store, wants("stored")...)
 		stored = s.attach(j, "stored")
-		pass(73 * time.Hour)
+		pass(61 * time.Minute)
 		entries, err := disk.ReadDir(home + "/seg")
 		if err != nil {
 			t.Fatal(err)

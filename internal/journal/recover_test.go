@@ -55,19 +55,30 @@ type wrecks struct {
 func (w *wrecks) at(disk *vfs.Faulty, mem *vfs.Mem, now func() chapter, seeds uint64, which func(vfs.Call) bool) {
 	cut := func(when string) func(vfs.Call) {
 		return func(c vfs.Call) {
-			was := now() // not under the lock: it has one of its own
 			w.mu.Lock()
-			defer w.mu.Unlock()
-			if !which(c) {
+			wanted, n := which(c), len(w.list)
+			w.mu.Unlock()
+			if !wanted {
 				return
 			}
 			how := fmt.Sprintf("%s call %d (%s)", when, c.N, c.Name)
-			if when == "before" {
-				w.list = append(w.list, wreck{mem.KillClone(), was, "killed " + how})
-			}
-			for i := range seeds {
-				seed := uint64(c.N)<<1 + i + uint64(len(w.list)%2)
-				w.list = append(w.list, wreck{mem.CrashClone(seed), was, fmt.Sprintf("power cut %d %s", seed, how)})
+			for {
+				was := now()
+				var left []wreck
+				if when == "before" {
+					left = append(left, wreck{mem.KillClone(), was, "killed " + how})
+				}
+				for i := range seeds {
+					seed := uint64(c.N)<<1 + i + uint64((n+len(left))%2)
+					left = append(left, wreck{mem.CrashClone(seed), was, fmt.Sprintf("power cut %d %s", seed, how)})
+				}
+				if was.changes != now().changes { // somebody else went on meanwhile
+					continue
+				}
+				w.mu.Lock()
+				w.list = append(w.list, left...)
+				w.mu.Unlock()
+				return
 			}
 		}
 	}

@@ -5,8 +5,56 @@ package segment
 
 import (
 	"bytes"
+	"encoding/binary"
+	"math/rand/v2"
 	"testing"
 )
+
+// A search passes over what a look at every eighth byte would pass over, and finds the same junk on the way.
+func TestASearchSkipsWhatALookAtEveryPlaceWould(t *testing.T) {
+	slowly := func(s *stretch, buf []byte, off Offset, salt uint32) (n int) {
+		for ; n+frameHeaderBytes <= len(buf) && binary.LittleEndian.Uint32(buf[n+frameSalt:]) != salt; n += alignment {
+			if binary.LittleEndian.Uint64(buf[n:]) != 0 {
+				s.add(off+Offset(n), off+Offset(n)+alignment)
+			}
+		}
+		return n
+	}
+	rng := rand.New(rand.NewPCG(1, 2))
+	matches, junk := 0, 0
+	for range 30_000 {
+		buf := make([]byte, []int{0, 50, 64, 70, 72, 200, 5000, 9000, 30_000}[rng.IntN(9)]+rng.IntN(9))
+		salt := []uint32{0x01020304, 0x07000700, 0x05050505, 9, 0}[rng.IntN(5)]
+		for range rng.IntN(4) {
+			if n := len(buf) - 8; n > 0 {
+				binary.LittleEndian.PutUint32(buf[rng.IntN(n):], salt>>(8*rng.IntN(2)))
+			}
+		}
+		for range rng.IntN(3) {
+			if len(buf) > 0 {
+				buf[rng.IntN(len(buf))] = byte(rng.IntN(8))
+			}
+		}
+		var got, want stretch
+		if rng.IntN(2) == 0 {
+			got.add(8, 16)
+			want.add(8, 16)
+		}
+		n, expect := got.skip(buf, 4096, salt), slowly(&want, buf, 4096, salt)
+		if n != expect || got != want {
+			t.Fatalf("of %d bytes with salt %x %d are passed over with %+v, want %d with %+v", len(buf), salt, n, got, expect, want)
+		}
+		if n+frameHeaderBytes <= len(buf) {
+			matches++
+		}
+		if want.end > 16 {
+			junk++
+		}
+	}
+	if matches < 1000 || junk < 1000 {
+		t.Errorf("%d matches, %d times junk", matches, junk)
+	}
+}
 
 func TestFramesOutOfBoundsAreNoFrames(t *testing.T) {
 	good := Frame{Type: TypeRecord, Seq: 7, Items: 3, bodyLen: 100, metaLen: 10, salt: 77}

@@ -245,14 +245,45 @@ func (s *stretch) gap(off, end Offset) Gap {
 }
 
 // skip returns the first position in buf, in steps of 8, at which the salt stands in the right place, or the first that
-// is too near to the end to tell. buf begins at off.
+// is too near to the end to tell. buf begins at off. Most of what is searched is zeros, or none of it is.
 func (s *stretch) skip(buf []byte, off Offset, salt uint32) int {
-	le := binary.LittleEndian
-	n := 0
-	for ; n+frameHeaderBytes <= len(buf) && le.Uint32(buf[n+frameSalt:]) != salt; n += alignment {
-		if le.Uint64(buf[n:]) != 0 {
-			s.add(off+Offset(n), off+Offset(n)+alignment)
+	n := max(0, (len(buf)-frameHeaderBytes+alignment)&^(alignment-1))
+	want := binary.LittleEndian.AppendUint32(nil, salt)
+	for at := frameSalt; at <= n-alignment+frameSalt; at++ {
+		i := bytes.Index(buf[at:n-alignment+frameSalt+len(want)], want)
+		if i < 0 {
+			break
 		}
+		if at += i; (at-frameSalt)%alignment == 0 {
+			n = at - frameSalt
+			break
+		}
+	}
+	first := leadingZeros(buf[:n]) &^ (alignment - 1)
+	if first < n {
+		s.add(off+Offset(first), off+Offset(first)+alignment)
+		last := n - alignment
+		for last-len(zeroBlock) > first && bytes.Equal(buf[last-len(zeroBlock):last], zeroBlock[:]) &&
+			binary.LittleEndian.Uint64(buf[last:]) == 0 {
+			last -= len(zeroBlock)
+		}
+		for binary.LittleEndian.Uint64(buf[last:]) == 0 {
+			last -= alignment
+		}
+		s.add(off+Offset(last), off+Offset(last)+alignment)
+	}
+	return n
+}
+
+var zeroBlock [BlockBytes]byte
+
+// leadingZeros is how many bytes p begins with are zero.
+func leadingZeros(p []byte) (n int) {
+	for n+len(zeroBlock) <= len(p) && bytes.Equal(p[n:n+len(zeroBlock)], zeroBlock[:]) {
+		n += len(zeroBlock)
+	}
+	for n < len(p) && p[n] == 0 {
+		n++
 	}
 	return n
 }
