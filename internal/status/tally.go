@@ -99,7 +99,7 @@ func waiting(s *Status) string {
 	}
 	text := things(items, "item waits", "items wait") + ", the oldest for " + seconds(oldest)
 	switch {
-	case growing && full < 48*3600:
+	case growing && full < outlookFor.Seconds():
 		text += ", full in about " + about(full)
 	case growing:
 		text += ", still growing"

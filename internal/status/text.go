@@ -42,7 +42,24 @@ func Text(s *Status) string {
 		fmt.Fprintf(&b, "\nStorage %s  %s  %s of %s, the volume has %s left%s\n", d.Name, d.Directory, size(d.Bytes),
 			limit(d.LimitBytes), size(d.FreeBytes), fullIn(d.FullIn))
 	}
+	textEvents(&b, s.Events)
 	return b.String()
+}
+
+// maxTextEvents are how many events the text has; the page has them all.
+const maxTextEvents = 8
+
+func textEvents(b *strings.Builder, events []Event) {
+	if len(events) == 0 {
+		return
+	}
+	b.WriteString("\nWhat happened, newest first\n")
+	table(b, func(w io.Writer) {
+		for i := range events[:min(len(events), maxTextEvents)] {
+			e := &events[i]
+			fmt.Fprintf(w, "  %s\t%s\t%s\t%s\n", e.Time.Local().Format(time.DateTime), e.Level, e.Text, strings.Join(e.Signals, ", "))
+		}
+	})
 }
 
 // wrap breaks a text between words.
@@ -83,7 +100,7 @@ func textDestinations(b *strings.Builder, all []Destination) {
 		fmt.Fprintln(w, "Destination\tpipeline\tstate\titems\tfull\toldest\tin/s\tout/s\t")
 		for i := range all {
 			d := &all[i]
-			items, full, old, note := "-", "-", "-", ""
+			items, full, old, note := "-", "-", "-", Outlook(d)
 			if q := d.Queue; q != nil {
 				items, full, old = fmt.Sprint(q.Items), "-", "-"
 				if q.Capacity > 0 {
@@ -92,12 +109,6 @@ func textDestinations(b *strings.Builder, all []Destination) {
 				if q.OldestSeconds > 0 {
 					old = seconds(q.OldestSeconds)
 				}
-			}
-			switch {
-			case d.FullIn != nil:
-				note = "full in " + seconds(*d.FullIn)
-			case d.EmptyIn != nil:
-				note = "empty in " + seconds(*d.EmptyIn)
 			}
 			fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s\t%s\t%.0f\t%.0f\t%s\n", d.Name, d.Pipeline, d.State, items, full, old,
 				d.InPerSecond, d.OutPerSecond, note)

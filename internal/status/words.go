@@ -176,6 +176,27 @@ func Number(n int64) string {
 	return text
 }
 
+// Long is a time in seconds that people can read at a glance.
+func Long(s float64) string { return seconds(s) }
+
+// Outlook is when a queue will be full or empty, if there is anything in it that waits; empty = there is not.
+func Outlook(d *Destination) string {
+	switch q := d.Queue; {
+	case q == nil || q.Items == 0 || q.OldestSeconds < backlogAge.Seconds():
+		return ""
+	case d.FullIn != nil && *d.FullIn < outlookFor.Seconds():
+		return "full in " + seconds(*d.FullIn)
+	case d.FullIn != nil:
+		return "growing"
+	case d.EmptyIn != nil:
+		return "empty in " + seconds(*d.EmptyIn)
+	}
+	return ""
+}
+
+// outlookFor is how far anybody looks ahead.
+const outlookFor = 48 * time.Hour
+
 // Rate is items per second for people.
 func Rate(perSecond float64) string {
 	if perSecond > 0 && perSecond < 10 {

@@ -8,6 +8,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -21,6 +22,7 @@ type demo struct {
 	*testing.T
 	lines chan string
 	page  string
+	state string // directory of its collector
 }
 
 // play starts holdfast demo, and waits until its page is served.
@@ -30,8 +32,9 @@ func play(t *testing.T) *demo {
 	if length == "" {
 		length = "50"
 	}
+	dir := t.TempDir()
 	ctx, cancel := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, program(t), "demo", "--seconds", length, "--status", "127.0.0.1:0", "--dir", t.TempDir())
+	cmd := exec.CommandContext(ctx, program(t), "demo", "--seconds", length, "--status", "127.0.0.1:0", "--dir", dir)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) } // it ends what it started
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
@@ -41,7 +44,7 @@ func play(t *testing.T) *demo {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	d := &demo{T: t, lines: make(chan string, 10000)} // more than a demo says
+	d := &demo{T: t, state: filepath.Join(dir, "outage", "state"), lines: make(chan string, 10000)} // more than a demo says
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
@@ -110,6 +113,7 @@ func TestATiredPersonSeesInEveryPhaseOfAnOutageWhatIsGoingOn(t *testing.T) {
 	browserPath(t)
 	d := play(t)
 	b := open(t, d.page)
+	w := watch(t, d.state)
 
 	b.shows("#verdict", "ok", "All is well", "items/s come in and go out", "Nothing lost")
 	b.shows(box("primary"), "serving")
@@ -131,6 +135,8 @@ func TestATiredPersonSeesInEveryPhaseOfAnOutageWhatIsGoingOn(t *testing.T) {
 	b.shows(box("primary")+" .rate", "0/s") // after the seconds over which a rate is taken
 	b.flows("secondary")
 	b.look("primary-down")
+	w.shows(" DEGRADED ", "Primary down for ", "Everything goes to secondary", "connection refused", "serving")
+	w.photograph("top-primary-down")
 
 	d.until("kill -9")
 	b.shows("#verdict", "Primary down for ", "Everything goes to secondary")
@@ -142,6 +148,8 @@ func TestATiredPersonSeesInEveryPhaseOfAnOutageWhatIsGoingOn(t *testing.T) {
 	b.shows(box("emergency file"), "serving", "items in it, safe")
 	b.flows("emergency file")
 	b.look("all-down")
+	w.shows(" DEGRADED ", "Primary and secondary down for ", "Everything goes to the emergency file", "items in it, safe")
+	w.photograph("top-all-down")
 
 	d.until("both come back")
 	b.shows(box("primary"), "serving|ramping")
@@ -150,6 +158,8 @@ func TestATiredPersonSeesInEveryPhaseOfAnOutageWhatIsGoingOn(t *testing.T) {
 	b.shows("#verdict", "ok", "All is well", "Nothing lost")
 	b.shows("#books", "every item accounted for")
 	b.look("recovered")
+	w.shows(" OK ", "All is well.")
+	w.press("q")
 
 	b.stays()
 	if n := b.number(`document.querySelectorAll("#events li").length`); n < 8 || n > 100 {
