@@ -89,7 +89,9 @@ func EventOf(message string, fields map[string]any, named func(connector string,
 	if p := get("otelcol.pipeline.id"); p != "" && len(e.Signals) == 0 {
 		e.Signals = []string{p}
 	}
-	if why := ShortCause(e.Detail); why != "" {
+	if why := finding(e.Detail); why != "" && strings.HasPrefix(message, "Config ") {
+		e.Text += ": " + why
+	} else if why := ShortCause(e.Detail); why != "" {
 		e.Text += ": " + why
 	}
 	return e, true

@@ -35,18 +35,21 @@ func sentences(s *Status) []string {
 	}
 	add(refusing(s))
 	add(brokenQueues(s))
-	waits, offered, trial := waiting(s), offered(&s.Config), onTrial(&s.Config)
+	waits, trial := waiting(s), onTrial(&s.Config)
+	offered, why := offered(&s.Config)
 	if len(say) > 0 || waits != "" || s.Books.Difference != 0 {
 		add(lost(s))
 		add(waits)
 		add(emergencies(s))
 		add(offered)
+		add(why)
 		add(trial)
 		return say
 	}
 	switch {
 	case offered != "":
 		add(offered)
+		add(why)
 	case len(s.Causes) > 0:
 		add(s.Causes[0])
 	default:

@@ -138,8 +138,7 @@ func TestTheHeadlineSaysWhatSomebodyWhoWasWokenAsks(t *testing.T) {
 			s.Config.Drift = true
 			s.Config.Attempts = []status.Attempt{{State: "rejected", Text: "/etc/holdfast/config.yaml:7: error: exporters::otlp: unknown key \"endpont\""}}
 			s.Degraded = []string{"the configuration that runs is not the one that is offered"}
-		}, "The configuration on offer does not run (rejected): exporters::otlp: unknown key \"endpont\". The one before it does. " +
-			"Nothing lost."},
+		}, "A new configuration was rejected, the one before it runs on. exporters::otlp: unknown key \"endpont\". Nothing lost."},
 		{"starting", func(s *status.Status) { s.Phase = "starting" }, "Starting: nothing is taken in yet. Nothing lost."},
 		{"two connectors are told apart", func(s *status.Status) {
 			signals(s, "logs")

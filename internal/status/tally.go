@@ -131,15 +131,23 @@ func emergencies(s *Status) string {
 	return things(items, "item goes", "items go") + " back from the emergency file to the backends"
 }
 
-// offered is what there is to say of a configuration that is on offer and does not run.
-func offered(c *Config) string {
-	switch {
-	case !c.Drift:
-		return ""
-	case c.TrialSeconds > 0:
-		return "Another configuration is on offer than the one on trial"
+// offered is what there is to say of a configuration that is on offer and does not run, and why.
+func offered(c *Config) (what, why string) {
+	if !c.Drift {
+		return "", ""
 	}
-	return "The configuration on offer does not run" + latest(c.Attempts) + ". The one before it does"
+	if len(c.Attempts) > 0 {
+		why = finding(c.Attempts[0].Text)
+	}
+	switch {
+	case c.TrialSeconds > 0:
+		return "Another configuration is on offer than the one on trial", ""
+	case len(c.Attempts) > 0 && c.Attempts[0].State == "rejected":
+		return "A new configuration was rejected, the one before it runs on", why
+	case len(c.Attempts) > 0 && c.Attempts[0].State == "rolled_back":
+		return "A new configuration was rolled back, the one before it runs again", why
+	}
+	return "The configuration on offer does not run", why
 }
 
 // onTrial is for how long it is not known yet whether a new configuration is good. A start with what ran before is no news.
@@ -148,21 +156,6 @@ func onTrial(c *Config) string {
 		return ""
 	}
 	return "The configuration is on trial for another " + seconds(max(c.TrialSeconds, 1))
-}
-
-// latest is what came of the last attempt.
-func latest(attempts []Attempt) string {
-	if len(attempts) == 0 {
-		return ""
-	}
-	text, _, _ := strings.Cut(attempts[0].Text, "\n")
-	if text == "" {
-		return " (" + attempts[0].State + ")"
-	}
-	if _, what, ok := strings.Cut(text, ": error: "); ok { // the place stands below
-		text = what
-	}
-	return " (" + attempts[0].State + "): " + cut(text)
 }
 
 // about is a time that nobody will take for exact.

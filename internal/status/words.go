@@ -130,9 +130,9 @@ var causeWords = [...][2]string{
 	{"tls:", "TLS failed"},
 	{"unauthenticated", "credentials refused"},
 	{"permissiondenied", "permission denied"},
-	{"401", "credentials refused"},
-	{"403", "permission denied"},
-	{"404", "wrong path"},
+	{" 401", "credentials refused"},
+	{" 403", "permission denied"},
+	{" 404", "wrong path"},
 	{"unimplemented", "signal not known there"},
 	{"deadline exceeded", "no answer in time"},
 	{"deadlineexceeded", "no answer in time"},
@@ -140,12 +140,12 @@ var causeWords = [...][2]string{
 	{"no route to host", "no route"},
 	{"network is unreachable", "network unreachable"},
 	{"connection reset", "connection cut"},
-	{"eof", "connection cut"},
+	{": eof", "connection cut"},
 	{"no space left", "disk full"},
 	{"resourceexhausted", "overloaded"},
-	{"429", "overloaded"},
+	{" 429", "overloaded"},
 	{"unavailable", "unavailable"},
-	{"503", "unavailable"},
+	{" 503", "unavailable"},
 }
 
 // ShortCause is an error in a few words, empty if there is none; the whole text stands beside it.
@@ -156,11 +156,20 @@ func ShortCause(text string) string {
 			return w[1]
 		}
 	}
-	return cut(text)
+	return cut(text, 60)
 }
 
-func cut(text string) string {
-	const most = 60
+// finding is what is wrong with a configuration, without its place and what else is.
+func finding(text string) string {
+	text, _, _ = strings.Cut(text, "\n")
+	text, _, _ = strings.Cut(text, `\n`) // as the log has it
+	if _, what, ok := strings.Cut(text, ": error: "); ok {
+		text = what
+	}
+	return cut(text, 110)
+}
+
+func cut(text string, most int) string {
 	if utf8.RuneCountInString(text) > most {
 		return string([]rune(text)[:most-1]) + "…"
 	}
@@ -227,8 +236,11 @@ func the(name string) string {
 // sentence begins with a capital, unless it begins with an ID, and ends with a full stop.
 func sentence(text string) string {
 	first, _, _ := strings.Cut(text, " ")
-	if r, n := utf8.DecodeRuneInString(text); n > 0 && !strings.ContainsAny(first, "/_") {
+	if r, n := utf8.DecodeRuneInString(text); n > 0 && !strings.ContainsAny(first, "/_") && !strings.Contains(first, "::") {
 		text = string(unicode.ToUpper(r)) + text[n:]
+	}
+	if strings.HasSuffix(text, "…") {
+		return text
 	}
 	return strings.TrimRight(text, ". ") + "."
 }

@@ -60,14 +60,6 @@ func (l line) width() (n int) {
 	return n
 }
 
-// pad fills a line up to a width.
-func (l line) pad(width int) line {
-	if n := width - l.width(); n > 0 {
-		return append(l, piece{strings.Repeat(" ", n), plain})
-	}
-	return l
-}
-
 // render is a line that is no longer than the screen is wide.
 func (l line) render(o *Options) string {
 	var b strings.Builder

@@ -84,8 +84,9 @@ function sourceBox(s) {
 function queueBox(d) {
   if (!d.queue) return { name: d.name, h: 62, lines: [["small", "no queue: the sender waits"]], rate: d.out };
   const look = d.looks.sort((a, b) => b[0] - a[0] || b[1] - a[1]).map((l) => l[2])[0];
-  const ill = d.state !== "ok", lines = [["small", count(d.items) + " waiting" + (d.oldest >= 1 ? ", oldest " + long(d.oldest) : "")]];
-  lines.push(ill ? ["word", "queue " + d.state] : ["small", look || (d.durable ? "kept on disk" : "kept in memory")]);
+  const ill = d.state !== "ok", lines = [["small", "queue: " + count(d.items) + " waiting"]];
+  const old = d.oldest >= 1 ? "oldest " + long(d.oldest) : "", kept = d.durable ? "kept on disk" : "in memory only";
+  lines.push(ill ? ["word", "queue " + d.state] : ["small", [old, look].filter(Boolean).join(", ") || kept]);
   return { name: d.name, title: lines.map((l) => l[1]).join(", "), rate: d.out, h: 102, tone: ill ? "bad" : d.share >= .8 ? "warn" : "", tinted: ill, lines, bar: d.share };
 }
 
