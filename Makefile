@@ -112,6 +112,21 @@ accept: ## the journal against its disk: the acceptance table; ACCEPT='-backlog-
 	$(GO) build -o bench/bin/acceptance ./test/acceptance
 	exec bench/bin/acceptance -dir bench/bin -stock bench/bin/stock $(ACCEPT)
 
+.PHONY: page
+page: ## the status page in a browser and top on a terminal, through a real outage; skipped without chromium
+	$(GO) -C test/page test -count=1 -timeout 10m -v . | grep -v '^=== '
+
+# What docs/ shows; the test takes pictures of every phase on every screen, these are the ones worth keeping.
+SHOTS := well-desk-light primary-down-desk-light primary-down-phone-light all-down-desk-dark refused-desk-light \
+  top-primary-down top-all-down
+
+.PHONY: page-shots
+page-shots: ## the pictures of docs/status-page.md, taken anew
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	HOLDFAST_NO_SKIP=1 HOLDFAST_PICTURES=$$dir HOLDFAST_DEMO_SECONDS=90 \
+	  $(GO) -C test/page test -count=1 -timeout 15m . ; \
+	mkdir -p docs/pictures; for shot in $(SHOTS); do cp "$$dir/$$shot.png" docs/pictures/; done; ls -l docs/pictures
+
 .PHONY: leaves
 leaves: ## vet and test the modules beside the product (bench, test clients)
 	@for leaf in $(LEAVES); do echo "vet $$leaf"; $(GO) -C $$leaf vet ./...; $(GO) -C $$leaf test ./...; done

@@ -123,9 +123,9 @@ func TestThePageOfAProcessSurvivesItsRestartAndShowsARefusedConfiguration(t *tes
 	if err := c.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	b.shows("#verdict", "degraded", "The configuration on offer does not run (rejected): there is no pipeline", "Nothing lost")
+	b.shows("#verdict", "degraded", "A new configuration was rejected, the one before it runs on.", "Nothing lost", "There is no pipeline")
 	b.shows("#config", "rejected", "not what runs", "there is no pipeline")
-	b.shows("#events", "Config rejected")
+	b.shows("#events", "Config rejected, invalid, generation 2: there is no pipeline")
 	b.look("refused")
 
 	c.kill()
