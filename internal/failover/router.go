@@ -56,6 +56,7 @@ type Router struct {
 	jolted      bool // a level asked for time: what waits for it is routed again
 	wanted      int
 	place       int // level of the batches wanted
+	lane        Lane
 	tries       uint64
 	arrivals    uint64
 	inHand      InHand
@@ -180,7 +181,8 @@ const (
 	NackBatch    // back to the queue for Delay
 	DeadBatch    // set aside for Reason; Err is the last answer, Asked the levels
 	ReleaseBatch // back to the queue, nothing is said of it
-	// WantBatches: N Takes are to be under way, 0 or 1. Each Arrived ends one.
+	// WantBatches: N Takes are to be under way, 0 or 1. Each Arrived ends one. Lane is whose turn it is while a backlog
+	// is drained, AnyLane else; what is to be had of the other lane is better than nothing.
 	WantBatches
 	// WakeQueue: a level is back; delays of nacked records are forgotten.
 	WakeQueue
@@ -204,6 +206,7 @@ type RouterEffect struct {
 	Rejected uint32
 	Max      uint32
 	N        int
+	Lane     Lane
 	Reason   DeadReason
 	Err      error
 	Asked    uint64

@@ -18,8 +18,10 @@ type Batch struct {
 	Stays bool // its queue keeps it when the process stops: a drain lets go of it
 	// Ordinary says that the emergency level is not for it: it came from there. While no other takes it, it goes back.
 	Ordinary bool
-	// Accepted is when the oldest record was; zero = just now. Older data is backlog.
+	// Accepted is when the oldest record was; zero = just now. Older data is backlog, unless it is Live: it came while a
+	// backlog was drained, and is no part of that however long it waited.
 	Accepted time.Time
+	Live     bool
 	Owner    any // not looked at
 
 	state  batchState
@@ -82,7 +84,7 @@ const (
 func (b *Batch) begin(levels int) {
 	*b = Batch{
 		Source: b.Source, Seqs: b.Seqs, Items: b.Items, Attempt: b.Attempt, Piece: b.Piece, Once: b.Once, Stays: b.Stays,
-		Ordinary: b.Ordinary, Accepted: b.Accepted, Owner: b.Owner,
+		Ordinary: b.Ordinary, Accepted: b.Accepted, Live: b.Live, Owner: b.Owner,
 		level: -1, from: -1, fresh: true, delivered: b.delivered, refused: b.refused, state: batchBack,
 	}
 	if cap(b.delivered) < levels {
@@ -103,6 +105,7 @@ func (b *Batch) inherit(from *Batch) {
 	b.tried, b.rejected, b.asked = from.tried, from.rejected, from.asked
 	b.judged, b.unclear, b.err, b.arrived = from.judged, from.unclear, from.err, from.arrived
 	b.Attempt, b.Once, b.Stays, b.Source, b.Ordinary = from.Attempt, from.Once, from.Stays, from.Source, from.Ordinary
+	b.Live = b.Live || from.Live
 	copy(b.delivered, from.delivered)
 	for i := range from.refused { // nobody says which items: the first pieces bear it
 		n := min(from.refused[i], b.Items)

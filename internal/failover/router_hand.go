@@ -246,19 +246,22 @@ func (r *Router) pump(now time.Time) {
 
 // want asks for a batch if one could be sent at once and there is a place for it in hand (failover, section 11.2).
 func (r *Router) want(now time.Time) {
-	n := 0
+	n, lane := 0, AnyLane
 	if !r.stopping && r.taken <= r.total && (!r.set.Strict || r.taken == 0) {
 		switch d := r.route(now, &stranger); d.act {
 		case actSend:
-			if r.levels[d.level].moving == 0 && r.room(d.level, false) && (d.proof || r.open(now, d.level, anyLane)) {
+			if r.levels[d.level].moving == 0 && r.room(d.level, false) && (d.proof || r.open(now, d.level, AnyLane)) {
 				n, r.place = 1, d.level
+				if !r.set.Strict && d.level != r.emergency {
+					lane = r.levels[d.level].win.Lane(now)
+				}
 			}
 		case actWait:
 			r.schedule(d.until)
 		}
 	}
-	if n != r.wanted {
-		r.wanted = n
-		r.emit(RouterEffect{Kind: WantBatches, N: n})
+	if n != r.wanted || n > 0 && lane != r.lane {
+		r.wanted, r.lane = n, lane
+		r.emit(RouterEffect{Kind: WantBatches, N: n, Lane: lane})
 	}
 }

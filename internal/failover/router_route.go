@@ -248,9 +248,10 @@ func (r *Router) open(now time.Time, i int, lane Lane) bool {
 	return ok
 }
 
-// laneAt is the lane that b is in: old data is backlog, and so is what the emergency level had.
+// laneAt is the lane that b is in: old data is backlog, and so is what the emergency level had; but for what came while a
+// backlog was drained.
 func (b *Batch) laneAt(now time.Time) Lane {
-	if b.Ordinary || !b.Accepted.IsZero() && now.Sub(b.Accepted) > backlogAge {
+	if b.Ordinary || !b.Live && !b.Accepted.IsZero() && now.Sub(b.Accepted) > backlogAge {
 		return Backlog
 	}
 	return Fresh

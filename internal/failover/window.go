@@ -27,7 +27,7 @@ const (
 	Fresh Lane = iota
 	Backlog
 	lanes
-	anyLane = lanes
+	AnyLane = lanes // no matter
 )
 
 // Window is how much one level is sent while a backlog is drained into it: so many batches at once, and after the first
@@ -116,6 +116,18 @@ func (w *Window) Allow(now time.Time, lane Lane) (ok bool, at time.Time) {
 		}
 	}
 	return true, time.Time{}
+}
+
+// Lane is the lane whose turn it is while a backlog is drained, AnyLane else. Whoever has nothing of it may send of the
+// other one.
+func (w *Window) Lane(now time.Time) Lane {
+	switch w.rest(now); {
+	case !w.awake || w.drained.IsZero():
+		return AnyLane
+	case w.tag(Fresh) <= w.tag(Backlog):
+		return Fresh
+	}
+	return Backlog
 }
 
 // tag is when a lane's next batch begins, in the time of a level that serves each lane at its share: of two that wait the

@@ -138,10 +138,13 @@ func (s *story) forget(j *journal.Journal, name string) {
 }
 
 // take leases what is there, up to max records.
-func (s *story) take(c queue.Cursor, max int64) []queue.Delivered {
+func (s *story) take(c queue.Cursor, max int64) []queue.Delivered { return s.takeFrom(c, max, 0) }
+
+// takeFrom leases what was appended from a number on, if there is something.
+func (s *story) takeFrom(c queue.Cursor, max int64, from queue.Seq) []queue.Delivered {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	got, err := c.Take(ctx, queue.Want{Sizer: queue.Bytes, MaxBytes: max, Joins: func(_, _ *queue.Record) bool { return true }})
+	got, err := c.Take(ctx, queue.Want{Sizer: queue.Bytes, MaxBytes: max, From: from, Joins: func(_, _ *queue.Record) bool { return true }})
 	if f := c.Fill(); err != nil && !errors.Is(err, queue.ErrClosed) && f.Records > f.Leased {
 		s.t.Errorf("take: %v, with %+v", err, f)
 	}
@@ -300,7 +303,7 @@ func books(j *journal.Journal) (text string) {
 }
 
 // script is the fixed life of a journal that the crash tests cut short at every disk call: appends of all sizes, acks
-// out of order, nacks, dead letters, every call of the roster, rolls, deletions, close.
+// out of order, nacks, dead letters, every call of the roster, fresh records beside older ones, rolls, deletions, close.
 func script(s *story, disk vfs.FS, change ...func(*journal.Options)) {
 	store, err := journal.OpenStore(context.Background(), disk, options(change...))
 	if err != nil {
@@ -345,9 +348,14 @@ func script(s *story, disk vfs.FS, change ...func(*journal.Options)) {
 		s.append(j, 100<<10)
 		s.forget(j, "c")
 	}
-	for range 3 {
-		s.append(j, 500)
-	}
+	s.resolve(a, "a", queue.Outcome{Kind: queue.Ack}, s.take(a, 0)...)
+	s.append(j, 500)
+	s.append(j, 20<<10)
+	fresh := a.Fill().Last + 1
+	s.append(j, 500)
+	s.append(j, 500)
+	s.resolve(a, "a", queue.Outcome{Kind: queue.Ack}, s.takeFrom(a, 0, fresh)...) // beside what is older
+	pass(300 * time.Millisecond)
 	s.resolve(a, "a", queue.Outcome{Kind: queue.Ack}, s.take(a, 0)...)
 	pass(300 * time.Millisecond)
 	if s.end != nil {

@@ -13,11 +13,14 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/queue/window"
 )
 
+// closers is how many numbers above the floor may be handed out however many gaps are open.
+const closers = 64
+
 // destination is one cursor at run time. The journal's lock guards all of it but file.
 //
-// Invariants: slot.Resolved holds every number that is not owed or is resolved; numbers below next that are owed and
-// unresolved are in order, and in the window; those from next on are in the cache or on disk only. records, items and
-// size sum what is owed and unresolved; accepted = delivered + rejected + dropped + items.
+// Invariants: slot.Resolved holds every number that is not owed or is resolved; of the others, those that a reading has
+// passed are in the window, the rest are in the cache or on disk only. records, items and size sum what is owed and
+// unresolved; accepted = delivered + rejected + dropped + items.
 type destination struct {
 	j     *Journal
 	limit queue.Limit
@@ -30,8 +33,8 @@ type destination struct {
 	accepted uint64      // items owed over its whole life
 	records  int64       // owed and unresolved
 	items    int64
-	size     int64 // uncompressed bytes; an estimate of what was there at opening
-	next     queue.Seq
+	size     int64      // uncompressed bytes; an estimate of what was there at opening
+	reads    []*reading // one for each part of the window, ascending; one at least
 	resolved map[Resolution]Tally
 	again    uint64 // records handed out again
 
@@ -40,8 +43,6 @@ type destination struct {
 	off      cursor.Set
 	offKnown bool
 
-	filling bool      // somebody reads ahead for it
-	ahead   stream    // of whoever is filling
 	retryAt time.Time // not before: the disk would not give it
 	// failed is what the disk would not give, maxFailed at most. True: it refused that twice, and what it refuses now is
 	// damage.
@@ -128,15 +129,15 @@ func (d *destination) owe(e *window.Entry) {
 	d.items += int64(e.Items)
 	d.size += int64(e.Size)
 	d.accepted += uint64(e.Items)
-	if d.next == e.Seq && d.win.Low() {
-		d.load(e)
+	if i := len(d.reads) - 1; d.reads[i].next == e.Seq && d.win.PartLow(i) {
+		d.load(d.reads[i], e)
 	}
 }
 
-// load puts the record at next into the window.
-func (d *destination) load(e *window.Entry) {
+// load puts the record that a reading has come to into the window.
+func (d *destination) load(r *reading, e *window.Entry) {
 	d.win.Push(e)
-	d.next = e.Seq + 1
+	r.next = e.Seq + 1
 }
 
 // takenOff says that the numbers are resolved and were not delivered here: somebody else has them, or nobody is to.
@@ -145,25 +146,6 @@ func (d *destination) takenOff(first, last queue.Seq) {
 	if !d.slot.TakenOff {
 		d.slot.TakenOff = true
 		d.changed()
-	}
-}
-
-// refill loads what is in memory and has what is not read ahead. The disk is asked when half of the window is used
-// up, so that it is asked for much at once.
-func (d *destination) refill() {
-	for end := d.upTo(); d.next <= end && d.win.Low(); {
-		if d.slot.Resolved.Has(d.next) {
-			d.next = d.slot.Resolved.Next(d.next)
-			continue
-		}
-		e := d.j.mu.cache.find(d.next)
-		if e == nil {
-			if records, bytes := d.win.Ready(); records < window.Records/2 && bytes < d.win.Depth()/2 {
-				d.readAhead()
-			}
-			return
-		}
-		d.load(e)
 	}
 }
 
@@ -236,12 +218,14 @@ func (d *destination) unload(e *window.Entry, due time.Time) {
 	}
 }
 
-// ceiling is the number above which nothing is handed out, while so many gaps are open that no new one may come.
-func (d *destination) ceiling() queue.Seq {
+// confine keeps the window from handing out anything new while so many gaps are open that none may come: only what was
+// handed out before, and what closes the lowest one.
+func (d *destination) confine() {
 	if d.slot.Resolved.Full() {
-		return d.slot.Resolved.High()
+		d.win.Confine(d.slot.Resolved.Floor() + closers)
+	} else {
+		d.win.Confine(0)
 	}
-	return 0
 }
 
 // count books what was resolved, in the totals of this process and in the slot.
@@ -312,10 +296,14 @@ func (d *destination) oldest(now time.Time) time.Duration {
 	if d.records == 0 {
 		return 0
 	}
-	if n := d.win.Oldest(); n != nil {
+	first, read := d.reads[0].next, true
+	if len(d.reads) > 1 { // what the lowest reading has not come to is older than what the others have
+		read = first >= d.reads[1].from
+	}
+	if n := d.win.Oldest(); n != nil && (read || n.Entry.Seq < first) {
 		return max(0, now.Sub(n.Entry.Accepted))
 	}
-	if s := d.j.mu.catalog.from(d.next); s != nil && s.sum.Oldest > 0 {
+	if s := d.j.mu.catalog.from(first); s != nil && s.sum.Oldest > 0 {
 		return max(0, now.Sub(time.Unix(0, s.sum.Oldest)))
 	}
 	return 0
@@ -324,6 +312,6 @@ func (d *destination) oldest(now time.Time) time.Duration {
 func (d *destination) fill(now time.Time) queue.Fill {
 	return queue.Fill{
 		Records: d.records, Items: d.items, Bytes: d.size, Size: d.sizer(), Capacity: d.limit.Max,
-		Oldest: d.oldest(now), Leased: int64(d.win.Leased()),
+		Oldest: d.oldest(now), Leased: int64(d.win.Leased()), Last: d.j.mu.given,
 	}
 }

@@ -44,6 +44,11 @@ func (h *handle) mayTake() bool {
 
 // Take implements queue.Cursor. Records that are on disk only are read here, by the goroutine that asked for them.
 func (h *handle) Take(ctx context.Context, w queue.Want) ([]queue.Delivered, error) {
+	if w.From > 0 {
+		h.d.j.Lock()
+		h.d.split(w.From)
+		h.d.j.Unlock()
+	}
 	for {
 		got, absent, err := h.h.Take(ctx, w)
 		if err != nil {
@@ -221,7 +226,7 @@ func (j *Journal) changedLocked(d *destination) {
 	}
 	j.mu.changes++
 	d.refill()
-	d.win.SetCeiling(d.ceiling())
+	d.confine()
 	d.win.Serve(time.Time{})
 	j.letInLocked()
 }

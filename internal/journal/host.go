@@ -116,8 +116,9 @@ func (j *Journal) misnamedLocked(s *seg) {
 func (j *Journal) trimLocked() {
 	some, all := false, true
 	for _, d := range j.mu.live {
-		follows := d.next > j.mu.last || j.mu.cache.find(d.next) != nil
-		some, all = some || follows, all && follows
+		next := d.reads[len(d.reads)-1].next
+		follows := next > j.mu.last || j.mu.cache.find(next) != nil
+		some, all = some || follows, all && follows && len(d.reads) == 1
 	}
 	j.mu.cache.trim(j.mu.durable, some, j.mu.fx)
 	j.log.Followed(all)
@@ -133,7 +134,9 @@ func (h host) Void() {
 	for _, d := range j.mu.live {
 		if d.slot.Resolved.High() > j.mu.last { // it came while the group was being made
 			d.slot.Resolved.Cut(j.mu.last)
-			d.next = min(d.next, j.mu.last+1)
+			for _, r := range d.reads {
+				r.next = min(r.next, max(j.mu.last+1, r.from))
+			}
 			d.changed()
 		}
 	}

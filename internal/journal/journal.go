@@ -279,7 +279,9 @@ func (j *Journal) Close(ctx context.Context) error {
 	cursors := j.mu.cursors
 	j.Unlock()
 	for _, d := range cursors {
-		d.ahead.close()
+		for _, r := range d.reads {
+			r.ahead.close()
+		}
 		if d.file != nil {
 			errs = append(errs, d.file.Close())
 		}

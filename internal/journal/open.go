@@ -182,7 +182,7 @@ func (j *Journal) tellFound(p *recovery.Plan) {
 func (j *Journal) adoptCursor(c *recovery.Cursor) error {
 	d := &destination{j: j, slot: c.Slot, stored: true}
 	d.records, d.items, d.size = int64(c.Queued.Records), int64(c.Queued.Items), int64(c.Queued.Bytes)
-	d.next, d.offKnown = d.slot.Resolved.Next(1), !d.slot.TakenOff
+	d.offKnown = !d.slot.TakenOff
 	d.slot.Journal = j.id
 	if more, known := c.Imbalance(); known && d.slot.Estimated {
 		lost := &d.slot.Dropped[cursor.Corrupt].Items
@@ -198,7 +198,7 @@ func (j *Journal) adoptCursor(c *recovery.Cursor) error {
 		file = nil
 	}
 	d.file = file
-	d.open()
+	d.open(d.slot.Resolved.Next(1))
 	j.mu.cursors = append(j.mu.cursors, d)
 	if d.slot.State == queue.Live {
 		j.mu.live = append(j.mu.live, d)

@@ -17,72 +17,31 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/queue/window"
 )
 
-// readAhead starts a reader for d, one at most. The lock is held.
-func (d *destination) readAhead() {
-	j := d.j
-	if d.filling || j.mu.closed || j.now().Before(d.retryAt) {
-		return
-	}
-	d.filling = true
-	j.readers.Go(func() { j.read(d) })
-}
-
-// read fills d's window from disk until it is full, has met the cache, or the disk fails.
-func (j *Journal) read(d *destination) {
-	for {
-		j.Lock()
-		v, seq, more := d.wanted()
-		if caughtUp := d.next > d.upTo() || j.mu.closed; !more && caughtUp && d.ahead.isOpen() {
-			j.Unlock()
-			d.ahead.close() // while nobody else may read: not after filling is over
-			continue
-		}
-		if !more {
-			d.filling = false
-			d.win.Serve(time.Time{})
-			j.Unlock()
-			return
-		}
-		d.ahead.skip = d.failed[seq]
-		j.Unlock()
-		frames, err := d.ahead.read(v, seq)
-		j.Lock()
-		d.loadFrames(frames)
-		d.win.Serve(time.Time{})
-		next := d.next
-		j.Unlock()
-		if err != nil {
-			d.ahead.close()
-			j.unreadable(d, v, next, err)
-		}
-	}
-}
-
 // wanted loads what is in memory and says what is to be read next; false: nothing, now.
-func (d *destination) wanted() (v view, seq queue.Seq, more bool) {
+func (d *destination) wanted(r *reading) (v view, seq queue.Seq, more bool) {
 	j := d.j
-	if j.mu.closed || j.now().Before(d.retryAt) {
+	if j.mu.closed || r.over || !d.loads(r) || j.now().Before(d.retryAt) {
 		return v, 0, false
 	}
-	for end := d.upTo(); d.next <= end && d.win.Low(); {
-		if d.slot.Resolved.Has(d.next) {
-			d.next = d.slot.Resolved.Next(d.next)
+	for end := d.endOf(r); r.next <= end && d.low(r); {
+		if d.slot.Resolved.Has(r.next) {
+			r.next = d.slot.Resolved.Next(r.next)
 			continue
 		}
-		if e := j.mu.cache.find(d.next); e != nil {
-			d.load(e)
+		if e := j.mu.cache.find(r.next); e != nil {
+			d.load(r, e)
 			continue
 		}
-		s := j.mu.catalog.find(d.next)
+		s := j.mu.catalog.find(r.next)
 		if s == nil { // nothing has it, recovery and the log saw to that; should it be, it is not waited for
 			last := end
-			if s := j.mu.catalog.from(d.next); s != nil {
+			if s := j.mu.catalog.from(r.next); s != nil {
 				last = min(last, s.first()-1)
 			}
-			d.lose(d.next, last, 0, cursor.Missing)
+			d.lose(r.next, last, 0, cursor.Missing)
 			continue
 		}
-		return s.view(), d.next, true
+		return s.view(), r.next, true
 	}
 	return v, 0, false
 }
@@ -90,17 +49,17 @@ func (d *destination) wanted() (v view, seq queue.Seq, more bool) {
 // loadFrames puts what was read into the window, but for what was resolved meanwhile, and for what is not owed: a
 // segment goes on behind the last number of a parked cursor where no other one could be had. Records this program does
 // not understand stay owed and are passed over.
-func (d *destination) loadFrames(frames []segment.Frame) {
-	end := d.upTo()
+func (d *destination) loadFrames(r *reading, frames []segment.Frame) {
+	end := d.endOf(r)
 	for i := range frames {
 		f := &frames[i]
 		if f.Seq > end {
 			return
 		}
-		if f.Seq < d.next {
+		if f.Seq < r.next {
 			continue
 		}
-		d.next = f.Seq + 1
+		r.next = f.Seq + 1
 		if d.slot.Resolved.Has(f.Seq) {
 			continue
 		}
@@ -111,7 +70,7 @@ func (d *destination) loadFrames(frames []segment.Frame) {
 		}
 		d.j.misses.Add(1)
 		delete(d.failed, f.Seq)
-		d.load(&window.Entry{
+		d.load(r, &window.Entry{
 			Record: queue.Record{Tag: f.Tag, Items: f.Items, Size: f.Size, Meta: f.Meta, Body: f.Body, Keep: keep},
 			Seq:    f.Seq, Accepted: time.Unix(0, f.Accepted), Ripe: f.Seq <= d.j.recoveredSeq, Refs: 1,
 		})

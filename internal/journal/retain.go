@@ -4,6 +4,7 @@
 package journal
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path"
@@ -33,33 +34,37 @@ func (j *Journal) weigh(d *destination, first, last queue.Seq) ([]weighed, error
 			list = append(list, weighed{e.Seq, e.Items, e.Size})
 		}
 	}
-	first = max(first, d.next) // what is below and not resolved is in the window
-	for seq := d.slot.Resolved.Next(first); seq <= last; seq = d.slot.Resolved.Next(seq) {
-		if e := j.mu.cache.find(seq); e != nil {
-			list = append(list, weighed{seq, e.Items, e.Size})
-			seq++
-			continue
-		}
-		s := j.mu.catalog.find(seq)
-		if s == nil {
-			seq++
-			continue
-		}
-		v := s.view()
-		j.Unlock()
-		frames, err := j.readSurely(&src, v, seq)
-		if err != nil {
-			return nil, err
-		}
-		j.Lock()
-		for i := range frames {
-			f := &frames[i]
-			if f.Seq <= last && !d.slot.Resolved.Has(f.Seq) {
-				list = append(list, weighed{f.Seq, f.Items, f.Size})
+	var unread []stretch
+	d.unread(first, last, func(first, last queue.Seq) { unread = append(unread, stretch{first, last}) })
+	for _, open := range unread {
+		for seq := d.slot.Resolved.Next(open.first); seq <= open.last; seq = d.slot.Resolved.Next(seq) {
+			if e := j.mu.cache.find(seq); e != nil {
+				list = append(list, weighed{seq, e.Items, e.Size})
+				seq++
+				continue
 			}
-			seq = f.Seq + 1
+			s := j.mu.catalog.find(seq)
+			if s == nil {
+				seq++
+				continue
+			}
+			v := s.view()
+			j.Unlock()
+			frames, err := j.readSurely(&src, v, seq)
+			if err != nil {
+				return nil, err
+			}
+			j.Lock()
+			for i := range frames {
+				f := &frames[i]
+				if f.Seq <= open.last && !d.slot.Resolved.Has(f.Seq) {
+					list = append(list, weighed{f.Seq, f.Items, f.Size})
+				}
+				seq = f.Seq + 1
+			}
 		}
 	}
+	slices.SortFunc(list, func(a, b weighed) int { return cmp.Compare(a.seq, b.seq) })
 	j.Unlock()
 	return list, nil
 }

@@ -85,7 +85,7 @@ func (j *Journal) attachLocked(d *destination) {
 		d.slot.Resolved.Add(d.slot.Until+1, j.mu.given)
 	} else {
 		d.slot.Resolved.Reset(j.mu.given)
-		d.next = j.mu.given + 1
+		d.restart(j.mu.given + 1)
 	}
 	d.slot.State, d.slot.Until, d.slot.ParkedAt = queue.Live, 0, 0
 	d.slot.NotOwed = j.mu.total - d.accepted
@@ -303,11 +303,13 @@ func (j *Journal) Forget(name string) queue.Counts {
 		d.win.Settle(n)
 		n = next
 	}
-	j.mu.cache.each(d.next, d.upTo(), func(e *window.Entry) {
-		if !d.slot.Resolved.Has(e.Seq) {
-			e.Refs--
-			j.mu.cache.settled(e, j.mu.durable, j.mu.fx)
-		}
+	d.unread(0, d.upTo(), func(first, last queue.Seq) {
+		j.mu.cache.each(first, last, func(e *window.Entry) {
+			if !d.slot.Resolved.Has(e.Seq) {
+				e.Refs--
+				j.mu.cache.settled(e, j.mu.durable, j.mu.fx)
+			}
+		})
 	})
 	d.slot.NotOwed += uint64(d.items)
 	d.accepted -= uint64(d.items)
@@ -316,7 +318,7 @@ func (j *Journal) Forget(name string) queue.Counts {
 	}
 	d.records, d.items, d.size = 0, 0, 0
 	d.slot.Resolved.Reset(j.mu.given)
-	d.next = j.mu.given + 1
+	d.restart(j.mu.given + 1)
 	d.slot.State, d.slot.Until = queue.Done, 0
 	d.changed()
 	j.changedLocked(d)
@@ -359,19 +361,19 @@ func (j *Journal) findLocked(name string) *destination {
 
 // addLocked makes a cursor that is owed nothing.
 func (j *Journal) addLocked(name string) *destination {
-	d := &destination{j: j, next: j.mu.given + 1, offKnown: true}
+	d := &destination{j: j, offKnown: true}
 	d.slot = cursor.Slot{State: queue.Prepared, Journal: j.id, Name: name}
 	d.slot.Resolved.Reset(j.mu.given)
-	d.open()
+	d.open(j.mu.given + 1)
 	j.mu.cursors = append(j.mu.cursors, d)
 	d.changed()
 	return d
 }
 
-// open makes the window and the reader of a cursor.
-func (d *destination) open() {
-	d.win = window.New(guard{d}, d.refill)
-	d.ahead = stream{files: d.j.files, bodies: true, behind: true}
+// open makes the window of a cursor, which is read from next on.
+func (d *destination) open(next queue.Seq) {
+	d.win = window.New(guard{d}, d.look)
+	d.reads = []*reading{d.newReading(0, next)}
 }
 
 // disinherit ends the service of d's heir. What the heir got is forgotten with it: should another cursor with the same

@@ -62,7 +62,21 @@ func (w *walk) take() {
 	if w.rng.IntN(3) > 0 {
 		want.Joins = func(_, _ *queue.Record) bool { return true }
 	}
-	w.takeSome(h, want, 100*time.Millisecond)
+	if w.rng.IntN(3) == 0 { // beside what is older
+		if w.fresh == nil {
+			w.fresh = map[string]queue.Seq{}
+		}
+		if f := h.Fill(); w.fresh[h.name] == 0 || w.rng.IntN(12) == 0 {
+			w.fresh[h.name] = f.Last + 1
+			w.say("%s is asked for records from %d on", h.name, f.Last+1)
+		}
+		want.From = w.fresh[h.name]
+	}
+	for _, l := range w.takeSome(h, want, 100*time.Millisecond) {
+		if want.From > 0 && l.Seq >= want.From {
+			w.Fresh++
+		}
+	}
 }
 
 func (w *walk) takeSome(h *walkHandle, want queue.Want, wait time.Duration) []lease {

@@ -52,17 +52,17 @@ func TestJournalMatchesItsModel(t *testing.T) {
 		sum.add(walkOnce(t, rand.Uint64(), false))
 	}
 	t.Logf("%+v", sum)
-	if sum.Crashes == 0 || sum.Faults == 0 || sum.Refused == 0 || sum.Taken == 0 || sum.FromDisk == 0 {
+	if sum.Crashes == 0 || sum.Faults == 0 || sum.Refused == 0 || sum.Taken == 0 || sum.Fresh == 0 || sum.FromDisk == 0 {
 		t.Errorf("these walks test little: %+v", sum)
 	}
 }
 
 // tally is what happened on a walk.
-type tally struct{ Walks, Steps, Appended, Refused, Taken, FromDisk, Crashes, Faults, Reopened int }
+type tally struct{ Walks, Steps, Appended, Refused, Taken, Fresh, FromDisk, Crashes, Faults, Reopened int }
 
 func (a *tally) add(b tally) {
 	a.Walks, a.Steps, a.Appended, a.Refused = a.Walks+1, a.Steps+b.Steps, a.Appended+b.Appended, a.Refused+b.Refused
-	a.Taken, a.FromDisk, a.Crashes = a.Taken+b.Taken, a.FromDisk+b.FromDisk, a.Crashes+b.Crashes
+	a.Taken, a.Fresh, a.FromDisk, a.Crashes = a.Taken+b.Taken, a.Fresh+b.Fresh, a.FromDisk+b.FromDisk, a.Crashes+b.Crashes
 	a.Faults, a.Reopened = a.Faults+b.Faults, a.Reopened+b.Reopened
 }
 
@@ -103,7 +103,8 @@ type walk struct {
 	handles []*walkHandle
 	cut     *crash
 	step    atomic.Int64
-	jump    atomic.Int64 // by how many nanoseconds the clock is off
+	jump    atomic.Int64         // by how many nanoseconds the clock is off
+	fresh   map[string]queue.Seq // from where a destination is asked for fresh records
 }
 
 type walkHandle struct {
@@ -194,7 +195,7 @@ func (w *walk) choose() {
 func (w *walk) start() {
 	w.disk = vfs.NewFaulty(w.mem)
 	w.plan()
-	w.faulty, w.handles, w.cut = false, nil, nil
+	w.faulty, w.handles, w.cut, w.fresh = false, nil, nil, nil
 	var err error
 	if w.store, err = journal.OpenStore(context.Background(), w.disk, options(w.modes...)); err != nil {
 		w.Fatalf("step %d: open the store: %v", w.Steps, err)

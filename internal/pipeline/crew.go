@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 	"github.com/holdfast-telemetry/holdfast/internal/failover"
+	"github.com/holdfast-telemetry/holdfast/internal/queue"
 )
 
 // worker takes batches, sends them and resolves them. There are as many as were ever needed at once: one for each
@@ -21,8 +22,9 @@ type worker struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	chores chores
-	takes  *term // set: it is one of the takers
-	astray bool  // its attempt was given up: nobody waits for it
+	takes  *term     // set: it is one of the takers
+	from   queue.Seq // where it takes, see Want.From
+	astray bool      // its attempt was given up: nobody waits for it
 }
 
 // term is how long batches are wanted.
@@ -44,7 +46,7 @@ func (x *dispatch) assign(a *sending) {
 		go w.run()
 	}
 	if a == nil {
-		w.takes = x.term()
+		w.takes, w.from = x.term(), x.besideLocked()
 	} else {
 		w.has(a)
 	}
@@ -121,7 +123,7 @@ func (w *worker) rest() (*sending, bool) {
 	x.mu.Lock()
 	if x.mayTake() {
 		x.mu.takers++
-		w.takes = x.term()
+		w.takes, w.from = x.term(), x.besideLocked()
 		x.mu.Unlock()
 		return nil, true
 	}
@@ -138,7 +140,7 @@ func (w *worker) rest() (*sending, bool) {
 // take takes a batch and returns the attempt that came of it.
 func (w *worker) take() *sending {
 	x := w.x
-	batch, err := x.next(w.takes.ctx, x.wants)
+	batch, err := x.next(w.takes.ctx, x.wants, w.from)
 	if err == nil {
 		if batch = x.unkept(x.own, batch); len(batch) == 0 {
 			return nil // and takes again
@@ -179,7 +181,7 @@ func (w *worker) send(a *sending) *sending {
 func (w *worker) goOn() {
 	if w.chores.own == nil && w.takes == nil && w.x.mayTake() {
 		w.x.mu.takers++
-		w.takes = w.x.term()
+		w.takes, w.from = w.x.term(), w.x.besideLocked()
 	}
 }
 

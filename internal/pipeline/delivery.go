@@ -127,12 +127,13 @@ var (
 	errUnwanted = errors.New("no batch is wanted")
 )
 
-// next takes a batch while ctx lasts. While draining it takes what is there, for as long as wanted says so, and fails
-// with errDry when nothing is.
-func (d *delivery) next(ctx context.Context, wanted func() bool) ([]queue.Delivered, error) {
+// next takes a batch while ctx lasts, of what was appended from a number on first, if that is not 0. While draining it
+// takes what is there, for as long as wanted says so, and fails with errDry when nothing is.
+func (d *delivery) next(ctx context.Context, wanted func() bool, from queue.Seq) ([]queue.Delivered, error) {
 	w := d.dest.Want
 	w.Joins = joins
 	if !d.draining.Load() {
+		w.From = from
 		batch, err := d.own.Take(ctx, w)
 		switch {
 		case err == nil:
@@ -143,7 +144,7 @@ func (d *delivery) next(ctx context.Context, wanted func() bool) ([]queue.Delive
 			return nil, errUnwanted
 		}
 	}
-	w.Min, w.Linger = 0, 0
+	w.Min, w.Linger, w.From = 0, 0, 0
 	for d.empty.Load() && d.fill().Records > 0 && d.send.Err() == nil {
 		if !wanted() {
 			return nil, errUnwanted

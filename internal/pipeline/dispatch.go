@@ -57,8 +57,10 @@ type dispatch struct {
 		wake    time.Time // when the router wants a tick; zero = never
 		armed   time.Time // when the loop will wake up
 		wanted  bool
-		takers  int   // workers that take, or are about to
-		taking  *term // ends when no batch is wanted any more
+		lane    failover.Lane // of those wanted
+		fresh   queue.Seq     // while a backlog is drained: what is appended from here on goes beside it; 0 = there is none
+		takers  int           // workers that take, or are about to
+		taking  *term         // ends when no batch is wanted any more
 		idle    []*worker
 		offers  []*source // feeders with a batch that wait until one is wanted
 		feeders int
@@ -81,7 +83,7 @@ func newDispatch(set *Settings, d *plan.Destination) (*dispatch, error) {
 	}
 	x.counts = x.config.Conditions()
 	x.exact = x.config.Detector.SlowAfter != nil && x.config.Detector.SlowAfter != "0s"
-	x.mu.router = router
+	x.mu.router, x.mu.lane = router, failover.AnyLane
 	for i := range d.Levels {
 		var members []*sender
 		for _, id := range d.Levels[i].Exporters {
@@ -279,7 +281,13 @@ func (x *dispatch) do(c *chores, e *failover.RouterEffect) {
 			c.say(x.sender, l, max(x.mu.view.NextProbe.Sub(x.mu.now), 0))
 		}
 	case failover.WantBatches:
-		x.mu.wanted = e.N > 0
+		x.mu.wanted, x.mu.lane = e.N > 0, e.Lane
+		switch {
+		case e.N > 0 && e.Lane == failover.AnyLane:
+			x.mu.fresh = 0
+		case e.Lane == failover.Fresh && x.mu.fresh == 0 && x.own != nil:
+			x.mu.fresh = x.own.Fill().Last + 1
+		}
 	case failover.WakeQueue:
 		c.wake = true
 	case failover.WakeAt:
@@ -359,8 +367,7 @@ func (x *dispatch) heard(a *sending) failover.RouterEvent {
 func (x *dispatch) unlock(c *chores) *sending {
 	m := &x.mu
 	for m.wanted && len(m.offers) > 0 {
-		s := m.offers[0]
-		m.offers = append(m.offers[:0], m.offers[1:]...)
+		s := x.turn()
 		x.arrive(c, m.now, job{s, s.offer})
 		s.accepted <- true
 	}

@@ -5,8 +5,10 @@ package pipeline
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/holdfast-telemetry/holdfast/internal/failover"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
 )
 
@@ -40,8 +42,8 @@ func (p *Pipeline) Inherit(destination string, backlog queue.Cursor) error {
 }
 
 // feed takes batch after batch of a source and hands each over when the router wants one. Where there are several
-// sources each has a feeder with one batch ready, and their turns come in the order in which they were: a backlog neither
-// starves live data nor is starved by it.
+// sources each has a feeder with one batch ready, and their turns come in the order in which they were, or, while a
+// backlog is drained, as the lanes' shares say: a backlog neither starves live data nor is starved by it.
 func (x *dispatch) feed(s *source) {
 	for x.feedOne(s) {
 	}
@@ -81,11 +83,49 @@ func (x *dispatch) feedOne(s *source) bool {
 // nextOf is next for any source: what is inherited is not drained when the process stops. The own one is taken ahead.
 func (x *dispatch) nextOf(s *source) ([]queue.Delivered, error) {
 	if s == x.own {
-		return x.next(x.take, func() bool { return true })
+		return x.next(x.take, func() bool { return true }, x.beside())
 	}
 	w := x.dest.Want
 	w.Joins = joins
 	return s.Take(x.take, w)
+}
+
+// turn takes the offer out whose turn it is: the first of the lane that is wanted, or the first.
+func (x *dispatch) turn() *source {
+	m := &x.mu
+	i := 0
+	if m.lane != failover.AnyLane {
+		i = max(slices.IndexFunc(m.offers, func(s *source) bool { return x.laneOf(s, s.offer) == m.lane }), 0)
+	}
+	s := m.offers[i]
+	m.offers = slices.Delete(m.offers, i, i+1)
+	return s
+}
+
+func (x *dispatch) laneOf(s *source, batch []queue.Delivered) failover.Lane {
+	if s.repays || !x.live(s, batch) && x.mu.now.Sub(batch[0].Accepted) > backlogAge {
+		return failover.Backlog
+	}
+	return failover.Fresh
+}
+
+// live reports whether a batch came while a backlog is drained, and is no part of it.
+func (x *dispatch) live(from *source, batch []queue.Delivered) bool {
+	return from == x.own && x.mu.fresh > 0 && batch[0].Seq >= x.mu.fresh
+}
+
+// beside is where the own queue is to be read, if it is the turn of fresh data; 0 = in its order.
+func (x *dispatch) beside() queue.Seq {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.besideLocked()
+}
+
+func (x *dispatch) besideLocked() queue.Seq {
+	if x.mu.lane == failover.Fresh {
+		return x.mu.fresh
+	}
+	return 0
 }
 
 // leaving reports whether nothing of the source is sent any more.

@@ -57,7 +57,7 @@ var loads = sync.Pool{New: func() any {
 func (x *dispatch) loadOf(from *source, records []queue.Delivered) *load {
 	l := loads.Get().(*load)
 	l.records, l.from, l.Source, l.Stays = records, from, x.number(from), from.stored
-	l.Ordinary, l.Accepted = from.repays, records[0].Accepted
+	l.Ordinary, l.Accepted, l.Live = from.repays, records[0].Accepted, x.live(from, records)
 	for i := range records {
 		l.Seqs, l.seqs = append(l.Seqs, uint64(records[i].Seq)), append(l.seqs, records[i].Seq)
 		l.Items += records[i].Items
@@ -81,7 +81,7 @@ func (l *load) free() {
 		Batch: l.Batch, seqs: l.seqs[:0], req: exporter.Request{Parts: l.req.Parts[:0]}, attempt: l.attempt, alone: l.alone,
 	}
 	l.Seqs, l.Items, l.Attempt, l.Piece, l.Stays = l.Seqs[:0], 0, 0, false, false
-	l.Once, l.Ordinary, l.Accepted = false, false, time.Time{}
+	l.Once, l.Ordinary, l.Accepted, l.Live = false, false, time.Time{}, false
 	loads.Put(l)
 }
 

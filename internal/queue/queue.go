@@ -113,6 +113,15 @@ type Limit struct {
 }
 
 // Want describes the batch a Take asks for.
+//
+// From is a second place to read at: while a backlog is drained, what is appended since may go beside it. Zero is the
+// queue's order. Above all that a Take of the cursor asked for before, it splits what the cursor is owed into what is
+// below it and the rest, each with a window of its own; no batch has records of both. A Take with From gets a ripe batch
+// of the rest, or else one of what is below, and one without the other way round; each part is handed out in order.
+// When nothing below is left to hand out, the parts are one again. After a few splits (window.MaxParts) at one time, or
+// at or below an earlier one, From is only a preference for the part that is there. It lives as long as the process: what
+// is resolved is known by number, whatever the order, and a cursor that may not know more gaps hands out no new record
+// until some are closed.
 type Want struct {
 	Sizer    Sizer         // unit of Min and Max: Items or Bytes
 	Min      int64         // enough to go at once; 0 = what is there
@@ -121,6 +130,7 @@ type Want struct {
 	Linger   time.Duration // how long the oldest record may wait for Min
 	// Joins says whether next may travel with first; nil = nothing joins.
 	Joins func(first, next *Record) bool
+	From  Seq // zero = the queue's order, else records from this number on go first
 }
 
 // Delivered is one leased record.
@@ -162,6 +172,7 @@ type Fill struct {
 	Capacity int64         // the limit, 0 = none
 	Oldest   time.Duration // age of the oldest unresolved record, 0 = none
 	Leased   int64         // records handed out
+	Last     Seq           // the youngest number appended to the queue, whoever is owed it; 0 = none
 }
 
 // Counts are a cursor's books, in items.

@@ -130,6 +130,16 @@ func (c *cursor) settle(n *window.Node) {
 	c.win.Settle(n)
 }
 
+// merge ends a split of which nothing is left below. All that is owed is in the window.
+func (c *cursor) merge() {
+	for c.win.Parts() > 1 {
+		if left, _ := c.win.PartReady(0); left > 0 {
+			return
+		}
+		c.win.Merge()
+	}
+}
+
 // changed looks after those who wait, once records came back or room was made.
 func (c *cursor) changed() {
 	c.win.Serve(time.Time{})
@@ -152,6 +162,7 @@ func (c *cursor) forget() {
 		c.books.accepted -= uint64(n.Entry.Items)
 		c.settle(n)
 	}
+	c.merge()
 }
 
 func (c *cursor) counts() queue.Counts {

@@ -29,6 +29,11 @@ func newHeir(c *cursor, heir string) *handle {
 
 // Take implements queue.Cursor. It returns queue.ErrClosed once the handle or the queue is closed.
 func (h *handle) Take(ctx context.Context, w queue.Want) ([]queue.Delivered, error) {
+	if w.From > 0 {
+		h.c.q.lock()
+		h.c.win.Split(w.From)
+		h.c.q.unlock()
+	}
 	got, _, err := h.h.Take(ctx, w)
 	return got, err
 }
@@ -109,7 +114,7 @@ func (h *handle) Fill() queue.Fill {
 	defer c.q.unlock()
 	return queue.Fill{
 		Records: c.records, Items: c.items, Bytes: c.bytes, Size: c.size(), Capacity: c.dest.Limit.Max,
-		Oldest: c.oldest(c.q.set.Now()), Leased: int64(c.win.Leased()),
+		Oldest: c.oldest(c.q.set.Now()), Leased: int64(c.win.Leased()), Last: c.q.mu.last,
 	}
 }
 

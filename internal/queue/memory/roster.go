@@ -187,7 +187,7 @@ func (q *Queue) find(name string) *cursor {
 
 func (q *Queue) addCursor(name string, s queue.State) *cursor {
 	c := &cursor{q: q, dest: queue.Destination{Name: name}, state: s}
-	c.win = window.New(c, nil)
+	c.win = window.New(c, c.merge)
 	if q.mu.closed {
 		c.win.Close()
 	}

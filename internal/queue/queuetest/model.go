@@ -4,6 +4,7 @@
 package queuetest
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 type model struct {
 	drops   bool // Capabilities.DropsOverflow
 	cursors []*modelCursor
+	last    queue.Seq
 }
 
 type modelCursor struct {
@@ -23,11 +25,14 @@ type modelCursor struct {
 	state   queue.State
 	entries []*entry // unresolved, ascending
 	books   queue.Counts
+	froms   []queue.Seq // where its parts but the lowest begin, ascending
+	parted  queue.Seq   // the highest number that a Take asked from
 }
 
 // entry is one record at one cursor.
 type entry struct {
 	sent     *sent
+	seq      queue.Seq
 	accepted time.Time
 	attempt  int
 	due      time.Time
@@ -83,12 +88,13 @@ func (m *model) refuses() bool {
 }
 
 func (m *model) append(s *sent, now time.Time) {
+	m.last++
 	for _, c := range m.cursors {
 		if c.state != queue.Live {
 			continue
 		}
 		before, full := c.size(), c.full()
-		newest := &entry{sent: s, accepted: now}
+		newest := &entry{sent: s, seq: m.last, accepted: now}
 		c.entries = append(c.entries, newest)
 		c.books.Accepted += uint64(s.items)
 		for m.drops && full && c.size() > before {
@@ -117,9 +123,52 @@ type modelBatch struct {
 	closed     bool
 }
 
+// maxParts is what the contract means by a few.
+const maxParts = 8
+
+// split is what a Take that asks from a number does first.
+func (c *modelCursor) split(from queue.Seq) {
+	if from > max(c.parted, 1) && len(c.froms) < maxParts-1 {
+		c.parted, c.froms = from, append(c.froms, from)
+	}
+}
+
+// merge makes one of two parts when nothing of the lower is left to hand out.
+func (c *modelCursor) merge(now time.Time) {
+	for len(c.froms) > 0 {
+		for _, e := range c.entries {
+			if e.seq < c.froms[0] && e.holder == nil && !e.due.After(now) {
+				return
+			}
+		}
+		c.froms = c.froms[1:]
+	}
+}
+
 // next is what a Take with w returns now, or nothing.
 func (c *modelCursor) next(w queue.Want, now time.Time) []*entry {
-	window, full := c.window(w, now)
+	c.split(w.From)
+	if c.state != queue.Live {
+		return nil
+	}
+	c.merge(now)
+	if len(c.froms) == 0 {
+		return c.nextOf(w, now, 0, math.MaxUint64)
+	}
+	low := func() []*entry { return c.nextOf(w, now, 0, c.froms[0]-1) }
+	high := func() []*entry { return c.nextOf(w, now, c.froms[len(c.froms)-1], math.MaxUint64) }
+	if w.From > 0 {
+		low, high = high, low
+	}
+	if batch := low(); batch != nil {
+		return batch
+	}
+	return high()
+}
+
+// nextOf is the ripe batch of the records first to last.
+func (c *modelCursor) nextOf(w queue.Want, now time.Time, first, last queue.Seq) []*entry {
+	window, full := c.window(w, now, first, last)
 	batches := sortOut(w, window)
 	for i, b := range batches {
 		oldest := b.entries[0].accepted
@@ -130,12 +179,12 @@ func (c *modelCursor) next(w queue.Want, now time.Time) []*entry {
 	return nil
 }
 
-// window is the candidates that a Take looks at.
-func (c *modelCursor) window(w queue.Want, now time.Time) (window []*entry, full bool) {
+// window is the candidates that a Take looks at in a part.
+func (c *modelCursor) window(w queue.Want, now time.Time, first, last queue.Seq) (window []*entry, full bool) {
 	limit := min(max(windowBytes, w.MaxBytes), maxWindowBytes)
 	var bytes int64
 	for _, e := range c.entries {
-		if c.state != queue.Live || e.holder != nil || e.due.After(now) {
+		if e.seq < first || e.seq > last || e.holder != nil || e.due.After(now) {
 			continue
 		}
 		size := int64(e.sent.size)
@@ -225,7 +274,7 @@ func (c *modelCursor) forget() {
 		c.books.Accepted -= uint64(c.entries[0].sent.items)
 		c.settle(c.entries[0])
 	}
-	c.state = queue.Done
+	c.state, c.froms = queue.Done, nil
 }
 
 // counts are the books with what is unresolved.

@@ -142,7 +142,7 @@ var sizeRules = []rule{
 			r.Errorf("oldest %v", f.Oldest)
 		}
 		f.Oldest = 0
-		if want := (queue.Fill{Records: 2, Items: 5, Bytes: 30, Size: 2, Leased: 2}); f != want {
+		if want := (queue.Fill{Records: 2, Items: 5, Bytes: 30, Size: 2, Leased: 2, Last: 2}); f != want {
 			r.Errorf("%+v, want %+v", f, want)
 		}
 		r.ack(a, got[0])

@@ -24,6 +24,9 @@ var walkRules = []rule{
 	{"a random walk with a limit at each destination agrees with the model", walkWith(walkSettings{steps: 4000, limits: true})},
 	{"a random walk with a changing roster agrees with the model", walkWith(walkSettings{steps: 4000, limits: true, roster: true})},
 	{"a random walk over a long backlog agrees with the model", walkWith(walkSettings{steps: 1500, backlog: 3 * windowRecords})},
+	{"a random walk that takes fresh records first agrees with the model", walkWith(walkSettings{steps: 4000, roster: true, fresh: true})},
+	{"a random walk that takes fresh records beside a long backlog agrees with the model", walkWith(walkSettings{steps: 1500,
+		backlog: 3 * windowRecords, fresh: true})},
 }
 
 type walkSettings struct {
@@ -31,6 +34,7 @@ type walkSettings struct {
 	backlog int
 	limits  bool
 	roster  bool
+	fresh   bool // some Takes ask for fresh records first
 }
 
 // walk is one random sequence of calls, made on a queue and on the model.
@@ -44,6 +48,8 @@ type walk struct {
 	step    int
 	taken   int
 	refused int
+	fresh   queue.Seq
+	ahead   int // records taken before older ones
 }
 
 func walkWith(set walkSettings) func(*rig) {
@@ -58,6 +64,9 @@ func walkWith(set walkSettings) func(*rig) {
 		for w.step = 1; w.step <= set.steps && !r.Failed(); w.step++ {
 			w.once()
 			w.compare()
+		}
+		if w.set.fresh && w.ahead == 0 {
+			r.Error("a walk in which nothing was taken ahead of older records")
 		}
 		if w.taken == 0 || set.limits && w.refused == 0 && w.dropped() == 0 {
 			r.Errorf("a walk that tests little: %d taken, %d refused", w.taken, w.refused)
@@ -85,6 +94,7 @@ func (w *walk) begin() {
 	for range w.set.backlog {
 		w.append()
 	}
+	w.fresh = w.model.last + 1
 }
 
 func (w *walk) newWant() queue.Want {
@@ -152,6 +162,9 @@ func (w *walk) take() {
 		return
 	}
 	want := w.wants[w.rng.IntN(len(w.wants))]
+	if w.set.fresh {
+		want.From = w.from()
+	}
 	var ids []int
 	expected := h.of.next(want, time.Now())
 	for _, e := range expected {
@@ -169,10 +182,35 @@ func (w *walk) take() {
 		if d := got[i]; d.Attempt != e.attempt || !d.Accepted.Equal(e.accepted) {
 			w.Errorf("step %d: record %d: attempt %d accepted %v, want %d, %v", w.step, e.sent.id, d.Attempt, d.Accepted, e.attempt, e.accepted)
 		}
+		if d := got[i]; d.Seq != e.seq {
+			w.Errorf("step %d: record %d has number %d, want %d", w.step, e.sent.id, d.Seq, e.seq)
+		}
 		e.holder, e.due = h, time.Time{}
 		h.leases = append(h.leases, modelLease{entry: e, got: got[i]})
 		w.taken++
 	}
+	if len(expected) > 0 {
+		h.of.merge(time.Now())
+		if len(h.of.froms) > 0 && want.From > 0 {
+			w.ahead++
+		}
+	}
+}
+
+// from is the number from which a Take asks for records first: mostly one that was asked for before, as whoever drains a
+// backlog does.
+func (w *walk) from() queue.Seq {
+	switch n := w.rng.IntN(40); {
+	case n < 18:
+		return 0
+	case n > 0 && n < 38:
+		return w.fresh
+	case n == 38:
+		w.fresh = w.model.last + 1
+	default:
+		w.fresh = queue.Seq(w.rng.Int64N(int64(w.model.last) + 2))
+	}
+	return w.fresh
 }
 
 func (w *walk) resolve() {
@@ -265,7 +303,9 @@ func (w *walk) compare() {
 	h := w.handles[w.rng.IntN(len(w.handles))]
 	f := h.cursor.Fill()
 	f.Oldest = 0
-	if want := h.of.fill(); f != want {
+	want := h.of.fill()
+	want.Last = w.model.last
+	if f != want {
 		w.Errorf("step %d: fill of %q: %+v, want %+v", w.step, h.of.name, f, want)
 	}
 }

@@ -27,8 +27,8 @@ func (w *Window) Handle(may func() bool) *Handle {
 	return &Handle{w: w, may: may, leases: make(map[queue.Seq]*Node)}
 }
 
-// Take is queue.Cursor's Take. It is called without the lock. It returns queue.ErrClosed once the handle or the window
-// is closed.
+// Take is queue.Cursor's Take. It is called without the lock, and what Want.From asks for has been Split by the owner. It
+// returns queue.ErrClosed once the handle or the window is closed.
 //
 // absent is how many of the records came without Meta and Body because they were Absent when they were leased. The
 // owner fills those in (Held says which they are) before it hands the batch on. What it cannot read it takes out of the
@@ -51,13 +51,13 @@ func (h *Handle) Take(ctx context.Context, want queue.Want) (got []queue.Deliver
 	}
 	if w.waiting == 0 && h.mayTake() {
 		w.promote(now)
-		if got, absent = w.tryTake(p, h, now); got != nil {
+		if got, absent = w.tryTake(p, h, want.From > 0, now); got != nil {
 			w.owner.Unlock()
 			return got, absent, nil
 		}
 	}
 	x := w.waiters.Get().(*waiter)
-	x.handle, x.plan = h, p
+	x.handle, x.plan, x.high = h, p, want.From > 0
 	p.waiters = append(p.waiters, x)
 	w.waiting++
 	w.Serve(now)

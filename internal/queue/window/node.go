@@ -48,17 +48,28 @@ func (n *Node) Attempt() int { return n.attempt }
 
 func (n *Node) seq() queue.Seq { return n.Entry.Seq }
 
-// link makes n the youngest of all, unlink takes it off.
-func (w *Window) link(n *Node) {
-	if n.older = w.all.tail; n.older == nil {
+// link puts n into all, the youngest of part i; unlink takes it off.
+func (w *Window) link(n *Node, i int) {
+	next := w.above(i)
+	if n.younger = next; next != nil {
+		n.older, next.older = next.older, n
+	} else {
+		n.older, w.all.tail = w.all.tail, n
+	}
+	if n.older == nil {
 		w.all.head = n
 	} else {
 		n.older.younger = n
 	}
-	w.all.tail = n
+	if p := w.parts[i]; i > 0 && p.first == nil {
+		p.first = n
+	}
 }
 
 func (w *Window) unlink(n *Node) {
+	if len(w.parts) > 1 {
+		w.leavesPart(n)
+	}
 	if n.older == nil {
 		w.all.head = n.younger
 	} else {

@@ -11,17 +11,21 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
 )
 
-// plan is what a Take looks at, sorted into batches as one Want asks. It covers the ready records up to tail and
-// is carried on from append to append and from batch to batch, so each record is placed about once; whatever changes
-// the covered records otherwise resets it.
-//
-// Invariants: batches are ascending by their first number; every loose record is above all firsts; records and bytes
-// sum what is covered.
+// plan is one question: what a Take looks at, sorted into batches as its Want asks, at both places to read at.
 type plan struct {
 	want        queue.Want
 	windowBytes int64
 	waiters     []*waiter // first come, first served
+	sides       [2]side   // of the lowest part; of the highest, if that is another
+}
 
+// side is the batches of one part. It covers the part's ready records up to tail and is carried on from append to append
+// and from batch to batch, so each record is placed about once; whatever changes the covered records otherwise resets it.
+//
+// Invariants: batches are ascending by their first number; every loose record is above all firsts; records and bytes
+// sum what is covered.
+type side struct {
+	*plan
 	batches []*batch
 	open    []*batch // those that still take records, at most maxOpenBatches
 	due     int      // batches that are closed or have Min
@@ -46,6 +50,7 @@ type batch struct {
 type waiter struct {
 	handle *Handle
 	plan   *plan
+	high   bool // it asked for the highest part first
 	ready  chan struct{}
 	got    []queue.Delivered
 	absent int
@@ -55,9 +60,10 @@ type waiter struct {
 func (p *plan) start(w queue.Want) {
 	p.want = w
 	p.windowBytes = min(max(MinBytes, w.MaxBytes), MaxBytes)
+	p.sides[0].plan, p.sides[1].plan = p, p
 }
 
-// serves says whether the plan was made for the same question.
+// serves says whether the plan was made for the same question, but for where it is asked first.
 func (p *plan) serves(w queue.Want) bool {
 	return p.want.Sizer == w.Sizer && p.want.Min == w.Min && p.want.Max == w.Max && p.want.MaxBytes == w.MaxBytes &&
 		p.want.Linger == w.Linger && sameRule(p.want.Joins, w.Joins)
@@ -72,6 +78,12 @@ func sameRule(a, b func(first, next *queue.Record) bool) bool {
 
 // reset forgets everything but the question and who waits.
 func (p *plan) reset() {
+	p.sides[0].reset()
+	p.sides[1].reset()
+}
+
+// reset forgets all batches.
+func (p *side) reset() {
 	if p.tail == nil {
 		return
 	}
@@ -85,8 +97,8 @@ func (p *plan) reset() {
 	p.due, p.tail, p.records, p.bytes, p.full = 0, nil, 0, 0, false
 }
 
-// extend covers what of the ready records fits the window and is not above the ceiling (0 = none).
-func (p *plan) extend(l *list, ceiling queue.Seq) {
+// extend covers what of the ready records fits the window and is not above the ceiling, if there is one.
+func (p *side) extend(l *list, ceiling queue.Seq, bound bool) {
 	if len(p.loose) > 0 && len(p.open) < maxOpenBatches {
 		p.placeLoose()
 	}
@@ -95,7 +107,7 @@ func (p *plan) extend(l *list, ceiling queue.Seq) {
 		if p.tail != nil {
 			n = p.tail.next
 		}
-		if n == nil || ceiling > 0 && n.seq() > ceiling {
+		if n == nil || bound && n.seq() > ceiling {
 			return
 		}
 		size := int64(n.Entry.Size)
@@ -114,7 +126,7 @@ func (p *plan) extend(l *list, ceiling queue.Seq) {
 }
 
 // placeLoose gives loose records, oldest first, the batches that can be opened again.
-func (p *plan) placeLoose() {
+func (p *side) placeLoose() {
 	kept := p.loose[:0]
 	for _, n := range p.loose {
 		if !p.place(n, len(kept) == 0) {
@@ -126,7 +138,7 @@ func (p *plan) placeLoose() {
 }
 
 // place puts n into the first open batch that accepts it, or into one of its own if it may open one.
-func (p *plan) place(n *Node, mayOpen bool) bool {
+func (p *side) place(n *Node, mayOpen bool) bool {
 	sum, bytes := p.measure(n), int64(n.Entry.Size)
 	for i := 0; i < len(p.open); i++ {
 		b := p.open[i]
@@ -154,7 +166,7 @@ func (p *plan) place(n *Node, mayOpen bool) bool {
 }
 
 // judge marks b, at index i of the open ones, after it grew. What is above a bound is one record that travels alone.
-func (p *plan) judge(b *batch, i int) {
+func (p *side) judge(b *batch, i int) {
 	if !b.due && b.sum >= p.want.Min {
 		b.due = true
 		p.due++
@@ -164,7 +176,7 @@ func (p *plan) judge(b *batch, i int) {
 	}
 }
 
-func (p *plan) close(i int) {
+func (p *side) close(i int) {
 	b := p.open[i]
 	p.open = slices.Delete(p.open, i, i+1)
 	b.closed = true
@@ -186,7 +198,7 @@ func (p *plan) measure(n *Node) int64 {
 }
 
 // ripe returns the index of the ripe batch with the lowest first number, or -1.
-func (p *plan) ripe(now time.Time) int {
+func (p *side) ripe(now time.Time) int {
 	if len(p.batches) == 0 {
 		return -1
 	}
@@ -205,7 +217,7 @@ func (p *plan) ripe(now time.Time) int {
 }
 
 // ripensAt is when the first batch has waited long enough; ok is false without one.
-func (p *plan) ripensAt() (at time.Time, ok bool) {
+func (p *side) ripensAt() (at time.Time, ok bool) {
 	if len(p.batches) == 0 {
 		return at, false
 	}
@@ -214,7 +226,7 @@ func (p *plan) ripensAt() (at time.Time, ok bool) {
 
 // remove takes batch i off the plan. The caller takes its nodes off the ready list, from the last to the first, each
 // after a call of leaves, and recycles it.
-func (p *plan) remove(i int) *batch {
+func (p *side) remove(i int) *batch {
 	b := p.batches[i]
 	p.batches = slices.Delete(p.batches, i, i+1)
 	if !b.closed {
@@ -230,7 +242,7 @@ func (p *plan) remove(i int) *batch {
 	return b
 }
 
-func (p *plan) leaves(n *Node) {
+func (p *side) leaves(n *Node) {
 	if p.tail == n {
 		p.tail = n.prev
 	}
@@ -242,7 +254,7 @@ func (b *batch) add(n *Node, sum, bytes int64) {
 	b.bytes += bytes
 }
 
-func (p *plan) newBatch() *batch {
+func (p *side) newBatch() *batch {
 	if k := len(p.spare); k > 0 {
 		b := p.spare[k-1]
 		p.spare = p.spare[:k-1]
@@ -251,7 +263,7 @@ func (p *plan) newBatch() *batch {
 	return new(batch)
 }
 
-func (p *plan) recycle(b *batch) {
+func (p *side) recycle(b *batch) {
 	clear(b.nodes)
 	*b = batch{nodes: b.nodes[:0]}
 	if len(p.spare) < maxOpenBatches {

@@ -46,40 +46,60 @@ func (w *Window) resetPlans(but *plan) {
 	}
 }
 
-// tryTake leases the ripe batch of p with the lowest first number to h, or returns nil.
-func (w *Window) tryTake(p *plan, h *Handle, now time.Time) (got []queue.Delivered, absent int) {
+// tryTake leases the ripe batch of p with the lowest first number to h, or returns nil. Of a window in parts, high says
+// which of the two places to read at is asked first.
+func (w *Window) tryTake(p *plan, h *Handle, high bool, now time.Time) (got []queue.Delivered, absent int) {
 	if w.Held() >= MaxHeld {
 		return nil, 0
 	}
 	w.lookAhead()
-	if w.ready.head == nil {
+	switch top := len(w.parts) - 1; {
+	case top == 0:
+		got, absent = w.takeOf(p, 0, 0, h, now)
+	case high:
+		if got, absent = w.takeOf(p, 1, top, h, now); got == nil {
+			got, absent = w.takeOf(p, 0, 0, h, now)
+		}
+	default:
+		if got, absent = w.takeOf(p, 0, 0, h, now); got == nil {
+			got, absent = w.takeOf(p, 1, top, h, now)
+		}
+	}
+	if got != nil {
+		w.lookAhead()
+	}
+	return got, absent
+}
+
+// takeOf leases the ripe batch of a part with the lowest first number.
+func (w *Window) takeOf(p *plan, side, part int, h *Handle, now time.Time) (got []queue.Delivered, absent int) {
+	from, s := w.parts[part], &p.sides[side]
+	if from.ready.head == nil {
 		return nil, 0
 	}
+	most, bound := w.most(part)
 	if p.want.Joins == nil { // nothing joins, so nothing is worth waiting for
-		n := w.ready.head
-		if w.ceiling > 0 && n.seq() > w.ceiling {
+		n := from.ready.head
+		if bound && n.seq() > most {
 			return nil, 0
 		}
 		w.resetPlans(p)
 		got = make([]queue.Delivered, 1)
-		absent = w.lease(n, h, &got[0])
-		w.lookAhead()
-		return got, absent
+		return got, w.lease(n, h, &got[0])
 	}
-	p.extend(&w.ready, w.ceiling)
-	i := p.ripe(now)
+	s.extend(&from.ready, most, bound)
+	i := s.ripe(now)
 	if i < 0 {
 		return nil, 0
 	}
-	b := p.remove(i)
+	b := s.remove(i)
 	w.resetPlans(p)
 	got = make([]queue.Delivered, len(b.nodes))
 	for j := len(b.nodes) - 1; j >= 0; j-- {
-		p.leaves(b.nodes[j])
+		s.leaves(b.nodes[j])
 		absent += w.lease(b.nodes[j], h, &got[j])
 	}
-	p.recycle(b)
-	w.lookAhead()
+	s.recycle(b)
 	return got, absent
 }
 
@@ -94,6 +114,9 @@ func (w *Window) lookAhead() {
 func (w *Window) lease(n *Node, h *Handle, d *queue.Delivered) (absent int) {
 	w.unready(n)
 	e := n.Entry
+	if p := w.parts[w.partOf(e.Seq)]; p.reach < e.Seq {
+		p.reach = e.Seq
+	}
 	n.place = leased
 	n.claims++
 	e.Leases++
@@ -127,7 +150,7 @@ func (w *Window) serveFirst(p *plan, now time.Time) bool {
 		if !x.handle.mayTake() {
 			continue
 		}
-		if x.got, x.absent = w.tryTake(p, x.handle, now); x.got == nil {
+		if x.got, x.absent = w.tryTake(p, x.handle, x.high, now); x.got == nil {
 			return false
 		}
 		w.answer(p, i)
@@ -171,8 +194,10 @@ func (w *Window) arm(now time.Time) {
 			if !w.awaited(p) {
 				continue
 			}
-			if t, ok := p.ripensAt(); ok && (at.IsZero() || t.Before(at)) {
-				at = t
+			for i := range p.sides {
+				if t, ok := p.sides[i].ripensAt(); ok && (at.IsZero() || t.Before(at)) {
+					at = t
+				}
 			}
 		}
 	}

@@ -8,7 +8,7 @@
 // candidates in the order of their numbers, looked at 1,024 or so many bytes deep, sorted into batches as each Want
 // asks, handed out to whoever waits longest; leases, delays, Wake; bytes that stay claimed until the handle that took
 // them resolves them. It may hold only the loaded part of what is owed: Push adds to it at the young end, and Refill
-// asks for more in time.
+// asks for more in time. Split begins a second place to read at (queue.Want.From), see part.
 //
 // It refuses to know the books, the limits, the roster and the disk: the owner, a cursor of a queue, counts what it
 // settles and decides what an outcome means. All methods of all types need the owner's lock held, except Handle.Take,
@@ -61,20 +61,22 @@ type Owner interface {
 
 // Window is what one cursor is owed, or the loaded part of it.
 //
-// Invariants: all holds the unresolved places, ascending by number; each of them is in exactly one of ready, late (and
-// then in delays) and the leased ones.
+// Invariants: all holds the unresolved places, ascending by number; each of them is in exactly one of the ready lists of
+// the parts, late (and then in delays) and the leased ones. There is always a part.
 type Window struct {
 	owner   Owner
 	refill  func()
 	closed  bool
 	ceiling queue.Seq // 0 = none
+	confine queue.Seq // 0 = not, see Confine
 	depth   int64     // bytes, the largest window asked for
 
-	all         struct{ head, tail *Node } // linked by older and younger
-	ready, late list
-	readyBytes  int64
-	delays      delays
-	leased      int
+	all    struct{ head, tail *Node } // linked by older and younger
+	parts  []*part                    // ascending, one at least
+	parted queue.Seq                  // the highest number it was ever split at
+	late   list
+	delays delays
+	leased int
 
 	plans   []*plan // one for each question that is asked
 	waiting int     // waiters of all plans
@@ -86,21 +88,24 @@ type Window struct {
 
 // New returns an empty window. refill, which may be nil, is called with the lock held whenever a Take looks at a window
 // that is Low, before it judges what is there, and after a lease left it Low. It may Push what is at hand, so that the
-// Take sees it, and otherwise see to it that somebody reads ahead, Pushes and Serves; it must call nothing else that
-// changes the window.
+// Take sees it, and Merge, and otherwise see to it that somebody reads ahead, Pushes and Serves; it must call nothing
+// else that changes the window.
 func New(o Owner, refill func()) *Window {
-	w := &Window{owner: o, refill: refill, depth: MinBytes}
+	w := &Window{owner: o, refill: refill, depth: MinBytes, parts: []*part{{}}}
 	w.waiters.New = func() any { return &waiter{ready: make(chan struct{}, 1)} }
 	return w
 }
 
-// Push makes e owed, the youngest record of the window: its number is above those of all before it. Serve hands it out.
+// Push makes e owed, the youngest record of its part, which is the window while it is not Split: its number is above
+// those of all before it. Serve hands it out.
 func (w *Window) Push(e *Entry) *Node {
 	n := w.newNode()
 	n.Entry = e
-	w.link(n)
-	w.ready.insertAfter(w.ready.tail, n)
-	w.readyBytes += int64(e.Size)
+	i := w.partOf(e.Seq)
+	w.link(n, i)
+	p := w.parts[i]
+	p.ready.insertAfter(p.ready.tail, n)
+	p.bytes += int64(e.Size)
 	return n
 }
 
@@ -188,13 +193,19 @@ func (w *Window) SetCeiling(seq queue.Seq) {
 }
 
 // Ready says how many candidates there are, also above the ceiling, and the sum of their Size.
-func (w *Window) Ready() (records int, bytes int64) { return w.ready.n, w.readyBytes }
+func (w *Window) Ready() (records int, bytes int64) {
+	for _, p := range w.parts {
+		records, bytes = records+p.ready.n, bytes+p.bytes
+	}
+	return records, bytes
+}
 
 // Depth is how many bytes of candidates a Take looks at: the most that one has asked for so far, MinBytes to MaxBytes.
 func (w *Window) Depth() int64 { return w.depth }
 
-// Low says that the candidates are fewer than a Take would look at, in records and in bytes.
-func (w *Window) Low() bool { return w.ready.n < Records && w.readyBytes < w.depth }
+// Low says that the candidates of the lowest or the highest part are fewer than a Take would look at, in records and in
+// bytes.
+func (w *Window) Low() bool { return w.PartLow(0) || len(w.parts) > 1 && w.PartLow(len(w.parts)-1) }
 
 // Leased is how many records are handed out.
 func (w *Window) Leased() int { return w.leased }
@@ -207,9 +218,14 @@ func (w *Window) Oldest() *Node { return w.all.head }
 
 // OldestUnleased is the one with the lowest number among those nobody holds: ready or delayed. nil without one.
 func (w *Window) OldestUnleased() *Node {
-	n := w.ready.head
-	if l := w.late.head; l != nil && (n == nil || l.seq() < n.seq()) {
-		n = l
+	n := w.late.head
+	for _, p := range w.parts {
+		if r := p.ready.head; r != nil {
+			if n == nil || r.seq() < n.seq() {
+				n = r
+			}
+			break
+		}
 	}
 	return n
 }
@@ -234,15 +250,17 @@ func (w *Window) Close() {
 // offer makes n a candidate again.
 func (w *Window) offer(n *Node) {
 	n.place = ready
-	w.ready.insert(n)
-	w.readyBytes += int64(n.Entry.Size)
+	p := w.parts[w.partOf(n.seq())]
+	p.ready.insert(n)
+	p.bytes += int64(n.Entry.Size)
 	w.resetPlans(nil) // it is below what they cover, or soon will be
 }
 
 // unready takes n off the candidates.
 func (w *Window) unready(n *Node) {
-	w.ready.remove(n)
-	w.readyBytes -= int64(n.Entry.Size)
+	p := w.parts[w.partOf(n.seq())]
+	p.ready.remove(n)
+	p.bytes -= int64(n.Entry.Size)
 }
 
 // promote offers the records whose delay is over.
