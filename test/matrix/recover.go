@@ -16,10 +16,13 @@ import (
 	"github.com/holdfast-telemetry/holdfast/test/seedbed"
 )
 
-// What a recovery must keep (failover, 11.4): the margin above capacity, and the time against the ideal one.
+// What a recovery must keep (failover, 11.4): the margin above capacity, the time against the ideal one, and that what is
+// live, less than its share, is delivered as it comes.
 const (
 	marginMost = 1.10
 	timeMost   = 1.3
+	liveLeast  = 0.95
+	liveDelay  = 5 * time.Second // p99
 )
 
 // recovery plays a backlog of so many bytes into a primary that takes so many items per second, in batches of so many.
@@ -48,8 +51,12 @@ func (o *options) recovery(ctx context.Context, backlog int64, capacity, batch i
 	if r.Offered > marginMost {
 		errs = append(errs, fmt.Errorf("%.0f %% of capacity were offered, %.0f %% at most are promised", 100*r.Offered, 100*marginMost))
 	}
-	if share := r.Took.Seconds() / r.Ideal.Seconds(); share > timeMost {
-		errs = append(errs, fmt.Errorf("drained in %.2f of the ideal time, %.1f at most is promised", share, timeMost))
+	if r.Share() > timeMost {
+		errs = append(errs, fmt.Errorf("drained in %.2f of the ideal time, %.1f at most is promised", r.Share(), timeMost))
+	}
+	if r.LiveShare < liveLeast || r.P99 > liveDelay {
+		errs = append(errs, fmt.Errorf("of what was live %.0f %% were delivered while there was a backlog, p99 %.1f s: %.0f %% and %s are "+
+			"promised", 100*r.LiveShare, r.P99.Seconds(), 100*liveLeast, liveDelay))
 	}
 	return errors.Join(errs...)
 }

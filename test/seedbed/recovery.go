@@ -43,20 +43,24 @@ type Recovery struct {
 	Offered   float64       // most that was offered in any ten seconds since the first overload, as a share of capacity
 	Overloads int           // requests that were asked to wait
 	Requests  int           // all requests at the primary
-	// Live are the items accepted and delivered while there was a backlog; their delays, from acknowledgement to arrival.
-	Live          uint64
-	Median, Worst time.Duration
-	Paced         bool    // the collector says that it paces a drain
-	LiveShare     float64 // delivered of what was live, of what was accepted of it, while there was a backlog
-	Verdict       *ledger.Verdict
+	// Live are the items accepted since the first request arrived, and delivered, while there was a backlog; their delays,
+	// from acknowledgement to arrival. What was accepted before that is of the outage.
+	Live              uint64
+	Median, P99, Most time.Duration
+	Paced             bool    // the collector says that it paces a drain
+	LiveShare         float64 // delivered of what was live, of what was accepted of it, while there was a backlog
+	Verdict           *ledger.Verdict
 }
 
+// Share is the time the drain took, of the ideal time.
+func (r *Recovery) Share() float64 { return r.Took.Seconds() / r.Ideal.Seconds() }
+
 func (r *Recovery) String() string {
-	return fmt.Sprintf("backlog %d items, drained in %.1f s, %.2f of the ideal %.1f s; offered at most %.0f %% of capacity in any 10 s "+
-		"since the first overload; %d of %d requests asked to wait; live: %d items, %.0f %% delivered while there was a backlog, delay "+
-		"%.1f s median, %.1f s at most; %s, lost %d", r.Backlog, r.Took.Seconds(), r.Took.Seconds()/r.Ideal.Seconds(),
-		r.Ideal.Seconds(), 100*r.Offered, r.Overloads, r.Requests, r.Live, 100*r.LiveShare, r.Median.Seconds(), r.Worst.Seconds(),
-		r.Verdict.Outcome, r.Verdict.Lost)
+	return fmt.Sprintf("backlog of %d items: drained in %.1f s, %.2f of the ideal %.1f s; offered at most %.1f %% of capacity in any 10 s "+
+		"since the first overload; %d of %d requests asked to wait; live, while there was a backlog: %d items, %.1f %% of what was "+
+		"accepted, delay %.2f s median, %.2f s p99, %.2f s at most; %s, lost %d, duplicates %d", r.Backlog, r.Took.Seconds(),
+		r.Share(), r.Ideal.Seconds(), 100*r.Offered, r.Overloads, r.Requests, r.Live, 100*r.LiveShare, r.Median.Seconds(),
+		r.P99.Seconds(), r.Most.Seconds(), r.Verdict.Outcome, r.Verdict.Lost, r.Verdict.Duplicates.Ours)
 }
 
 // Batches are the settings for batches of at most so many items. What a capacity in items per second means to requests
@@ -171,11 +175,12 @@ func (r *Recovery) read(n *ledger.Notes, healed time.Time, o RecoveryOptions) er
 	r.Took, r.Requests = drained.Sub(healed), len(requests)
 	r.offered(offers, overload, o.Capacity)
 	var delays []time.Duration
+	back := time.UnixMicro(offers[0].T) // when the collector found that it is
 	accepted, taken := uint64(0), uint64(0)
 	for i := range n.Tried {
 		a := &n.Tried[i]
 		ended := time.UnixMicro(a.Ended)
-		if a.Producer <= backlogProducers || a.Result.State != ledger.Acked || ended.Before(healed) || ended.After(drained) {
+		if a.Producer <= backlogProducers || a.Result.State != ledger.Acked || ended.Before(back) || ended.After(drained) {
 			continue
 		}
 		for seq := a.First; seq <= a.Last; seq++ {
@@ -194,7 +199,7 @@ func (r *Recovery) read(n *ledger.Notes, healed time.Time, o RecoveryOptions) er
 		r.LiveShare = float64(taken) / float64(accepted)
 	}
 	if slices.Sort(delays); len(delays) > 0 {
-		r.Median, r.Worst = delays[len(delays)/2], delays[len(delays)-1]
+		r.Median, r.P99, r.Most = delays[len(delays)/2], delays[len(delays)*99/100], delays[len(delays)-1]
 	}
 	return nil
 }
