@@ -15,6 +15,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
+	"github.com/holdfast-telemetry/holdfast/internal/cli/inspect"
+	"github.com/holdfast-telemetry/holdfast/internal/cli/instance"
+	"github.com/holdfast-telemetry/holdfast/internal/cli/proving"
+	"github.com/holdfast-telemetry/holdfast/internal/cli/queues"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 )
 
@@ -30,19 +35,19 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return 0
 	}
 	code := 1
-	var exit *ExitError
+	var exit *command.ExitError
 	if errors.As(err, &exit) {
 		code = exit.Code
 		err = exit.Err
 	}
 	var invalid *config.InvalidError
 	if errors.As(err, &invalid) {
-		printFindings(stderr, invalid.Findings)
+		command.PrintFindings(stderr, invalid.Findings)
 		return code
 	}
 	if err != nil {
 		for line := range strings.Lines(err.Error()) {
-			fmt.Fprintf(stderr, "Error: %s\n", escape(strings.TrimRight(line, "\n")))
+			fmt.Fprintf(stderr, "Error: %s\n", command.Escape(strings.TrimRight(line, "\n")))
 		}
 	}
 	return code
@@ -60,10 +65,10 @@ Without a command it runs the configuration, as "holdfast run" does.`,
 		Example: `  holdfast --config config.yaml
   holdfast validate --config config.yaml
   holdfast demo`,
-		Version:       shortVersion(),
+		Version:       command.Version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          noArgs,
+		Args:          command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if len(flags.uris) == 0 {
 				return errors.New("at least one --config is needed (try: holdfast --config config.yaml; holdfast --help)")
@@ -72,45 +77,29 @@ Without a command it runs the configuration, as "holdfast run" does.`,
 		},
 	}
 	root.SuggestionsMinimumDistance = 2
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return flagError(cmd, err) })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return command.FlagError(cmd, err) })
 	flags.register(root)
 	reg := app.Registry()
 	root.AddCommand(
 		newRunCommand(),
-		newValidateCommand(reg),
-		newExplainCommand(reg, app.ExporterQueue),
-		newPrintConfigCommand(reg),
+		inspect.NewValidate(reg),
+		inspect.NewExplain(reg, app.ExporterQueue),
+		inspect.NewPrintConfig(reg),
 		newComponentsCommand(reg),
 		newVersionCommand(),
 		newFeatureGateCommand(),
-		newDemoCommand(),
-		newDrillCommand(),
-		newSinkCommand(),
-		newLoadCommand(),
-		newLedgerCommand(),
-		newQueueCommand(),
-		newReplayCommand(),
-		newStatusCommand(),
-		newTopCommand(),
-		newReloadCommand(),
-		newConfigCommand(),
-		newFailoverCommand(),
+		proving.NewDemo(),
+		proving.NewDrill(),
+		proving.NewSink(),
+		proving.NewLoad(),
+		proving.NewLedger(),
+		queues.New(),
+		queues.NewReplay(),
+		instance.NewStatus(),
+		instance.NewTop(),
+		instance.NewReload(),
+		instance.NewConfig(),
+		instance.NewFailover(),
 	)
 	return root
-}
-
-// noArgs refuses words that are no command, and names the nearest.
-func noArgs(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	var names []string
-	for _, c := range cmd.Commands() {
-		names = append(names, c.Name())
-	}
-	hint := "see holdfast --help"
-	if near := config.Nearest(args[0], names); near != "" {
-		hint = fmt.Sprintf("did you mean %q?", near)
-	}
-	return fmt.Errorf("unknown command %q (%s)", args[0], hint)
 }

@@ -7,11 +7,13 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
 )
@@ -54,7 +56,7 @@ Exit code: 0.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			doc := describeComponents(reg)
 			if asJSON {
-				return printJSON(cmd.OutOrStdout(), doc)
+				return command.PrintJSON(cmd.OutOrStdout(), doc)
 			}
 			return printComponents(cmd.OutOrStdout(), doc)
 		},
@@ -78,7 +80,7 @@ func describeComponents(reg *config.Registry) componentsDocument {
 	}
 	return componentsDocument{
 		BuildInfo: buildInfoDocument{
-			Command: "holdfast", Description: "OpenTelemetry Collector that does not lose telemetry", Version: Version,
+			Command: "holdfast", Description: "OpenTelemetry Collector that does not lose telemetry", Version: command.Version,
 		},
 		Receivers: of(config.Receivers), Processors: of(config.Processors), Exporters: of(config.Exporters),
 		Connectors: of(config.Connectors), Extensions: of(config.Extensions),
@@ -121,7 +123,7 @@ func printComponents(w io.Writer, doc componentsDocument) error {
 		fmt.Fprintf(&b, "%s:\n", section.name)
 		for _, c := range section.list {
 			fmt.Fprintf(&b, "    - name: %s\n      module: %s\n      stability:\n", c.Name, c.Module)
-			for _, k := range sorted(c.Stability) {
+			for _, k := range slices.Sorted(maps.Keys(c.Stability)) {
 				fmt.Fprintf(&b, "        %s: %s\n", k, c.Stability[k])
 			}
 			fmt.Fprintf(&b, "      aliases: [%s]\n      hosted: %t\n", strings.Join(c.Aliases, ", "), c.Hosted)
@@ -129,13 +131,4 @@ func printComponents(w io.Writer, doc componentsDocument) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
-}
-
-func sorted[V any](m map[string]V) []string {
-	var ks []string
-	for k := range m {
-		ks = append(ks, k)
-	}
-	slices.Sort(ks)
-	return ks
 }

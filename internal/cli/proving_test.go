@@ -15,6 +15,9 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
+	"github.com/holdfast-telemetry/holdfast/internal/cli/proving"
 )
 
 // execute runs a command by itself and returns what it printed and its exit code, as Main would.
@@ -25,7 +28,7 @@ func execute(ctx context.Context, cmd *cobra.Command, stderr io.Writer, args ...
 	cmd.SetErr(stderr)
 	cmd.SilenceUsage, cmd.SilenceErrors = true, true
 	err = cmd.ExecuteContext(ctx)
-	var exit *ExitError
+	var exit *command.ExitError
 	switch {
 	case errors.As(err, &exit):
 		code = exit.Code
@@ -63,7 +66,7 @@ func sinkProcess(t *testing.T, args ...string) (addr string, stop func() string)
 	done := make(chan end, 1)
 	go func() {
 		var e end
-		e.out, e.code, e.err = execute(ctx, newSinkCommand(), first, append([]string{"--name", "primary", "--grpc", "127.0.0.1:0"}, args...)...)
+		e.out, e.code, e.err = execute(ctx, proving.NewSink(), first, append([]string{"--name", "primary", "--grpc", "127.0.0.1:0"}, args...)...)
 		done <- e
 	}()
 	var line string
@@ -87,7 +90,7 @@ func sinkProcess(t *testing.T, args ...string) (addr string, stop func() string)
 func TestLoadSinkAndLedgerFitTogether(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
 	addr, stop := sinkProcess(t, "--out", dir)
-	out, code, err := execute(t.Context(), newLoadCommand(), io.Discard, "--run", "fit", "--out", dir, "--to", "grpc://"+addr, "--requests", "3",
+	out, code, err := execute(t.Context(), proving.NewLoad(), io.Discard, "--run", "fit", "--out", dir, "--to", "grpc://"+addr, "--requests", "3",
 		"--producers", "1", "--items", "20", "--header", "authorization=Bearer canary")
 	var sum struct{ Requests, Items, Acked, Unknown uint64 }
 	if jsonErr := json.Unmarshal([]byte(out), &sum); code != 0 || jsonErr != nil || sum.Requests != 9 || sum.Acked != 180 {
@@ -98,7 +101,7 @@ func TestLoadSinkAndLedgerFitTogether(t *testing.T) {
 	}
 	verify := func(want int, text string, args ...string) {
 		t.Helper()
-		out, code, err := execute(t.Context(), newLedgerCommand(), io.Discard, append([]string{"verify", dir}, args...)...)
+		out, code, err := execute(t.Context(), proving.NewLedger(), io.Discard, append([]string{"verify", dir}, args...)...)
 		if code != want || !strings.Contains(out, text) {
 			t.Errorf("%q: exit %d, %v:\n%s", args, code, err, out)
 		}
@@ -127,14 +130,14 @@ func TestLoadSinkAndLedgerFitTogether(t *testing.T) {
 		t.Errorf("%v: a credential is in run.json", err)
 	}
 
-	out, code, err = execute(t.Context(), newLedgerCommand(), io.Discard, "show", dir, "l/1/21")
+	out, code, err = execute(t.Context(), proving.NewLedger(), io.Discard, "show", dir, "l/1/21")
 	if code != 0 || !strings.Contains(out, "acked") || !strings.Contains(out, "at primary") {
 		t.Errorf("show: exit %d, %v: %s", code, err, out)
 	}
-	if _, code, _ := execute(t.Context(), newLedgerCommand(), io.Discard, "show", dir, "l/1/9999"); code != 3 {
+	if _, code, _ := execute(t.Context(), proving.NewLedger(), io.Discard, "show", dir, "l/1/9999"); code != 3 {
 		t.Errorf("show of nothing: exit %d", code)
 	}
-	if _, code, _ := execute(t.Context(), newLedgerCommand(), io.Discard, "verify", t.TempDir()); code != 3 {
+	if _, code, _ := execute(t.Context(), proving.NewLedger(), io.Discard, "verify", t.TempDir()); code != 3 {
 		t.Errorf("verify of nothing: exit %d", code)
 	}
 }
@@ -154,12 +157,12 @@ func metricsFile(t *testing.T) string {
 func TestASinkThatForgetsFailsTheVerdict(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
 	addr, stop := sinkProcess(t, "--out", dir, "--fault", "forget,signals=logs")
-	if out, code, err := execute(t.Context(), newLoadCommand(), io.Discard, "--run", "lie", "--out", dir, "--to", "grpc://"+addr, "--requests",
+	if out, code, err := execute(t.Context(), proving.NewLoad(), io.Discard, "--run", "lie", "--out", dir, "--to", "grpc://"+addr, "--requests",
 		"2", "--producers", "1", "--items", "5"); code != 0 {
 		t.Errorf("load: exit %d, %v: %s", code, err, out)
 	}
 	stop()
-	out, code, _ := execute(t.Context(), newLedgerCommand(), io.Discard, "verify", dir, "--queue", "none", "--quiet-for", "0s")
+	out, code, _ := execute(t.Context(), proving.NewLedger(), io.Discard, "verify", dir, "--queue", "none", "--quiet-for", "0s")
 	if code != 1 || !strings.Contains(out, "LOST 10   logs producer 1   1-10") {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
@@ -169,7 +172,7 @@ func TestLoadSaysWhenSomethingStaysUnknown(t *testing.T) {
 	addr, stop := sinkProcess(t, "--count-only", "--fault", "status:UNAVAILABLE")
 	defer stop()
 	dir := filepath.Join(t.TempDir(), "run")
-	out, code, _ := execute(t.Context(), newLoadCommand(), io.Discard, "--run", "gone", "--out", dir, "--to", "grpc://"+addr, "--requests", "1",
+	out, code, _ := execute(t.Context(), proving.NewLoad(), io.Discard, "--run", "gone", "--out", dir, "--to", "grpc://"+addr, "--requests", "1",
 		"--on-unknown", "drop", "--items", "5", "--signals", "logs", "--producers", "1")
 	if code != 2 || !strings.Contains(out, `"unknown":5`) {
 		t.Errorf("exit %d: %s", code, out)
@@ -182,13 +185,13 @@ func TestWrongUsageOfTheProvingGroundIsToldApart(t *testing.T) {
 		args string
 		want int
 	}{
-		{newLoadCommand(), "", 1}, {newLoadCommand(), "--run BAD", 1}, {newLoadCommand(), "--run x --signals ghosts", 1},
-		{newLoadCommand(), "--run x --header nothing", 1}, {newLoadCommand(), "--run x --out " + t.TempDir() + " --to nowhere", 3},
-		{newSinkCommand(), "", 1}, {newSinkCommand(), "--name x", 1}, {newSinkCommand(), "--name x --grpc 127.0.0.1:0 --tls-cert y", 1},
-		{newSinkCommand(), "--name x --grpc 127.0.0.1:0 --fault nonsense", 3}, {newSinkCommand(), "--name x --grpc nowhere:0", 3},
-		{newSinkCommand(), "--name x --grpc 127.0.0.1:0 --control 0.0.0.0:0", 3},
-		{newSinkCommand(), "--name x --grpc 127.0.0.1:0 --count-only --out y", 1},
-		{newLedgerCommand(), "verify", 1}, {newLedgerCommand(), "show x", 1},
+		{proving.NewLoad(), "", 1}, {proving.NewLoad(), "--run BAD", 1}, {proving.NewLoad(), "--run x --signals ghosts", 1},
+		{proving.NewLoad(), "--run x --header nothing", 1}, {proving.NewLoad(), "--run x --out " + t.TempDir() + " --to nowhere", 3},
+		{proving.NewSink(), "", 1}, {proving.NewSink(), "--name x", 1}, {proving.NewSink(), "--name x --grpc 127.0.0.1:0 --tls-cert y", 1},
+		{proving.NewSink(), "--name x --grpc 127.0.0.1:0 --fault nonsense", 3}, {proving.NewSink(), "--name x --grpc nowhere:0", 3},
+		{proving.NewSink(), "--name x --grpc 127.0.0.1:0 --control 0.0.0.0:0", 3},
+		{proving.NewSink(), "--name x --grpc 127.0.0.1:0 --count-only --out y", 1},
+		{proving.NewLedger(), "verify", 1}, {proving.NewLedger(), "show x", 1},
 	} {
 		if _, code, err := execute(t.Context(), c.cmd, io.Discard, strings.Fields(c.args)...); code != c.want || err == nil {
 			t.Errorf("%s %s: exit %d, %v", c.cmd.Name(), c.args, code, err)
@@ -197,8 +200,8 @@ func TestWrongUsageOfTheProvingGroundIsToldApart(t *testing.T) {
 }
 
 func TestEveryCommandOfTheProvingGroundHasAnExampleAndItsExitCodes(t *testing.T) {
-	ledger := newLedgerCommand()
-	for _, cmd := range append(ledger.Commands(), newLoadCommand(), newSinkCommand(), ledger) {
+	ledger := proving.NewLedger()
+	for _, cmd := range append(ledger.Commands(), proving.NewLoad(), proving.NewSink(), ledger) {
 		if !strings.Contains(cmd.Example, "holdfast ") || !strings.Contains(cmd.Example, "Exit codes:") {
 			t.Errorf("%s: %q", cmd.Name(), cmd.Example)
 		}

@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-telemetry/holdfast/internal/cli/proving"
+	"github.com/holdfast-telemetry/holdfast/internal/cli/queues"
 	"github.com/holdfast-telemetry/holdfast/internal/journal"
 	"github.com/holdfast-telemetry/holdfast/internal/journal/cursor"
 	"github.com/holdfast-telemetry/holdfast/internal/journal/layout"
@@ -50,7 +52,7 @@ func fill(t *testing.T) *stored {
 
 func (s *stored) load(run string) {
 	s.t.Helper()
-	out, code, err := execute(s.t.Context(), newLoadCommand(), io.Discard, "--run", run, "--out", s.notes, "--to", "grpc://"+s.addr,
+	out, code, err := execute(s.t.Context(), proving.NewLoad(), io.Discard, "--run", run, "--out", s.notes, "--to", "grpc://"+s.addr,
 		"--signals", "traces", "--requests", "5", "--producers", "4", "--items", "10", "--compression", "gzip",
 		"--header", "x-tenant=blue", "--header", "x-access-token=s3cret")
 	if code != 0 {
@@ -127,7 +129,7 @@ func (s *stored) run() {
 func (s *stored) do(code int, args ...string) (stdout, stderr string) {
 	s.t.Helper()
 	var errs bytes.Buffer
-	out, got, err := execute(s.t.Context(), newQueueCommand(), &errs, args...)
+	out, got, err := execute(s.t.Context(), queues.New(), &errs, args...)
 	if err != nil {
 		fmt.Fprint(&errs, err)
 	}
@@ -167,7 +169,7 @@ func TestQueueLsShowsARunningInstanceAndAStoppedOne(t *testing.T) {
 		t.Errorf("stopped:\n%s", out)
 	}
 	out, _ = s.do(0, "ls", "--dir", s.dir, "--json")
-	var doc queuesDocument
+	var doc queues.QueuesDocument
 	if err := json.Unmarshal([]byte(out), &doc); err != nil || len(doc.Stores) != 1 || len(doc.Stores[0].Journals) != 1 {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -191,7 +193,7 @@ func TestQueuePeekShowsTheRequestAndMasksCredentials(t *testing.T) {
 	out, _ = s.do(0, "peek", "otlp_grpc/old", "--config", s.config, "--seq", "19", "--show-secrets", "--json")
 	var doc struct {
 		Pipeline, Destination string
-		Records               []recordDocument
+		Records               []queues.RecordDocument
 	}
 	if err := json.Unmarshal([]byte(out), &doc); err != nil || len(doc.Records) != 2 || doc.Records[0].Seq != 19 {
 		t.Fatalf("%v: %s", err, out)
@@ -229,7 +231,7 @@ func TestQueueVerifyCountsEveryBalanceAndFindsDamage(t *testing.T) {
 	out, _ = s.do(1, "verify", "--dir", s.dir)
 	s.has(out, name, "damage: ", "number 1 ", "\n  DAMAGED\n")
 	out, _ = s.do(1, "verify", "--dir", s.dir, "--json")
-	var doc struct{ Journals []verifyDocument }
+	var doc struct{ Journals []queues.VerifyDocument }
 	if err := json.Unmarshal([]byte(out), &doc); err != nil || len(doc.Journals) != 1 || !doc.Journals[0].Damaged {
 		t.Errorf("%v: %s", err, out)
 	}
@@ -308,7 +310,7 @@ func TestQueueReplayIsACopyUnlessItResolves(t *testing.T) {
 
 	addr, end = sinkProcess(t, "--out", s.notes)
 	out, _ = s.do(0, "replay", "otlp_grpc/primary", "--dir", s.dir, "--to", "grpc://"+addr, "--resolve", "--json")
-	var doc replayDocument
+	var doc queues.ReplayDocument
 	if err := json.Unmarshal([]byte(out), &doc); err != nil || doc.Records != 20 || doc.Items != 200 || !doc.Resolved || doc.Last != 20 {
 		t.Errorf("%v: %s", err, out)
 	}
@@ -465,14 +467,14 @@ func TestLedgerReadsWhatWaitsInTheQueues(t *testing.T) {
 	s.stop()
 	verify := func(want int, text string, args ...string) {
 		t.Helper()
-		out, code, err := execute(t.Context(), newLedgerCommand(), io.Discard,
-			append([]string{"verify", s.notes, "--control-run", none, "--quiet-for", "0s"}, args...)...)
+		out, code, err := execute(t.Context(), proving.NewLedger(), io.Discard,
+			append([]string{"verify", s.notes, "--control-run", "none", "--quiet-for", "0s"}, args...)...)
 		if code != want || !strings.Contains(out, text) {
 			t.Errorf("%q: exit %d, %v:\n%s", args, code, err, out)
 		}
 	}
 	verify(0, "\nPASS\n", "--queue", s.dir)
-	verify(1, "LOST", "--queue", none)
+	verify(1, "LOST", "--queue", "none")
 	for _, name := range []string{"otlp_grpc/primary", "otlp_grpc/old"} {
 		s.bury(name, 7)
 	}
@@ -501,7 +503,7 @@ func TestQueueCommandsSayWhatTheyNeed(t *testing.T) {
 		_, errs := s.do(2, args...)
 		s.has(errs, want)
 	}
-	root := newQueueCommand()
+	root := queues.New()
 	for _, cmd := range append(root.Commands(), root) {
 		if !strings.Contains(cmd.Example, "holdfast queue ") || !strings.Contains(cmd.Example, "Exit codes:") {
 			t.Errorf("%s: %q", cmd.Name(), cmd.Example)

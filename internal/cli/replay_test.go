@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/holdfast-telemetry/holdfast/internal/cli/queues"
 	"github.com/holdfast-telemetry/holdfast/internal/mockbackend"
 )
 
@@ -43,10 +44,10 @@ service:
 }
 
 // replay runs the command and checks its exit code.
-func (s *stored) replay(code int, args ...string) (doc fileReplayDocument, stdout, stderr string) {
+func (s *stored) replay(code int, args ...string) (doc queues.FileReplayDocument, stdout, stderr string) {
 	s.t.Helper()
 	var errs bytes.Buffer
-	out, got, err := execute(s.t.Context(), newReplayCommand(), &errs, args...)
+	out, got, err := execute(s.t.Context(), queues.NewReplay(), &errs, args...)
 	if err != nil {
 		fmt.Fprint(&errs, err)
 	}
@@ -141,14 +142,6 @@ func TestReplayCopiesFilesAndGoesOnWhereItStopped(t *testing.T) {
 	cut, _, said := s.replay(1, file, "--to", to, "--json")
 	if cut.Damaged != 1 || cut.Items != 200 {
 		t.Errorf("with a damaged line: %+v\n%s", cut, said)
-	}
-}
-
-func TestReplayTakesTheOldestFileFirst(t *testing.T) {
-	got := oldestFirst([]string{"out.jsonl", "out-2026-11-20T10-15-00.000-size.jsonl", "d/out-2026-11-19T10-15-00.000-start.jsonl"})
-	want := "d/out-2026-11-19T10-15-00.000-start.jsonl out-2026-11-20T10-15-00.000-size.jsonl out.jsonl"
-	if strings.Join(got, " ") != want {
-		t.Errorf("order %q", got)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
 	"github.com/holdfast-telemetry/holdfast/internal/reload"
@@ -47,7 +48,7 @@ type runFlags struct {
 
 func (f *runFlags) register(cmd *cobra.Command) {
 	s := cmd.Flags()
-	registerConfigFlags(cmd, &f.uris, &f.sets, &f.gates)
+	command.RegisterConfigFlags(cmd, &f.uris, &f.sets, &f.gates)
 	s.StringVar(&f.pidFile, "pid-file", "", "write the process ID here; removed at exit")
 	s.StringVar(&f.stateDir, "state-dir", "", "directory for state (default $HOLDFAST_STATE_DIR, $STATE_DIRECTORY, /var/lib/holdfast)")
 	s.StringVar(&f.adminSocket, "admin-socket", "", "unix socket for commands to this instance (default STATE_DIR/admin.sock)")
@@ -92,42 +93,42 @@ func run(ctx context.Context, f *runFlags, stdin io.Reader, stderr io.Writer) er
 
 	removePID, err := writePIDFile(f.pidFile)
 	if err != nil {
-		return &ExitError{exitFailed, err}
+		return &command.ExitError{Code: exitFailed, Err: err}
 	}
 	defer removePID()
 	telemetry.SetMemoryLimit()
 
-	if err := applyFeatureGates(f.gates); err != nil {
-		return &ExitError{exitFailed, err}
+	if err := command.ApplyFeatureGates(f.gates); err != nil {
+		return &command.ExitError{Code: exitFailed, Err: err}
 	}
 	sources := &app.Sources{URIs: f.uris, Sets: f.sets, Stdin: stdin, Strict: f.strict}
 	first, refused := sources.Load(ctx, nil)
 	if refused != nil && !everRan(f) {
-		return &ExitError{exitFailed, refused}
+		return &command.ExitError{Code: exitFailed, Err: refused}
 	}
 	tel, flush, err := firstTelemetry(first)
 	if err != nil {
-		return &ExitError{exitFailed, err}
+		return &command.ExitError{Code: exitFailed, Err: err}
 	}
 	defer flush()
 	a, err := app.New(app.Options{
-		Sources: sources, Version: Version, Commit: readVersion().Commit, Collector: CollectorVersion, Telemetry: tel,
+		Sources: sources, Version: command.Version, Commit: readVersion().Commit, Collector: command.CollectorVersion, Telemetry: tel,
 		ShutdownTimeout: f.shutdownTimeout, ShutdownDelay: f.shutdownDelay, ImplicitHealth: f.implicitHealth,
 		StateDir: f.stateDir, AdminSocket: f.adminSocket, StatusHosts: f.statusHosts,
 	})
 	if err != nil {
-		return &ExitError{exitFailed, err}
+		return &command.ExitError{Code: exitFailed, Err: err}
 	}
 	tel = a.Telemetry()
 	driver := reload.New(reload.DriverSettings{
-		Builder: a, Reader: sources, Watched: sources.Watched(), Telemetry: tel, Disk: vfs.OS(), URIs: f.uris, Version: Version,
+		Builder: a, Reader: sources, Watched: sources.Watched(), Telemetry: tel, Disk: vfs.OS(), URIs: f.uris, Version: command.Version,
 		Places: func(storages []string) []reload.Place { return reload.Places(f.stateDir, os.Getenv, storages) },
 	})
 	a.ReloadBy(driver)
 	if err := driver.Start(ctx); err != nil {
 		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), watchdogGrace)
 		defer cancel()
-		return &ExitError{exitFailed, errors.Join(err, a.Abandon(undo))}
+		return &command.ExitError{Code: exitFailed, Err: errors.Join(err, a.Abandon(undo))}
 	}
 	notifySystemd("READY=1")
 	return serve(ctx, a, driver, f, tel.Logger, signals)
@@ -168,12 +169,12 @@ func serve(
 				continue
 			}
 			if again++; again > 1 {
-				return &ExitError{exitDropped, errors.New("third signal: exit at once")}
+				return &command.ExitError{Code: exitDropped, Err: errors.New("third signal: exit at once")}
 			}
 			log.Warn("Received signal from OS: deliveries are cut", zap.String("signal", s.String()))
 			a.Hasten()
 		case <-watchdog.C:
-			return &ExitError{exitStuck, fmt.Errorf("shutdown: %s is still running, giving up", a.Stopping())}
+			return &command.ExitError{Code: exitStuck, Err: fmt.Errorf("shutdown: %s is still running, giving up", a.Stopping())}
 		}
 	}
 }
@@ -181,11 +182,11 @@ func serve(
 func conclude(r app.Report) error {
 	switch {
 	case r.Stuck != "":
-		return &ExitError{exitStuck, r.Err}
+		return &command.ExitError{Code: exitStuck, Err: r.Err}
 	case r.Dropped > 0:
-		return &ExitError{exitDropped, fmt.Errorf("shutdown: %d items queued in memory were dropped: no backend took them", r.Dropped)}
+		return &command.ExitError{Code: exitDropped, Err: fmt.Errorf("shutdown: %d items queued in memory were dropped: no backend took them", r.Dropped)}
 	case r.Err != nil:
-		return &ExitError{exitFailed, r.Err}
+		return &command.ExitError{Code: exitFailed, Err: r.Err}
 	}
 	return nil
 }
@@ -224,7 +225,7 @@ func firstTelemetry(o *app.Offer) (*telemetry.Telemetry, func(), error) {
 	if o != nil {
 		set = o.Config.Service.Telemetry
 	}
-	resource, err := telemetry.NewResource(set.Resource, Version)
+	resource, err := telemetry.NewResource(set.Resource, command.Version)
 	if err != nil {
 		return nil, nil, err
 	}

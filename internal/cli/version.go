@@ -5,26 +5,16 @@ package cli
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"runtime"
 	"runtime/debug"
-	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 	"go.opentelemetry.io/collector/featuregate"
 
+	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 )
-
-// Version is set by the release build (-ldflags -X).
-var Version = "0.1.0-dev"
-
-// CollectorVersion is the release of the Collector's modules that the binary is made with.
-const CollectorVersion = "v0.164.0/v1.70.0"
-
-func shortVersion() string { return Version }
 
 type versionDocument struct {
 	Version   string `json:"version"`
@@ -37,8 +27,8 @@ type versionDocument struct {
 
 func readVersion() versionDocument {
 	v := versionDocument{
-		Version: Version, Commit: "unknown", Date: "unknown", Go: runtime.Version(),
-		Platform: runtime.GOOS + "/" + runtime.GOARCH, Collector: CollectorVersion,
+		Version: command.Version, Commit: "unknown", Date: "unknown", Go: runtime.Version(),
+		Platform: runtime.GOOS + "/" + runtime.GOARCH, Collector: command.CollectorVersion,
 	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -100,43 +90,4 @@ func newFeatureGateCommand() *cobra.Command {
 			return nil
 		},
 	}
-}
-
-// applyFeatureGates takes the Collector's form: names, each with an optional + or -.
-func applyFeatureGates(gates []string) error {
-	for _, g := range gates {
-		id, on := strings.TrimPrefix(g, "+"), true
-		if off, ok := strings.CutPrefix(g, "-"); ok {
-			id, on = off, false
-		}
-		if id == "" {
-			return fmt.Errorf("--feature-gates: %q names no gate (see holdfast featuregate)", g)
-		}
-		if err := featuregate.GlobalRegistry().Set(id, on); err != nil {
-			return fmt.Errorf("--feature-gates: %w", err)
-		}
-	}
-	return nil
-}
-
-// registerConfigFlags adds the flags of every command that reads a configuration.
-func registerConfigFlags(cmd *cobra.Command, uris, sets, gates *[]string) {
-	s := cmd.Flags()
-	s.StringArrayVar(uris, "config", nil, "configuration: a path or file:, env:, yaml:, http:, https: URI; repeatable, merged in order")
-	s.StringArrayVar(sets, "set", nil, "set one key after all files: --set exporters.otlp.endpoint=host:4317; repeatable")
-	s.StringSliceVar(gates, "feature-gates", nil, "comma-separated feature gates, each with an optional + or -")
-}
-
-// flagError names the flag nearest to one that does not exist.
-func flagError(cmd *cobra.Command, err error) error {
-	var unknown *pflag.NotExistError
-	if !errors.As(err, &unknown) {
-		return fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())
-	}
-	var names []string
-	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
-	if near := config.Nearest(unknown.GetSpecifiedName(), names); near != "" {
-		return fmt.Errorf("%w (did you mean --%s?)", err, near)
-	}
-	return fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())
 }

@@ -1,7 +1,7 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package cli
+package instance
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/status"
 )
@@ -24,7 +25,8 @@ const maxHold = 24 * time.Hour
 
 const failoverCodes = "Exit codes: 0 done; 1 unknown, refused, or a probe was not good; 4 no instance answers."
 
-func newFailoverCommand() *cobra.Command {
+// NewFailover is the commands about the levels of a running instance.
+func NewFailover() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "failover",
 		Short: "Look at the levels of a running instance, probe them, take one out and put it back",
@@ -38,7 +40,7 @@ and what has to come before they do. A plain exporter is a connector with one le
   holdfast failover probe failover/traces 0
   holdfast failover hold failover/traces 0 --for 30m
   holdfast failover release failover/traces 0`,
-		Args: noArgs,
+		Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newFailoverShowCommand(), newFailoverProbeCommand(), newFailoverHoldCommand(), newFailoverReleaseCommand())
@@ -58,7 +60,7 @@ exporter its state, the evidence for it and what has to come before it carries a
   holdfast failover show failover/traces --json | jq '.[].levels[0].members[0].evidence'`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, cancel := context.WithTimeout(commandContext(cmd), askTime)
+			ctx, cancel := context.WithTimeout(command.Context(cmd), askTime)
 			defer cancel()
 			s, err := f.status(ctx)
 			if err != nil {
@@ -71,7 +73,7 @@ exporter its state, the evidence for it and what has to come before it carries a
 				}
 			}
 			if f.asJSON {
-				return printJSON(cmd.OutOrStdout(), routes)
+				return command.PrintJSON(cmd.OutOrStdout(), routes)
 			}
 			if len(routes) == 0 {
 				fmt.Fprintln(cmd.ErrOrStderr(), "no connector is configured")
@@ -130,12 +132,12 @@ Probes of different levels keep the connector's retry_gap, so that asking all of
 					return err
 				}
 			}
-			answers, err := f.order(commandContext(cmd), "/failover/probe", &req)
+			answers, err := f.order(command.Context(cmd), "/failover/probe", &req)
 			if err != nil {
 				return err
 			}
 			if f.asJSON {
-				err = printJSON(cmd.OutOrStdout(), answers)
+				err = command.PrintJSON(cmd.OutOrStdout(), answers)
 			} else {
 				err = printProbes(cmd.OutOrStdout(), answers)
 			}
@@ -178,7 +180,7 @@ func printProbes(w io.Writer, answers []app.RouteAnswer) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	for _, a := range answers {
 		if a.Error != "" {
-			fmt.Fprintf(t, "%s (%s)\trefused: %s\n", a.Connector, a.Signal, escape(a.Error))
+			fmt.Fprintf(t, "%s (%s)\trefused: %s\n", a.Connector, a.Signal, command.Escape(a.Error))
 			continue
 		}
 		for _, p := range a.Probes {
@@ -191,7 +193,7 @@ func printProbes(w io.Writer, answers []app.RouteAnswer) error {
 			}
 			text := ""
 			if p.Error != "" {
-				text = ": " + escape(p.Error)
+				text = ": " + command.Escape(p.Error)
 			}
 			then := "now " + p.State
 			if p.ReturnsWhen != "" {
@@ -208,19 +210,19 @@ func probeCode(answers []app.RouteAnswer) error {
 	good := 0
 	for _, a := range answers {
 		if a.Error != "" {
-			return &ExitError{Code: exitFailed}
+			return &command.ExitError{Code: exitFailed}
 		}
 		for _, p := range a.Probes {
 			switch {
 			case p.Good:
 				good++
 			case p.Kind != "":
-				return &ExitError{Code: exitFailed}
+				return &command.ExitError{Code: exitFailed}
 			}
 		}
 	}
 	if good == 0 {
-		return &ExitError{Code: exitFailed}
+		return &command.ExitError{Code: exitFailed}
 	}
 	return nil
 }
@@ -289,12 +291,12 @@ level return that has proven itself and waits for this word.
 
 // wish posts an operator's wish and says what came of it.
 func (f *instanceFlags) wish(cmd *cobra.Command, path string, req *app.LevelRequest, done string) error {
-	answers, err := f.order(commandContext(cmd), path, req)
+	answers, err := f.order(command.Context(cmd), path, req)
 	if err != nil {
 		return err
 	}
 	if f.asJSON {
-		if err := printJSON(cmd.OutOrStdout(), answers); err != nil {
+		if err := command.PrintJSON(cmd.OutOrStdout(), answers); err != nil {
 			return err
 		}
 	}
@@ -304,13 +306,13 @@ func (f *instanceFlags) wish(cmd *cobra.Command, path string, req *app.LevelRequ
 		switch {
 		case a.Error != "":
 			refused = true
-			fmt.Fprintf(cmd.ErrOrStderr(), "%s: refused: %s\n", name, escape(a.Error))
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s: refused: %s\n", name, command.Escape(a.Error))
 		case !f.asJSON:
 			fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", name, done)
 		}
 	}
 	if refused {
-		return &ExitError{Code: exitFailed}
+		return &command.ExitError{Code: exitFailed}
 	}
 	return nil
 }

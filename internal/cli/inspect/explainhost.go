@@ -1,10 +1,11 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package cli
+package inspect
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -83,7 +84,7 @@ func directoriesOf(cfg *config.Config) []directory {
 			out = append(out, directory{dir, "extensions/" + id, text})
 		}
 	}
-	for _, id := range sorted(cfg.Components[config.Exporters]) {
+	for _, id := range slices.Sorted(maps.Keys(cfg.Components[config.Exporters])) {
 		section, _ := cfg.Effective["exporters"].(map[string]any)
 		block, _ := section[id].(map[string]any)
 		path, ok := block["path"].(string)

@@ -1,7 +1,7 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package cli
+package queues
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 	"github.com/holdfast-telemetry/holdfast/internal/journal/cursor"
 	"github.com/holdfast-telemetry/holdfast/internal/journal/offline"
@@ -57,8 +58,8 @@ Exit codes: 0 all sent; 1 not all was sent, or something is damaged; 2 could not
 	return cmd
 }
 
-// replayDocument says how far a replay came.
-type replayDocument struct {
+// ReplayDocument says how far a replay came.
+type ReplayDocument struct {
 	sentDocument
 	RejectedItems uint64 `json:"rejected_items"` // of requests that were taken
 	Resolved      bool   `json:"resolved"`
@@ -78,7 +79,7 @@ func (f *replayFlags) replay(cmd *cobra.Command, name string) (err error) {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := signal.NotifyContext(commandContext(cmd), os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := signal.NotifyContext(command.Context(cmd), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
 	sender, err := f.start(ctx)
 	if err != nil {
@@ -108,7 +109,7 @@ type replayer struct {
 	held   *offline.Held // nil: nothing is booked
 	books  *offline.Books
 	taken  cursor.Set // dead letters that were
-	doc    replayDocument
+	doc    ReplayDocument
 	sent   atomic.Uint64
 }
 
@@ -162,7 +163,7 @@ func (r *replayer) send(rec *offline.Record) error {
 	req, err := requestOf(rec)
 	if err != nil {
 		r.doc.Damaged++
-		fmt.Fprintf(r.cmd.ErrOrStderr(), "queue: record %d: %s\n", rec.Seq, escape(err.Error()))
+		fmt.Fprintf(r.cmd.ErrOrStderr(), "queue: record %d: %s\n", rec.Seq, command.Escape(err.Error()))
 		return nil
 	}
 	if r.ctx.Err() != nil {
@@ -190,7 +191,7 @@ func (r *replayer) send(rec *offline.Record) error {
 	}
 	if v.Rejected > 0 {
 		r.doc.RejectedItems += uint64(v.Rejected)
-		fmt.Fprintf(r.cmd.ErrOrStderr(), "queue: record %d: %d of %d items were refused: %s\n", rec.Seq, v.Rejected, rec.Items, escape(v.Message))
+		fmt.Fprintf(r.cmd.ErrOrStderr(), "queue: record %d: %d of %d items were refused: %s\n", rec.Seq, v.Rejected, rec.Items, command.Escape(v.Message))
 	}
 	r.doc.add(rec, len(rec.Body))
 	r.sent.Add(1)
@@ -206,7 +207,7 @@ func (r *replayer) stop(rec *offline.Record, verdict, text string) error {
 func (r *replayer) tell() error {
 	d := &r.doc
 	if r.flags.asJSON {
-		if err := printJSON(r.cmd.OutOrStdout(), d); err != nil {
+		if err := command.PrintJSON(r.cmd.OutOrStdout(), d); err != nil {
 			return err
 		}
 	} else {
@@ -219,7 +220,7 @@ func (r *replayer) tell() error {
 		} else {
 			text += "; a copy: the queue keeps them"
 		}
-		fmt.Fprintln(r.cmd.OutOrStdout(), escape(text))
+		fmt.Fprintln(r.cmd.OutOrStdout(), command.Escape(text))
 	}
 	var errs []error
 	if d.StoppedAt > 0 {
@@ -232,7 +233,7 @@ func (r *replayer) tell() error {
 		errs = append(errs, fmt.Errorf("%s stretches or records could not be read", grouped(d.Damaged)))
 	}
 	if len(errs) > 0 {
-		return &ExitError{Code: exitQueueDamage, Err: errors.Join(errs...)}
+		return &command.ExitError{Code: exitQueueDamage, Err: errors.Join(errs...)}
 	}
 	return nil
 }

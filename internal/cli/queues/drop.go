@@ -1,7 +1,7 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package cli
+package queues
 
 import (
 	"errors"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/journal/cursor"
 	"github.com/holdfast-telemetry/holdfast/internal/journal/offline"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
@@ -62,7 +63,7 @@ func (f *dropFlags) drop(cmd *cobra.Command, name string) (err error) {
 		}
 		return fmt.Errorf("%s: %s, %s would be given up for good; --yes does it", t, counted(n.Records, "record"), counted(n.Items, "item"))
 	}
-	held, err := t.hold(commandContext(cmd))
+	held, err := t.hold(command.Context(cmd))
 	if err != nil {
 		return err
 	}
@@ -77,7 +78,7 @@ func (f *dropFlags) drop(cmd *cobra.Command, name string) (err error) {
 		return err
 	}
 	if f.asJSON {
-		return printJSON(cmd.OutOrStdout(), countDocument(gone))
+		return command.PrintJSON(cmd.OutOrStdout(), countDocument(gone))
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: dropped %s, %s\n", t, counted(gone.Records, "record"), counted(gone.Items, "item"))
 	return err

@@ -1,7 +1,7 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package cli
+package instance
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/reload"
 	"github.com/holdfast-telemetry/holdfast/internal/vfs"
 )
@@ -26,7 +27,8 @@ const (
 	exitTimeout    = 3
 )
 
-func newReloadCommand() *cobra.Command {
+// NewReload is the command that lets a running instance read its configuration again.
+func NewReload() *cobra.Command {
 	var f instanceFlags
 	var req app.ReloadRequest
 	timeout := 3 * time.Minute
@@ -46,9 +48,9 @@ Exit codes: 0 committed or unchanged, or asked for without --wait; 1 rejected; 2
 out; 4 no instance answers.`,
 		Example: `  holdfast reload --wait
   holdfast reload --wait --expect $(sha256sum /etc/holdfast/config.yaml | cut -d' ' -f1)`,
-		Args: noArgs,
+		Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, cancel := context.WithTimeout(commandContext(cmd), timeout+askTime)
+			ctx, cancel := context.WithTimeout(command.Context(cmd), timeout+askTime)
 			defer cancel()
 			c, err := f.client()
 			if err != nil {
@@ -60,7 +62,7 @@ out; 4 no instance answers.`,
 				return asked(err)
 			}
 			if f.asJSON {
-				err = printJSON(cmd.OutOrStdout(), answer)
+				err = command.PrintJSON(cmd.OutOrStdout(), answer)
 			} else {
 				_, err = fmt.Fprintln(cmd.OutOrStdout(), strings.TrimSpace(answer.Outcome+" "+answer.Text))
 			}
@@ -84,15 +86,16 @@ func reloadCode(a *app.ReloadAnswer) error {
 	case reload.Committed, reload.Unchanged:
 		return nil
 	case reload.Rejected:
-		return &ExitError{exitRejected, errors.New("the configuration was rejected: " + a.Reason)}
+		return &command.ExitError{Code: exitRejected, Err: errors.New("the configuration was rejected: " + a.Reason)}
 	case "":
-		return &ExitError{exitTimeout, errors.New("the time ran out")}
+		return &command.ExitError{Code: exitTimeout, Err: errors.New("the time ran out")}
 	}
-	return &ExitError{exitRolledBack, errors.New("the configuration does not run: " + a.Outcome + ", " + a.Reason)}
+	return &command.ExitError{Code: exitRolledBack, Err: errors.New("the configuration does not run: " + a.Outcome + ", " + a.Reason)}
 }
 
-func newConfigCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "config", Short: "Look at the configurations an instance was offered", Args: noArgs}
+// NewConfig is the commands about the configurations an instance was offered.
+func NewConfig() *cobra.Command {
+	cmd := &cobra.Command{Use: "config", Short: "Look at the configurations an instance was offered", Args: command.NoArgs}
 	cmd.AddCommand(newConfigHistoryCommand())
 	return cmd
 }
@@ -112,19 +115,19 @@ needs no instance.
 Exit codes: 0 there are some; 1 there are none; 4 no instance answers.`,
 		Example: `  holdfast config history
   holdfast config history --config /etc/holdfast/config.yaml --state-dir /var/lib/holdfast --json`,
-		Args: noArgs,
+		Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, cancel := context.WithTimeout(commandContext(cmd), askTime)
+			ctx, cancel := context.WithTimeout(command.Context(cmd), askTime)
 			defer cancel()
 			all, err := f.history(ctx, uris)
 			if err != nil {
 				return err
 			}
 			if len(all) == 0 {
-				return &ExitError{exitRejected, errors.New("no configuration was tried")}
+				return &command.ExitError{Code: exitRejected, Err: errors.New("no configuration was tried")}
 			}
 			if f.asJSON {
-				return printJSON(cmd.OutOrStdout(), all)
+				return command.PrintJSON(cmd.OutOrStdout(), all)
 			}
 			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 			fmt.Fprintln(w, "GENERATION\tTIME\tSHA256\tSOURCE\tSTATE\tREASON\tTEXT")

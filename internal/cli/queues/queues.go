@@ -1,7 +1,9 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package cli
+// Package queues is the commands that work on data which waits: the queues on disk, the files of an emergency exporter. They look
+// beside a running instance and change only what no instance owns.
+package queues
 
 import (
 	"context"
@@ -15,6 +17,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
+	"github.com/holdfast-telemetry/holdfast/internal/cli/inspect"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/journal/offline"
 	"github.com/holdfast-telemetry/holdfast/internal/journal/recovery"
@@ -31,7 +35,8 @@ const (
 	exitQueueCannot = 2 // could not run
 )
 
-func newQueueCommand() *cobra.Command {
+// New is the commands that look into the queues on disk.
+func New() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "queue",
 		Short: "Look into the queues on disk, take data out of them, repair what an outage left",
@@ -47,10 +52,10 @@ DESTINATION alone will do where one pipeline has it.`,
   holdfast queue replay otlp_grpc/primary --to grpc://other-backend:4317 --config config.yaml
 
 Exit codes: 0 fine; 1 damage, or not all was sent; 2 could not run.`,
-		Args: queueArgs(noArgs),
+		Args: queueArgs(command.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return cannotRun(flagError(cmd, err)) })
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return cannotRun(command.FlagError(cmd, err)) })
 	cmd.AddCommand(newQueueLsCommand(), newQueuePeekCommand(), newQueueVerifyCommand(), newQueueExportCommand(),
 		newQueueReplayCommand(), newQueueDropCommand())
 	return cmd
@@ -58,11 +63,11 @@ Exit codes: 0 fine; 1 damage, or not all was sent; 2 could not run.`,
 
 // cannotRun is err with the exit code of what could not run; nil stays nil.
 func cannotRun(err error) error {
-	var exit *ExitError
+	var exit *command.ExitError
 	if err == nil || errors.As(err, &exit) {
 		return err
 	}
-	return &ExitError{Code: exitQueueCannot, Err: err}
+	return &command.ExitError{Code: exitQueueCannot, Err: err}
 }
 
 // queueArgs is cobra's check of the number of arguments, with the exit code of these commands.
@@ -77,7 +82,7 @@ type queueFlags struct {
 }
 
 func (f *queueFlags) register(cmd *cobra.Command) {
-	registerConfigFlags(cmd, &f.uris, &f.sets, &f.gates)
+	command.RegisterConfigFlags(cmd, &f.uris, &f.sets, &f.gates)
 	s := cmd.Flags()
 	s.StringArrayVar(&f.dirs, "dir", nil, "storage directory, instead of those in --config; may be repeated")
 	s.BoolVar(&f.asJSON, "json", false, "print one JSON document")
@@ -117,7 +122,7 @@ func (f *queueFlags) stores(cmd *cobra.Command) ([]*storeView, error) {
 	for _, s := range out {
 		holder, err := s.Holder()
 		if err != nil {
-			fmt.Fprintf(cmd.ErrOrStderr(), "queue: whether an instance uses %s cannot be told: %s\n", s.Directory(), escape(err.Error()))
+			fmt.Fprintf(cmd.ErrOrStderr(), "queue: whether an instance uses %s cannot be told: %s\n", s.Directory(), command.Escape(err.Error()))
 		}
 		s.holder = holder
 	}
@@ -126,10 +131,10 @@ func (f *queueFlags) stores(cmd *cobra.Command) ([]*storeView, error) {
 
 // configured opens the storages of a configuration. It need not be valid: data may have to be saved because it is not.
 func (f *queueFlags) configured(cmd *cobra.Command) ([]*storeView, error) {
-	if err := applyFeatureGates(f.gates); err != nil {
+	if err := command.ApplyFeatureGates(f.gates); err != nil {
 		return nil, err
 	}
-	c, err := inspect(commandContext(cmd), config.Options{
+	c, err := inspect.Look(command.Context(cmd), config.Options{
 		URIs: f.uris, Sets: f.sets, Stdin: cmd.InOrStdin(), Registry: app.Registry(), Portable: true,
 	})
 	if err != nil {
@@ -137,22 +142,22 @@ func (f *queueFlags) configured(cmd *cobra.Command) ([]*storeView, error) {
 	}
 	var out []*storeView
 	var missing error
-	for i := range c.plan.Storages {
-		one := &c.plan.Storages[i]
+	for i := range c.Plan.Storages {
+		one := &c.Plan.Storages[i]
 		s, err := offline.Open(vfs.OS(), one.Directory)
 		if err != nil {
 			missing = errors.Join(missing, fmt.Errorf("%s: %w", strings.Join(one.IDs, ", "), err))
 			continue
 		}
-		out = append(out, &storeView{Store: s, ids: one.IDs, limit: one.MaxBytes, plan: c.plan})
+		out = append(out, &storeView{Store: s, ids: one.IDs, limit: one.MaxBytes, plan: c.Plan})
 	}
 	switch {
 	case len(out) > 0:
 		return out, nil
 	case missing != nil:
 		return nil, missing
-	case !c.valid:
-		printFindings(cmd.ErrOrStderr(), c.findings)
+	case !c.Valid:
+		command.PrintFindings(cmd.ErrOrStderr(), c.Findings)
 		return nil, errors.New("the configuration is not valid, and names no storage that could be found")
 	}
 	return nil, errors.New("the configuration has no storage: its queues are in memory")
@@ -303,7 +308,7 @@ func tell(cmd *cobra.Command, line func() string) (stop func()) {
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		tick := time.NewTicker(progressEvery)
+		tick := time.NewTicker(command.ProgressEvery)
 		defer tick.Stop()
 		for {
 			select {
@@ -323,7 +328,7 @@ func tell(cmd *cobra.Command, line func() string) (stop func()) {
 // tellMissed says what a walk did not come by, and returns whether that matters.
 func tellMissed(cmd *cobra.Command, m *offline.Missed) bool {
 	for _, d := range m.Damage {
-		fmt.Fprintf(cmd.ErrOrStderr(), "queue: %s\n", escape(d.Error()))
+		fmt.Fprintf(cmd.ErrOrStderr(), "queue: %s\n", command.Escape(d.Error()))
 	}
 	if m.Opaque > 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "queue: %s of a newer version left out\n", counted(m.Opaque, "record"))

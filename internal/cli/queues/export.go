@@ -1,7 +1,7 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package cli
+package queues
 
 import (
 	"bufio"
@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/journal/offline"
 )
 
@@ -107,7 +108,7 @@ func (f *exportFlags) export(cmd *cobra.Command, name string) error {
 	stop := tell(cmd, func() string {
 		return fmt.Sprintf("queue: %s records, %s written", grouped(uint64(records.Load())), sizeText(bytes.Load()))
 	})
-	ctx, cancel := signal.NotifyContext(commandContext(cmd), os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := signal.NotifyContext(command.Context(cmd), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
 	visit := func(r *offline.Record) error {
 		if ctx.Err() != nil {
@@ -116,7 +117,7 @@ func (f *exportFlags) export(cmd *cobra.Command, name string) error {
 		b, err := f.encode(r)
 		if err != nil {
 			sent.Damaged++
-			fmt.Fprintf(cmd.ErrOrStderr(), "queue: record %d: %s\n", r.Seq, escape(err.Error()))
+			fmt.Fprintf(cmd.ErrOrStderr(), "queue: record %d: %s\n", r.Seq, command.Escape(err.Error()))
 			return nil
 		}
 		sent.add(r, len(b))
@@ -142,13 +143,13 @@ func (f *exportFlags) export(cmd *cobra.Command, name string) error {
 		summary = cmd.ErrOrStderr()
 	}
 	if f.asJSON {
-		err = printJSON(summary, sent)
+		err = command.PrintJSON(summary, sent)
 	} else {
 		_, err = fmt.Fprintf(summary, "%s: %s, %s, %s written to %s\n", t, counted(sent.Records, "record"), counted(sent.Items, "item"),
-			sizeText(sent.Bytes), escape(f.to))
+			sizeText(sent.Bytes), command.Escape(f.to))
 	}
 	if err == nil && sent.Damaged > 0 {
-		return &ExitError{Code: exitQueueDamage, Err: fmt.Errorf("%s stretches or records could not be read", grouped(sent.Damaged))}
+		return &command.ExitError{Code: exitQueueDamage, Err: fmt.Errorf("%s stretches or records could not be read", grouped(sent.Damaged))}
 	}
 	return err
 }

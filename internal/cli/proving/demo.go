@@ -1,7 +1,7 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package cli
+package proving
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/drill/demo"
 	"github.com/holdfast-telemetry/holdfast/internal/ledger"
 )
@@ -25,7 +26,8 @@ type demoFlags struct {
 	seconds     int
 }
 
-func newDemoCommand() *cobra.Command {
+// NewDemo is the command that plays an outage to watch.
+func NewDemo() *cobra.Command {
 	var f demoFlags
 	cmd := &cobra.Command{
 		Use:   "demo",
@@ -43,17 +45,17 @@ Exit codes: 0 pass; 1 fail, or wrong usage; 2 inconclusive; 3 could not run, or 
 		Example: `  holdfast demo
   holdfast demo --seconds 300 --status 127.0.0.1:8080
   holdfast demo --dir ./outage --keep`,
-		Args: noArgs,
+		Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if least := int(demo.MinLength.Seconds()); f.seconds < least {
 				return fmt.Errorf("--seconds %d is too short for an outage (%d at least)", f.seconds, least)
 			}
 			v, err := f.run(cmd)
 			if err != nil {
-				return &ExitError{Code: exitCannotRun, Err: err}
+				return &command.ExitError{Code: exitCannotRun, Err: err}
 			}
 			if v.Outcome != ledger.Pass {
-				return &ExitError{Code: v.Outcome.ExitCode()}
+				return &command.ExitError{Code: v.Outcome.ExitCode()}
 			}
 			return nil
 		},
@@ -71,7 +73,7 @@ var errInterrupted = errors.New("interrupted; everything that was started has en
 
 // run plays the outage in a directory that is gone afterwards, unless it is worth keeping.
 func (f *demoFlags) run(cmd *cobra.Command) (*ledger.Verdict, error) {
-	ctx, stop := signal.NotifyContext(commandContext(cmd), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(command.Context(cmd), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	signal.Ignore(syscall.SIGPIPE) // a reader that left is an error of the write, and nothing stays behind
 	defer signal.Reset(syscall.SIGPIPE)

@@ -1,7 +1,7 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package cli
+package queues
 
 import (
 	"context"
@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
 )
@@ -32,7 +33,8 @@ type fileReplayFlags struct {
 	signal         string
 }
 
-func newReplayCommand() *cobra.Command {
+// NewReplay is the command that sends what an emergency file holds.
+func NewReplay() *cobra.Command {
 	var f fileReplayFlags
 	cmd := &cobra.Command{
 		Use:   "replay FILE... --to URL",
@@ -61,8 +63,8 @@ Exit codes: 0 all sent; 1 stopped, or something is damaged or was refused; 2 cou
 	return cmd
 }
 
-// fileReplayDocument says how far it came.
-type fileReplayDocument struct {
+// FileReplayDocument says how far it came.
+type FileReplayDocument struct {
 	Requests      uint64 `json:"requests"`
 	Items         uint64 `json:"items"`
 	RejectedItems uint64 `json:"rejected_items"` // of requests that were taken
@@ -79,7 +81,7 @@ type fileReplayer struct {
 	*fileReplayFlags
 	cmd    *cobra.Command
 	sender exporter.Exporter
-	doc    fileReplayDocument
+	doc    FileReplayDocument
 	began  time.Time
 	sent   atomic.Uint64
 }
@@ -98,7 +100,7 @@ func (f *fileReplayFlags) replay(cmd *cobra.Command, files []string) (err error)
 	case f.settle && (len(files) > 1 || f.from > 0 || f.signal != ""):
 		return errors.New("--settle takes the one present file: its receipts know what is owed, and where it is")
 	}
-	ctx, cancel := signal.NotifyContext(commandContext(cmd), syscall.SIGINT, syscall.SIGTERM)
+	ctx, cancel := signal.NotifyContext(command.Context(cmd), syscall.SIGINT, syscall.SIGTERM)
 	defer cancel()
 	sender, err := f.start(ctx)
 	if err != nil {
@@ -164,7 +166,7 @@ func (r *fileReplayer) one(ctx context.Context, f app.WrittenFile) error {
 			return nil
 		case app.Damaged(err):
 			r.doc.Damaged++
-			fmt.Fprintf(r.cmd.ErrOrStderr(), "replay: %s\n", escape(err.Error()))
+			fmt.Fprintf(r.cmd.ErrOrStderr(), "replay: %s\n", command.Escape(err.Error()))
 			continue
 		case err != nil:
 			return err
@@ -184,8 +186,8 @@ func (r *fileReplayer) one(ctx context.Context, f app.WrittenFile) error {
 		r.sent.Add(1)
 		if v.Rejected > 0 {
 			r.doc.RejectedItems += uint64(v.Rejected)
-			fmt.Fprintf(r.cmd.ErrOrStderr(), "replay: %s at offset %d: %d of %d items were refused: %s\n", escape(w.File), w.Offset,
-				v.Rejected, w.Items, escape(v.Message))
+			fmt.Fprintf(r.cmd.ErrOrStderr(), "replay: %s at offset %d: %d of %d items were refused: %s\n", command.Escape(w.File), w.Offset,
+				v.Rejected, w.Items, command.Escape(v.Message))
 		}
 	}
 }
@@ -219,18 +221,18 @@ func (r *fileReplayer) tell() error {
 	out := r.cmd.OutOrStdout()
 	switch {
 	case r.asJSON:
-		if err := printJSON(out, d); err != nil {
+		if err := command.PrintJSON(out, d); err != nil {
 			return err
 		}
 	case d.StoppedFile != "":
-		fmt.Fprintf(out, "%s %d\n", escape(d.StoppedFile), d.StoppedOffset)
+		fmt.Fprintf(out, "%s %d\n", command.Escape(d.StoppedFile), d.StoppedOffset)
 	}
 	if !r.asJSON {
 		text := fmt.Sprintf("replay: %s, %s sent to %s", counted(d.Requests, "request"), counted(d.Items, "item"), r.to)
 		if d.Settled {
 			text += "; not owed any more"
 		}
-		fmt.Fprintln(r.cmd.ErrOrStderr(), escape(text))
+		fmt.Fprintln(r.cmd.ErrOrStderr(), command.Escape(text))
 	}
 	var errs []error
 	if d.StoppedFile != "" {
@@ -247,7 +249,7 @@ func (r *fileReplayer) tell() error {
 		errs = append(errs, fmt.Errorf("%s could not be read", counted(d.Damaged, "record")))
 	}
 	if len(errs) > 0 {
-		return &ExitError{Code: exitQueueDamage, Err: errors.Join(errs...)}
+		return &command.ExitError{Code: exitQueueDamage, Err: errors.Join(errs...)}
 	}
 	return nil
 }

@@ -1,7 +1,7 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package cli
+package inspect
 
 import (
 	"github.com/holdfast-telemetry/holdfast/internal/app"
@@ -108,17 +108,17 @@ type listenerDocument struct {
 	Auth      string `json:"auth"`
 }
 
-func explanationOf(c *check) explanation {
+func explanationOf(c *Checked) explanation {
 	doc := explanation{
-		Hash: c.cfg.Hash, Sources: c.cfg.Sources, Pipelines: []pipelineDocument{}, Listeners: []listenerDocument{},
-		Directories: append([]directory{}, directoriesOf(c.cfg)...), Memory: boundsOf(c.cfg, c.plan),
-		Findings: documentsOf(c.findings),
+		Hash: c.Config.Hash, Sources: c.Config.Sources, Pipelines: []pipelineDocument{}, Listeners: []listenerDocument{},
+		Directories: append([]directory{}, directoriesOf(c.Config)...), Memory: boundsOf(c.Config, c.Plan),
+		Findings: documentsOf(c.Findings),
 	}
-	for i := range c.plan.Pipelines {
-		doc.Pipelines = append(doc.Pipelines, pipelineOf(&c.plan.Pipelines[i]))
+	for i := range c.Plan.Pipelines {
+		doc.Pipelines = append(doc.Pipelines, pipelineOf(&c.Plan.Pipelines[i]))
 	}
 	doc.Storages = storagesOf(c)
-	for _, l := range c.plan.Listeners {
+	for _, l := range c.Plan.Listeners {
 		doc.Listeners = append(doc.Listeners, listenerDocument{
 			Address: l.Address, Network: l.Network, Component: l.Component, Purpose: l.Purpose, TLS: l.TLS,
 			ClientCA: l.ClientCA, Auth: l.Auth,
@@ -127,11 +127,11 @@ func explanationOf(c *check) explanation {
 	return doc
 }
 
-func storagesOf(c *check) []storageDocument {
+func storagesOf(c *Checked) []storageDocument {
 	out := []storageDocument{}
-	for i := range c.plan.Storages {
-		s := &c.plan.Storages[i]
-		d := app.DescribeStorage(c.cfg, c.plan, s)
+	for i := range c.Plan.Storages {
+		s := &c.Plan.Storages[i]
+		d := app.DescribeStorage(c.Config, c.Plan, s)
 		out = append(out, storageDocument{
 			Directory: s.Directory, Extensions: s.IDs, Pipelines: append([]string{}, s.Heads...), MaxBytes: s.MaxBytes,
 			JournalBytes: d.JournalBytes, MinFreeBytes: d.MinFreeBytes, Synced: s.Synced, Overflow: d.Overflow,

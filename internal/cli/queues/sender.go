@@ -1,7 +1,7 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package cli
+package queues
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
 )
@@ -74,7 +75,7 @@ func (f *senderFlags) start(ctx context.Context) (exporter.Exporter, error) {
 	if err != nil {
 		return nil, err
 	}
-	sender, err := app.NewSender(f.to, keys, telemetry.Nop(), Version)
+	sender, err := app.NewSender(f.to, keys, telemetry.Nop(), command.Version)
 	if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,7 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package cli
+package queues
 
 import (
 	"fmt"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/journal/offline"
 	"github.com/holdfast-telemetry/holdfast/internal/journal/segment"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
@@ -37,7 +38,8 @@ Exit codes: 0 every byte holds and the books add up; 1 damage; 2 could not run.`
 	return cmd
 }
 
-type verifyDocument struct {
+// VerifyDocument is what "queue verify --json" prints of a directory.
+type VerifyDocument struct {
 	Directory string           `json:"directory"`
 	Pipeline  string           `json:"pipeline"`
 	Damaged   bool             `json:"damaged"`
@@ -85,7 +87,7 @@ func (f *queueFlags) verify(cmd *cobra.Command, args []string) error {
 	var read atomic.Int64
 	stop := tell(cmd, func() string { return "queue: read " + sizeText(read.Load()) })
 	defer stop()
-	var docs []verifyDocument
+	var docs []VerifyDocument
 	for _, s := range stores {
 		names, err := s.Names()
 		if err != nil {
@@ -114,20 +116,20 @@ func (f *queueFlags) verify(cmd *cobra.Command, args []string) error {
 	}
 	if f.asJSON {
 		if docs == nil {
-			docs = []verifyDocument{}
+			docs = []VerifyDocument{}
 		}
-		err = printJSON(cmd.OutOrStdout(), map[string]any{"damaged": damaged, "journals": docs})
+		err = command.PrintJSON(cmd.OutOrStdout(), map[string]any{"damaged": damaged, "journals": docs})
 	} else if len(docs) == 0 {
 		fmt.Fprintln(cmd.OutOrStdout(), "no journals")
 	}
 	if err == nil && damaged {
-		return &ExitError{Code: exitQueueDamage}
+		return &command.ExitError{Code: exitQueueDamage}
 	}
 	return err
 }
 
-func verdictOf(s *storeView, r *offline.Report) verifyDocument {
-	d := verifyDocument{
+func verdictOf(s *storeView, r *offline.Report) VerifyDocument {
+	d := VerifyDocument{
 		Directory: s.Directory(), Pipeline: r.Pipeline, Damaged: r.Damaged(), ReadBytes: r.Bytes,
 		Segments: audits(r.Segments), Dead: audits(r.Dead), Balances: []balanceEntry{}, Findings: []findingOfQueue{},
 	}
@@ -153,9 +155,9 @@ func audits(segments []offline.SegmentReport) []auditDocument {
 	return out
 }
 
-func (d *verifyDocument) print(cmd *cobra.Command) {
+func (d *VerifyDocument) print(cmd *cobra.Command) {
 	line := func(format string, args ...any) {
-		fmt.Fprintln(cmd.OutOrStdout(), escape(fmt.Sprintf(format, args...)))
+		fmt.Fprintln(cmd.OutOrStdout(), command.Escape(fmt.Sprintf(format, args...)))
 	}
 	var records, items uint64
 	open := 0

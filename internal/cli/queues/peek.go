@@ -1,7 +1,7 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package cli
+package queues
 
 import (
 	"bytes"
@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 	"github.com/holdfast-telemetry/holdfast/internal/journal/offline"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
@@ -56,8 +57,8 @@ Exit codes: 0 shown; 1 something is damaged; 2 could not run, no such record.`,
 	return cmd
 }
 
-// recordDocument is one record as it is shown.
-type recordDocument struct {
+// RecordDocument is one record as it is shown.
+type RecordDocument struct {
 	Seq         queue.Seq       `json:"seq"`
 	Segment     string          `json:"segment"`
 	Offset      int64           `json:"offset"`
@@ -98,15 +99,15 @@ func (f *peekFlags) peek(cmd *cobra.Command, name string) error {
 	doc := struct {
 		Pipeline    string           `json:"pipeline"`
 		Destination string           `json:"destination"`
-		Records     []recordDocument `json:"records"`
-	}{t.journal.Pipeline, t.destination, []recordDocument{}}
+		Records     []RecordDocument `json:"records"`
+	}{t.journal.Pipeline, t.destination, []RecordDocument{}}
 	missed, err := t.walk(f.dead, queue.Seq(f.seq), func(r *offline.Record) error {
 		one := describeRecord(r, f.shown)
 		if f.asJSON {
 			doc.Records = append(doc.Records, one)
 		} else {
 			one.print(cmd, t, len(doc.Records) > 0)
-			doc.Records = append(doc.Records, recordDocument{})
+			doc.Records = append(doc.Records, RecordDocument{})
 		}
 		if len(doc.Records) == f.count {
 			return offline.ErrEnough
@@ -117,12 +118,12 @@ func (f *peekFlags) peek(cmd *cobra.Command, name string) error {
 		return err
 	}
 	if f.asJSON {
-		err = printJSON(cmd.OutOrStdout(), doc)
+		err = command.PrintJSON(cmd.OutOrStdout(), doc)
 	} else if len(doc.Records) == 0 {
 		fmt.Fprintln(cmd.ErrOrStderr(), "queue: nothing waits")
 	}
 	if tellMissed(cmd, &missed) && err == nil {
-		return &ExitError{Code: exitQueueDamage}
+		return &command.ExitError{Code: exitQueueDamage}
 	}
 	return err
 }
@@ -143,8 +144,8 @@ func requestOf(r *offline.Record) (*exporter.Request, error) {
 	return app.StoredRequest(&queue.Record{Tag: r.Tag, Items: r.Items, Size: r.Size, Meta: r.Meta, Body: r.Body})
 }
 
-func describeRecord(r *offline.Record, shown bool) recordDocument {
-	d := recordDocument{
+func describeRecord(r *offline.Record, shown bool) RecordDocument {
+	d := RecordDocument{
 		Seq: r.Seq, Segment: path.Base(r.Path), Offset: int64(r.Off), Accepted: stamp(time.Unix(0, r.Accepted)),
 		Items: r.Items, Bytes: r.Size, StoredBytes: r.Bytes(), ItemsBefore: r.ItemsBefore, Metadata: []metadataEntry{},
 	}
@@ -193,12 +194,12 @@ func credentialLike(key string) bool {
 // printableJSON is JSON in which nothing is left that a terminal would act upon: such characters can only stand in strings,
 // and are written as escapes there.
 func printableJSON(b []byte) []byte {
-	if !bytes.ContainsFunc(b, unprintable) {
+	if !bytes.ContainsFunc(b, command.Unprintable) {
 		return b
 	}
 	var out []byte
 	for _, r := range string(b) {
-		if !unprintable(r) || r == '\n' {
+		if !command.Unprintable(r) || r == '\n' {
 			out = append(out, string(r)...)
 			continue
 		}
@@ -209,9 +210,9 @@ func printableJSON(b []byte) []byte {
 	return out
 }
 
-func (d *recordDocument) print(cmd *cobra.Command, t *queueTarget, more bool) {
+func (d *RecordDocument) print(cmd *cobra.Command, t *queueTarget, more bool) {
 	w := cmd.OutOrStdout()
-	line := func(format string, args ...any) { fmt.Fprintln(w, escape(fmt.Sprintf(format, args...))) }
+	line := func(format string, args ...any) { fmt.Fprintln(w, command.Escape(fmt.Sprintf(format, args...))) }
 	if more {
 		line("")
 	}

@@ -1,7 +1,7 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package cli
+package proving
 
 import (
 	"context"
@@ -18,19 +18,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/ledger"
 	"github.com/holdfast-telemetry/holdfast/internal/ledger/item"
 	"github.com/holdfast-telemetry/holdfast/internal/loadgen"
 )
 
-const (
-	exitUnknown   = 2 // load: unknowns remain
-	exitCannotRun = 3
-	// progressEvery is how often load tells how far it is.
-	progressEvery = 5 * time.Second
-)
-
-func newLoadCommand() *cobra.Command {
+// NewLoad is the command that sends numbered telemetry.
+func NewLoad() *cobra.Command {
 	var o loadgen.Options
 	var signals, headers []string
 	cmd := &cobra.Command{
@@ -106,7 +101,7 @@ func loadOptions(o *loadgen.Options, signals, headers []string) error {
 	if o.ItemBytes == 0 {
 		o.ItemBytes = -1 // none, where 0 would be the default
 	}
-	o.Versions = map[string]string{"holdfast": Version}
+	o.Versions = map[string]string{"holdfast": command.Version}
 	o.Replay = replayLine(os.Args)
 	return nil
 }
@@ -138,7 +133,7 @@ func runLoad(cmd *cobra.Command, o loadgen.Options) error {
 	sum, err := loadgen.Run(ctx, o)
 	stop()
 	if err != nil {
-		return &ExitError{Code: exitCannotRun, Err: err}
+		return &command.ExitError{Code: exitCannotRun, Err: err}
 	}
 	line, err := json.Marshal(sum)
 	if err != nil {
@@ -146,7 +141,7 @@ func runLoad(cmd *cobra.Command, o loadgen.Options) error {
 	}
 	fmt.Fprintln(cmd.OutOrStdout(), string(line))
 	if sum.Unknown > 0 {
-		return &ExitError{Code: exitUnknown, Err: fmt.Errorf("%d items remain unknown", sum.Unknown)}
+		return &command.ExitError{Code: exitUnknown, Err: fmt.Errorf("%d items remain unknown", sum.Unknown)}
 	}
 	return nil
 }
@@ -176,7 +171,7 @@ func (p *progress) start(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		tick := time.NewTicker(progressEvery)
+		tick := time.NewTicker(command.ProgressEvery)
 		defer tick.Stop()
 		for {
 			select {

@@ -1,7 +1,7 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package cli
+package instance
 
 import (
 	"context"
@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-telemetry/holdfast/internal/admin"
+	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/status"
 	"github.com/holdfast-telemetry/holdfast/internal/status/screen"
 	"github.com/holdfast-telemetry/holdfast/internal/terminal"
@@ -45,7 +46,8 @@ type topFlags struct {
 	every   time.Duration
 }
 
-func newTopCommand() *cobra.Command {
+// NewTop is the command that shows a running instance as it goes.
+func NewTop() *cobra.Command {
 	var f topFlags
 	cmd := &cobra.Command{
 		Use:   "top",
@@ -67,7 +69,7 @@ Exit codes: 0; 4 no instance answers (--once, or no terminal).`,
   ssh -t gateway-1 holdfast top
   holdfast top --address http://localhost:13134
   holdfast top --once`,
-		Args: noArgs,
+		Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if f.every < topLeast {
 				return fmt.Errorf("--every %s is too often (%s at least)", f.every, topLeast)
@@ -75,9 +77,9 @@ Exit codes: 0; 4 no instance answers (--once, or no terminal).`,
 			in, isFile := cmd.InOrStdin().(*os.File)
 			out, toFile := cmd.OutOrStdout().(*os.File)
 			if f.once || !isFile || !toFile || !terminal.Is(in) || !terminal.Is(out) {
-				return f.printOnce(commandContext(cmd), cmd.OutOrStdout())
+				return f.printOnce(command.Context(cmd), cmd.OutOrStdout())
 			}
-			return f.watch(commandContext(cmd), in, out)
+			return f.watch(command.Context(cmd), in, out)
 		},
 	}
 	s := cmd.Flags()
@@ -117,7 +119,7 @@ func (f *topFlags) askPage(ctx context.Context) (*status.Status, error) {
 		return nil, fmt.Errorf("--address: %w", err)
 	}
 	away := func(err error) error {
-		return &ExitError{exitUnreachable, &admin.UnreachableError{Tried: []string{url}, Err: err}}
+		return &command.ExitError{Code: exitUnreachable, Err: &admin.UnreachableError{Tried: []string{url}, Err: err}}
 	}
 	r, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -129,7 +131,7 @@ func (f *topFlags) askPage(ctx context.Context) (*status.Status, error) {
 		return nil, away(err)
 	}
 	if r.StatusCode != http.StatusOK {
-		return nil, away(errors.New(r.Status + ": " + escape(strings.TrimSpace(string(text)))))
+		return nil, away(errors.New(r.Status + ": " + command.Escape(strings.TrimSpace(string(text)))))
 	}
 	var s status.Status
 	if err := json.Unmarshal(text, &s); err != nil {

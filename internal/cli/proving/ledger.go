@@ -1,7 +1,7 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package cli
+package proving
 
 import (
 	"context"
@@ -15,6 +15,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
+	"github.com/holdfast-telemetry/holdfast/internal/cli/queues"
 	"github.com/holdfast-telemetry/holdfast/internal/ledger"
 )
 
@@ -26,7 +28,8 @@ const (
 	none = "none"
 )
 
-func newLedgerCommand() *cobra.Command {
+// NewLedger is the commands that judge a run.
+func NewLedger() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ledger",
 		Short: "Judge a run: was anything lost",
@@ -77,10 +80,10 @@ Exit codes: 0 pass; 1 fail, or wrong usage; 2 inconclusive; 3 could not run.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			v, err := f.verify(cmd, args[0])
 			if err != nil {
-				return &ExitError{Code: exitCannotRun, Err: err}
+				return &command.ExitError{Code: exitCannotRun, Err: err}
 			}
 			if v.Outcome != ledger.Pass {
-				return &ExitError{Code: v.Outcome.ExitCode()}
+				return &command.ExitError{Code: v.Outcome.ExitCode()}
 			}
 			return nil
 		},
@@ -162,7 +165,7 @@ func (f *verifyFlags) options(cmd *cobra.Command, n *ledger.Notes) (ledger.Optio
 	}
 	for _, q := range f.queues {
 		if q != none {
-			if err := addQueues(n, q); err != nil {
+			if err := queues.AddToNotes(n, q); err != nil {
 				return o, fmt.Errorf("queue %q: %w", q, err)
 			}
 		}
@@ -267,7 +270,7 @@ Exit codes: 0 shown; 1 wrong usage; 3 no such run or item.`,
 				}
 			}
 			if err != nil {
-				return &ExitError{Code: exitCannotRun, Err: err}
+				return &command.ExitError{Code: exitCannotRun, Err: err}
 			}
 			return nil
 		},

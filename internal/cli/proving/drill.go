@@ -1,7 +1,7 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package cli
+package proving
 
 import (
 	"context"
@@ -17,12 +17,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/drill"
 )
 
 type drillFlags struct {
-	read        readFlags
+	uris, sets  []string
 	scenarios   []string
 	report      string
 	hurry, keep bool
@@ -32,7 +33,8 @@ type drillFlags struct {
 	parallel    int
 }
 
-func newDrillCommand() *cobra.Command {
+// NewDrill is the command that plays outages against a user's own configuration.
+func NewDrill() *cobra.Command {
 	var f drillFlags
 	cmd := &cobra.Command{
 		Use:   "drill",
@@ -56,24 +58,24 @@ Exit codes: 0 passed; 1 failed; 2 inconclusive; 3 could not run, or interrupted.
   holdfast drill --config config.yaml --list
   holdfast drill --config config.yaml --scenario kill --scenario 'refused:*' --report ./drill
   holdfast drill --config config.yaml --scenario ./maintenance.drill`,
-		Args: noArgs,
+		Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if len(f.read.uris) == 0 {
-				return &ExitError{Code: exitCannotRun, Err: errors.New("at least one --config is needed")}
+			if len(f.uris) == 0 {
+				return &command.ExitError{Code: exitCannotRun, Err: errors.New("at least one --config is needed")}
 			}
 			code, err := f.run(cmd)
 			if err != nil {
-				return &ExitError{Code: exitCannotRun, Err: err}
+				return &command.ExitError{Code: exitCannotRun, Err: err}
 			}
 			if code != 0 {
-				return &ExitError{Code: code}
+				return &command.ExitError{Code: code}
 			}
 			return nil
 		},
 	}
 	s := cmd.Flags()
-	s.StringArrayVar(&f.read.uris, "config", nil, "URI of a configuration, merged in order: a path, file:, env:, yaml:, http:")
-	s.StringArrayVar(&f.read.sets, "set", nil, "key=value, applied after all files")
+	s.StringArrayVar(&f.uris, "config", nil, "URI of a configuration, merged in order: a path, file:, env:, yaml:, http:")
+	s.StringArrayVar(&f.sets, "set", nil, "key=value, applied after all files")
 	s.StringArrayVar(&f.scenarios, "scenario", nil, "only these: a name, a star at its end stands for anything, or a FILE of steps (default: all there are)")
 	s.StringVar(&f.report, "report", "", "directory for report.html, report.json, junit.xml, and for the notes of what did not pass")
 	s.BoolVar(&f.hurry, "hurry", true, "shorten delays that are made for days")
@@ -88,7 +90,7 @@ Exit codes: 0 passed; 1 failed; 2 inconclusive; 3 could not run, or interrupted.
 }
 
 func (f *drillFlags) run(cmd *cobra.Command) (code int, err error) {
-	ctx, stop := signal.NotifyContext(commandContext(cmd), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(command.Context(cmd), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	binary, err := os.Executable()
 	if err != nil {
@@ -100,8 +102,9 @@ func (f *drillFlags) run(cmd *cobra.Command) (code int, err error) {
 	}
 	progress := cmd.ErrOrStderr()
 	r, err := drill.Prepare(ctx, drill.Options{
-		Binary: binary, Config: f.read.options(cmd, app.Registry()), Sets: f.read.sets, Scenarios: f.scenarios, Headers: headers, Hurry: f.hurry, Each: f.each,
-		Total: f.total, Parallel: f.parallel, Report: f.report, Keep: f.keep, Version: shortVersion(),
+		Binary: binary, Config: config.Options{URIs: f.uris, Sets: f.sets, Stdin: cmd.InOrStdin(), Registry: app.Registry()},
+		Sets: f.sets, Scenarios: f.scenarios, Headers: headers, Hurry: f.hurry, Each: f.each, Total: f.total,
+		Parallel: f.parallel, Report: f.report, Keep: f.keep, Version: command.Version,
 		Progress: func(line string) { fmt.Fprintln(progress, time.Now().Format("15:04:05 ")+escapeLines(line)) },
 	})
 	var invalid *config.InvalidError
@@ -148,7 +151,7 @@ func pairs(texts []string) (out [][2]string, err error) {
 func escapeLines(text string) string {
 	lines := strings.Split(text, "\n")
 	for i, l := range lines {
-		lines[i] = escape(l)
+		lines[i] = command.Escape(l)
 	}
 	return strings.Join(lines, "\n")
 }

@@ -1,7 +1,7 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package cli
+package queues
 
 import (
 	"fmt"
@@ -14,9 +14,9 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/vfs"
 )
 
-// addQueues puts what waits in a storage directory into the places of its destinations: queued, parked, and dead letters.
+// AddToNotes puts what waits in a storage directory into the places of its destinations: queued, parked, and dead letters.
 // The records are taken out as "queue export" does; what is in them is read by the ledger. What cannot be read is a doubt.
-func addQueues(n *ledger.Notes, directory string) error {
+func AddToNotes(n *ledger.Notes, directory string) error {
 	s, err := offline.Open(vfs.OS(), directory)
 	if err != nil {
 		return err

@@ -1,7 +1,7 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package cli
+package inspect
 
 import (
 	"fmt"
@@ -11,12 +11,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
 )
 
-func newExplainCommand(reg *config.Registry, _ plan.Traits) *cobra.Command {
+// NewExplain is the command that says what a configuration will do.
+func NewExplain(reg *config.Registry, _ plan.Traits) *cobra.Command {
 	var f readFlags
 	cmd := &cobra.Command{
 		Use:   "explain",
@@ -30,19 +32,19 @@ Exit codes: 0; 1 the configuration is not valid, or not readable.`,
   holdfast explain --config config.yaml --json | jq .pipelines`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := applyFeatureGates(f.gates); err != nil {
+			if err := command.ApplyFeatureGates(f.gates); err != nil {
 				return err
 			}
-			c, err := inspect(commandContext(cmd), f.options(cmd, reg))
+			c, err := Look(command.Context(cmd), f.options(cmd, reg))
 			if err != nil {
 				return err
 			}
-			if !c.valid {
-				printFindings(cmd.ErrOrStderr(), c.findings)
-				return &ExitError{Code: 1}
+			if !c.Valid {
+				command.PrintFindings(cmd.ErrOrStderr(), c.Findings)
+				return &command.ExitError{Code: 1}
 			}
 			if f.asJSON {
-				return printJSON(cmd.OutOrStdout(), explanationOf(c))
+				return command.PrintJSON(cmd.OutOrStdout(), explanationOf(c))
 			}
 			var b strings.Builder
 			explain(&b, c)
@@ -62,42 +64,42 @@ func (p page) title(format string, args ...any) {
 	if p.b.Len() > 0 {
 		p.b.WriteByte('\n')
 	}
-	p.b.WriteString(escape(fmt.Sprintf(format, args...)) + "\n")
+	p.b.WriteString(command.Escape(fmt.Sprintf(format, args...)) + "\n")
 }
 
 const labelWidth = 16
 
 // line writes one fact; depth indents it.
 func (p page) line(depth int, label, format string, args ...any) {
-	text := escape(fmt.Sprintf(format, args...))
+	text := command.Escape(fmt.Sprintf(format, args...))
 	indent := strings.Repeat("  ", depth)
 	if label == "" {
 		p.b.WriteString(indent + text + "\n")
 		return
 	}
-	fmt.Fprintf(p.b, "%s%-*s%s\n", indent, labelWidth-2*depth+2, escape(label), text)
+	fmt.Fprintf(p.b, "%s%-*s%s\n", indent, labelWidth-2*depth+2, command.Escape(label), text)
 }
 
 // explain writes the plan for people.
-func explain(b *strings.Builder, c *check) {
+func explain(b *strings.Builder, c *Checked) {
 	p := page{b}
 	p.title("Configuration")
-	for _, s := range c.cfg.Sources {
+	for _, s := range c.Config.Sources {
 		p.line(1, "", "%s  sha256 %s", s.URI, s.SHA256)
 	}
-	if len(c.cfg.Sources) > 1 {
-		p.line(1, "hash", "%s", c.cfg.Hash)
+	if len(c.Config.Sources) > 1 {
+		p.line(1, "hash", "%s", c.Config.Hash)
 	}
-	for i := range c.plan.Pipelines {
-		explainPipeline(p, &c.plan.Pipelines[i])
+	for i := range c.Plan.Pipelines {
+		explainPipeline(p, &c.Plan.Pipelines[i])
 	}
-	explainStorages(p, c.cfg, c.plan)
-	explainListeners(p, c.plan)
-	explainDirectories(p, c.cfg)
-	explainMemory(p, c.cfg, c.plan)
-	if len(c.findings) > 0 {
+	explainStorages(p, c.Config, c.Plan)
+	explainListeners(p, c.Plan)
+	explainDirectories(p, c.Config)
+	explainMemory(p, c.Config, c.Plan)
+	if len(c.Findings) > 0 {
 		p.title("Notes")
-		for _, f := range c.findings {
+		for _, f := range c.Findings {
 			p.line(1, "", "%s", f)
 		}
 	}

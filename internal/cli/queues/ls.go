@@ -1,7 +1,7 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package cli
+package queues
 
 import (
 	"bytes"
@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/journal/cursor"
 	"github.com/holdfast-telemetry/holdfast/internal/journal/offline"
 	"github.com/holdfast-telemetry/holdfast/internal/journal/recovery"
@@ -37,7 +38,7 @@ drop"); prepared (nothing is owed to it yet); done (nothing waits any more). Who
   holdfast queue ls --dir /var/lib/otelcol/file_storage --json | jq '.stores[].journals[].cursors[]'
 
 Exit codes: 0 listed; 2 could not run.`,
-		Args: queueArgs(noArgs),
+		Args: queueArgs(command.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cannotRun(f.ls(cmd)) },
 	}
 	f.register(cmd)
@@ -49,7 +50,7 @@ func (f *queueFlags) ls(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	doc := queuesDocument{Stores: []storeDocument{}}
+	doc := QueuesDocument{Stores: []storeDocument{}}
 	for _, s := range stores {
 		one, err := s.describe(time.Now())
 		if err != nil {
@@ -58,7 +59,7 @@ func (f *queueFlags) ls(cmd *cobra.Command) error {
 		doc.Stores = append(doc.Stores, *one)
 	}
 	if f.asJSON {
-		return printJSON(cmd.OutOrStdout(), doc)
+		return command.PrintJSON(cmd.OutOrStdout(), doc)
 	}
 	var b bytes.Buffer
 	for i := range doc.Stores {
@@ -71,7 +72,8 @@ func (f *queueFlags) ls(cmd *cobra.Command) error {
 	return err
 }
 
-type queuesDocument struct {
+// QueuesDocument is what "queue ls --json" prints.
+type QueuesDocument struct {
 	Stores []storeDocument `json:"stores"`
 }
 
@@ -230,7 +232,7 @@ func (s *storeView) describeCursor(j *offline.Journal, c *recovery.Cursor, now t
 }
 
 func (d *storeDocument) print(w io.Writer) {
-	line := func(format string, args ...any) { fmt.Fprintln(w, escape(fmt.Sprintf(format, args...))) }
+	line := func(format string, args ...any) { fmt.Fprintln(w, command.Escape(fmt.Sprintf(format, args...))) }
 	head := d.Directory
 	if len(d.Storages) > 0 {
 		head += "  (" + strings.Join(d.Storages, ", ") + ")"
@@ -280,7 +282,7 @@ func (d *journalDocument) print(w io.Writer, line func(string, ...any)) {
 		for _, n := range c.Dropped {
 			dropped += n.Items
 		}
-		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", escape(c.Name), c.State, grouped(c.Queued.Records),
+		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", command.Escape(c.Name), c.State, grouped(c.Queued.Records),
 			grouped(c.Queued.Items), sizeText(int64(c.Queued.Bytes)), oldest, grouped(c.Delivered.Items), grouped(c.Rejected.Items),
 			grouped(dropped))
 	}

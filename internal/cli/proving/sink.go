@@ -1,7 +1,7 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package cli
+package proving
 
 import (
 	"encoding/json"
@@ -13,10 +13,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/mockbackend"
 )
 
-func newSinkCommand() *cobra.Command {
+// NewSink is the command that is a backend which can be told what to do wrong.
+func NewSink() *cobra.Command {
 	var o mockbackend.Options
 	cmd := &cobra.Command{
 		Use:   "sink --name NAME",
@@ -75,7 +77,7 @@ func runSink(cmd *cobra.Command, o mockbackend.Options) error {
 	defer signal.Stop(signals)
 	b, err := mockbackend.Start(o)
 	if err != nil {
-		return &ExitError{Code: exitCannotRun, Err: err}
+		return &command.ExitError{Code: exitCannotRun, Err: err}
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "sink %s: grpc=%s http=%s control=%s\n", o.Name, b.GRPCAddr(), b.HTTPAddr(), b.ControlAddr())
 	if o.Dir == "" && !o.CountOnly {

@@ -1,17 +1,19 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package cli
+package inspect
 
 import (
 	"fmt"
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 )
 
-func newPrintConfigCommand(reg *config.Registry) *cobra.Command {
+// NewPrintConfig is the command that prints the effective configuration.
+func NewPrintConfig(reg *config.Registry) *cobra.Command {
 	var f readFlags
 	var mode, format string
 	var validate, original bool
@@ -32,23 +34,23 @@ Exit codes: 0 valid, or --validate=false; 1 not valid, or not readable.`,
 			if format != "yaml" && format != "json" {
 				return fmt.Errorf("--format %q is none of yaml, json", format)
 			}
-			if err := applyFeatureGates(f.gates); err != nil {
+			if err := command.ApplyFeatureGates(f.gates); err != nil {
 				return err
 			}
-			c, err := inspect(commandContext(cmd), f.options(cmd, reg))
+			c, err := Look(command.Context(cmd), f.options(cmd, reg))
 			if err != nil {
 				return err
 			}
-			printFindings(cmd.ErrOrStderr(), c.findings)
-			if validate && !c.valid {
-				return &ExitError{Code: 1}
+			command.PrintFindings(cmd.ErrOrStderr(), c.Findings)
+			if validate && !c.Valid {
+				return &command.ExitError{Code: 1}
 			}
-			tree := c.cfg.Effective
+			tree := c.Config.Effective
 			if original {
-				tree = c.cfg.Original
+				tree = c.Config.Original
 			}
 			if mode == "redacted" {
-				tree = c.cfg.Redact(tree)
+				tree = c.Config.Redact(tree)
 			}
 			marshal := config.MarshalYAML
 			if format == "json" {
