@@ -106,6 +106,11 @@ failover: build ## every backend fault against the guides' failover configuratio
 drill-docs: build ## play the drills of docs/drill.md and write what came of them into it; DRILL='-only guide-b'
 	$(GO) run ./test/drilldocs $(DRILL)
 
+.PHONY: record-outage
+record-outage: build ## record anew what the alert rules are played: real outages, six minutes (test/alerts/testdata)
+	$(GO) build -o bin/outage ./test/outage
+	exec bin/outage -scrapes 320 $(OUTAGE)
+
 .PHONY: accept
 accept: ## the journal against its disk: the acceptance table; ACCEPT='-backlog-mib 4096' for a release
 	$(GO) -C bench build -o bin/stock ./stock
