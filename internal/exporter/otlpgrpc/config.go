@@ -6,6 +6,7 @@ package otlpgrpc
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/collector/config/configcompression"
@@ -13,6 +14,7 @@ import (
 	"go.opentelemetry.io/collector/config/configoptional"
 
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
+	"github.com/holdfast-telemetry/holdfast/internal/exporter/wire"
 )
 
 // Config is an otlp_grpc block: the keys of the Collector's exporter of that name.
@@ -46,6 +48,10 @@ func (c *Config) Validate() error {
 	if c.Client.Endpoint == "" {
 		errs = append(errs, errors.New("`endpoint` is required"))
 	}
+	if err := checkEndpoint(c.Client.Endpoint); err != nil {
+		errs = append(errs, fmt.Errorf("`endpoint` %w", err))
+	}
+	errs = append(errs, wire.CheckHeaders(c.Client.Headers))
 	if c.Timeout < 0 {
 		errs = append(errs, errors.New("`timeout` must not be negative"))
 	}
@@ -55,6 +61,27 @@ func (c *Config) Validate() error {
 		errs = append(errs, fmt.Errorf("`compression` %q is none of gzip, zstd, snappy, none", string(c.Client.Compression)))
 	}
 	return errors.Join(errs...)
+}
+
+// checkEndpoint refuses what nobody can be at: every attempt would fail, and say something about a name.
+func checkEndpoint(endpoint string) error {
+	if strings.ContainsAny(endpoint, " \t\n") {
+		return fmt.Errorf("%q has a space in it", endpoint)
+	}
+	scheme, rest, ok := strings.Cut(endpoint, "://")
+	switch {
+	case !ok:
+		rest = endpoint
+	case scheme == "http" || scheme == "https":
+	case scheme == "ftp" || scheme == "tcp" || scheme == "grpc" || scheme == "grpcs" || scheme == "udp":
+		return fmt.Errorf("%q: the scheme is none of http, https, dns, unix; or write HOST:PORT", endpoint)
+	default:
+		return nil // a resolver's
+	}
+	if err := wire.CheckPort(rest); err != nil {
+		return fmt.Errorf("%q: %w", endpoint, err)
+	}
+	return nil
 }
 
 // Delivery implements exporter.Deliverer.

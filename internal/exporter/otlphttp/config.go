@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/collector/config/confighttp"
 
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
+	"github.com/holdfast-telemetry/holdfast/internal/exporter/wire"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
 )
 
@@ -70,6 +71,7 @@ func (c *Config) Validate() error {
 			errs = append(errs, fmt.Errorf("`%s`: %w", key.name, err))
 		}
 	}
+	errs = append(errs, wire.CheckHeaders(c.Client.Headers))
 	if !found {
 		errs = append(errs, errors.New("at least one endpoint is required: `endpoint` or one of `traces_endpoint`, "+
 			"`metrics_endpoint`, `logs_endpoint`, `profiles_endpoint`"))
@@ -108,7 +110,7 @@ func checkURL(written string) error {
 	if u.Host == "" {
 		return errors.New("no host")
 	}
-	return nil
+	return wire.CheckPort(u.Host)
 }
 
 // paths are what is appended to Endpoint, by signal.
