@@ -182,6 +182,15 @@ func (j *Journal) Inherit(name, heir string) (queue.Cursor, error) {
 	return h, nil
 }
 
+// Disinherit implements queue.Roster.
+func (j *Journal) Disinherit(name string) {
+	j.Lock()
+	defer j.Unlock()
+	if d := j.findLocked(name); d != nil && !j.mu.closed {
+		j.disinherit(d)
+	}
+}
+
 func (j *Journal) mayInherit(d *destination, name, heir string) error {
 	switch {
 	case j.mu.closed:
@@ -333,7 +342,7 @@ func (j *Journal) List() []queue.Info {
 	infos := make([]queue.Info, len(j.mu.cursors))
 	for i, d := range j.mu.cursors {
 		infos[i] = queue.Info{
-			Name: d.slot.Name, Exporters: slices.Clone(d.slot.Exporters), State: d.slot.State,
+			Name: d.slot.Name, Exporters: slices.Clone(d.slot.Exporters), State: d.slot.State, Heir: d.heir,
 			Counts: d.counts(), Oldest: d.oldest(now),
 		}
 	}

@@ -73,6 +73,9 @@ type Roster interface {
 	Detach(name string)
 	// Inherit lets heir serve the parked cursor name.
 	Inherit(name, heir string) (Cursor, error)
+	// Disinherit ends the service of the heir of the parked cursor name: it may have another one. Without an heir it does
+	// nothing. The heir's handles get nothing more.
+	Disinherit(name string)
 	// Forget undoes a destination: what is unresolved is no longer owed. It returns what was delivered.
 	Forget(name string) Counts
 	// List describes every cursor found.
@@ -197,6 +200,7 @@ type Info struct {
 	Name      string
 	Exporters []string
 	State     State
+	Heir      string // who serves it while parked; empty = nobody
 	Counts    Counts
 	Oldest    time.Duration
 }

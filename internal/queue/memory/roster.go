@@ -110,6 +110,15 @@ func (q *Queue) Inherit(name, heir string) (queue.Cursor, error) {
 	return newHeir(c, heir), nil
 }
 
+// Disinherit implements queue.Roster.
+func (q *Queue) Disinherit(name string) {
+	q.lock()
+	defer q.unlock()
+	if c := q.find(name); c != nil && !q.mu.closed {
+		q.disinherit(c)
+	}
+}
+
 // takeOff makes not owed what of c the heir is owed already.
 func (q *Queue) takeOff(c *cursor, heir string) {
 	var owed []span
@@ -159,7 +168,7 @@ func (q *Queue) List() []queue.Info {
 	infos := make([]queue.Info, len(q.mu.cursors))
 	for i, c := range q.mu.cursors {
 		infos[i] = queue.Info{
-			Name: c.dest.Name, Exporters: slices.Clone(c.dest.Exporters), State: c.state,
+			Name: c.dest.Name, Exporters: slices.Clone(c.dest.Exporters), State: c.state, Heir: c.heir,
 			Counts: c.counts(), Oldest: c.oldest(now),
 		}
 	}

@@ -157,6 +157,25 @@ var rosterRules = []rule{
 			r.Error("two heirs")
 		}
 	}},
+	{"another heir follows one that was disinherited, and gets what that did not resolve", func(r *rig) {
+		r.roster.Disinherit("nobody")
+		r.attach("old")
+		r.addMany(3, "")
+		r.roster.Disinherit("old")
+		r.roster.Detach("old")
+		first := r.inherit("old", "new")
+		r.ack(first, r.taken(first, single, 1)...)
+		r.resolve(first, queue.Outcome{Kind: queue.Release}, r.taken(first, single, 2)...)
+		if infos := r.roster.List(); infos[0].Heir != "new" {
+			r.Errorf("heir is %q", infos[0].Heir)
+		}
+		r.roster.Disinherit("old")
+		if infos := r.roster.List(); infos[0].Heir != "" || infos[0].State != queue.Parked {
+			r.Errorf("%+v", infos[0])
+		}
+		r.nothing(first, all)
+		r.taken(r.inherit("old", "other"), all, 2, 3)
+	}},
 	{"a parked destination that returns gets back what its heir did not resolve", func(r *rig) {
 		a := r.attach("old")
 		r.addMany(3, "")
