@@ -261,6 +261,9 @@ func (d *Driver) remember(boot *Boot) {
 	errs[0] = err
 	boot.Attempt, errs[1] = d.store.Attempt()
 	boot.Deliveries, errs[2] = d.store.Deliveries()
+	if good != nil {
+		latest(boot.Deliveries, good.Deliveries)
+	}
 	d.history, errs[3] = d.store.History()
 	boot.Last = d.store.Last()
 	if err := errors.Join(errs[:]...); err != nil {
@@ -333,6 +336,15 @@ func (d *Driver) saveBaseline(now time.Time) {
 	if d.sampled == nil {
 		return
 	}
+	last := d.lastDeliveries()
+	d.keep("baseline", func() error { return d.store.SaveDeliveries(last) })
+}
+
+// lastDeliveries are those of the senders of the last sample, and what was known of them before.
+func (d *Driver) lastDeliveries() map[string]time.Time {
+	if d.sampled == nil {
+		return d.deliveries
+	}
 	last := map[string]time.Time{}
 	for i := range d.sampled.Senders {
 		x := &d.sampled.Senders[i]
@@ -345,7 +357,7 @@ func (d *Driver) saveBaseline(now time.Time) {
 		}
 	}
 	d.deliveries = last
-	d.keep("baseline", func() error { return d.store.SaveDeliveries(last) })
+	return last
 }
 
 // leave ends what the loop owns.

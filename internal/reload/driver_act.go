@@ -38,8 +38,7 @@ func (d *Driver) act(ctx context.Context, a *Action) (Event, bool) {
 	case ActionRefresh:
 		d.refresh(ctx, a.Generation)
 	case ActionWriteAttempt:
-		attempt := a.Attempt
-		d.keep("attempt", func() error { return d.store.SaveAttempt(attempt) })
+		d.writeAttempt(a.Attempt)
 	case ActionClearAttempt:
 		d.keep("attempt", func() error { return d.store.ClearAttempt() })
 	case ActionStoreGood:
@@ -53,6 +52,16 @@ func (d *Driver) act(ctx context.Context, a *Action) (Event, bool) {
 		d.bootOver(a.Err)
 	}
 	return Event{}, false
+}
+
+// writeAttempt keeps, with an attempt, who delivered until now: the process may be killed in the trial, and the one after it
+// is to judge the trial by that. The baseline on disk may be a minute old, or not be there yet.
+func (d *Driver) writeAttempt(a Attempt) {
+	if s := d.sample(); s != nil {
+		d.sampled = s
+	}
+	last := d.lastDeliveries()
+	d.keep("attempt", func() error { return d.store.SaveAttempt(a, last) })
 }
 
 // load reads and loads, stored texts or those of the sources; still is take's. It is the only place that calls Builder.Load.

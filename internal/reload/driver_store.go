@@ -84,7 +84,7 @@ func (d *Driver) storeGood(a *Action) error {
 	if l == nil {
 		return errors.New("its text is gone")
 	}
-	good := &Good{Record: a.Record, Texts: l.texts, Version: d.set.Version}
+	good := &Good{Record: a.Record, Texts: l.texts, Version: d.set.Version, Deliveries: d.lastDeliveries()}
 	return d.keep("good", func() error { return d.store.SaveGood(good) })
 }
 

@@ -165,7 +165,7 @@ func (p *peaks) add(bytes uint64, now time.Time) {
 func (p *peaks) most(now time.Time) uint64 {
 	most := uint64(0)
 	for i, m := range p.minute {
-		if now.Unix()/60-m <= int64(baselineSpan/time.Minute) {
+		if now.Unix()/60-m <= int64(BaselineSpan/time.Minute) {
 			most = max(most, p.bytes[i])
 		}
 	}

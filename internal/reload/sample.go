@@ -84,8 +84,8 @@ const (
 	failing
 )
 
-// baselineSpan is how far back a baseline looks.
-const baselineSpan = 5 * time.Minute
+// BaselineSpan is how far back a baseline looks.
+const BaselineSpan = 5 * time.Minute
 
 // baseline is how the generation a rollback leads to fared before it was switched out. Never changed once made.
 type baseline struct {
@@ -100,7 +100,7 @@ type baseline struct {
 func baselineOf(s *Sample, peak uint64, now time.Time) *baseline {
 	b := &baseline{senders: map[string]health{}, rejected: map[string]bool{}, queues: map[string]bool{},
 		doors: map[string]bool{}, memory: max(peak, s.Memory)}
-	recent := func(at time.Time) bool { return !at.IsZero() && now.Sub(at) <= baselineSpan }
+	recent := func(at time.Time) bool { return !at.IsZero() && now.Sub(at) <= BaselineSpan }
 	for i := range s.Senders {
 		x := &s.Senders[i]
 		switch {

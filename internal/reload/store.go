@@ -62,6 +62,8 @@ type storedGood struct {
 	Source      string     `json:"source"`
 	Time        time.Time  `json:"time"`
 	Version     string     `json:"version"`
+
+	Deliveries map[string]time.Time `json:"deliveries,omitempty"`
 }
 
 // Good is a configuration that was committed.
@@ -69,6 +71,8 @@ type Good struct {
 	Record
 	Texts   []Text
 	Version string // of the program that committed it
+	// Deliveries are who delivered when it was committed: what is offered next may be judged by them after a restart.
+	Deliveries map[string]time.Time
 }
 
 // DirOf is where the store of these sources lies below a state directory.
@@ -225,7 +229,7 @@ func (s *Store) Good() (*Good, error) {
 			err = s.setAside(name, fmt.Errorf("%w: its text is not what its hash says", errDamaged))
 		}
 		if err == nil {
-			return &Good{Texts: body.Texts, Version: body.Version, Record: Record{
+			return &Good{Texts: body.Texts, Version: body.Version, Deliveries: body.Deliveries, Record: Record{
 				Generation: g, Source: body.Source, Hash: body.Hash, Fingerprint: body.Fingerprint,
 				Settings: body.Settings, Evidence: body.Evidence, At: body.Time,
 			}}, errors.Join(errs...)
@@ -260,7 +264,7 @@ func goodName(g Generation) string {
 func (s *Store) SaveGood(g *Good) error {
 	data, err := seal(storedGood{
 		Generation: g.Generation, Texts: g.Texts, Hash: g.Hash, Fingerprint: g.Fingerprint, Settings: g.Settings,
-		Evidence: g.Evidence, Source: g.Source, Time: g.At, Version: g.Version,
+		Evidence: g.Evidence, Source: g.Source, Time: g.At, Version: g.Version, Deliveries: g.Deliveries,
 	})
 	if err != nil {
 		return err
@@ -280,14 +284,30 @@ func (s *Store) SaveGood(g *Good) error {
 	return nil
 }
 
+// storedAttempt is the body of attempt.json.
+type storedAttempt struct {
+	Attempt
+	Deliveries map[string]time.Time `json:"deliveries,omitempty"`
+}
+
 // Attempt is what a process that died was about; nil = none. Damaged, its crash count is lost.
 func (s *Store) Attempt() (*Attempt, error) {
-	var a Attempt
+	a, err := s.attempt()
+	if a == nil {
+		return nil, err
+	}
+	return &a.Attempt, err
+}
+
+func (s *Store) attempt() (*storedAttempt, error) {
+	var a storedAttempt
 	return present(&a, s.load(attemptFile, &a))
 }
 
-// SaveAttempt writes the attempt.
-func (s *Store) SaveAttempt(a Attempt) error { return s.save(attemptFile, a) }
+// SaveAttempt writes the attempt, and who delivered before it.
+func (s *Store) SaveAttempt(a Attempt, last map[string]time.Time) error {
+	return s.save(attemptFile, storedAttempt{a, last})
+}
 
 // ClearAttempt removes it. The name is not synced: after a power cut it may be back, and does no harm. Of what was
 // committed it has the hash of the good one, which is started all the same; of what was rolled back it counts one
@@ -296,14 +316,28 @@ func (s *Store) ClearAttempt() error {
 	return ignoreMissing(s.disk.Remove(path.Join(s.dir, attemptFile)))
 }
 
-// Deliveries are the last deliveries per sender, as of the last SaveDeliveries.
+// Deliveries are the last deliveries per sender: as of the last SaveDeliveries, or later, as an attempt that is there says.
 func (s *Store) Deliveries() (map[string]time.Time, error) {
+	saved := map[string]time.Time{}
+	got, err := present(&saved, s.load(baselineFile, &saved))
 	all := map[string]time.Time{}
-	got, err := present(&all, s.load(baselineFile, &all))
-	if got == nil {
-		return map[string]time.Time{}, err
+	if got != nil {
+		latest(all, *got)
 	}
-	return *got, err
+	a, failed := s.attempt()
+	if a != nil {
+		latest(all, a.Deliveries)
+	}
+	return all, errors.Join(err, failed)
+}
+
+// latest adds what is newer to deliveries.
+func latest(to, from map[string]time.Time) {
+	for id, at := range from {
+		if at.After(to[id]) {
+			to[id] = at
+		}
+	}
 }
 
 // SaveDeliveries keeps them over a restart.

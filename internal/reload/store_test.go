@@ -52,9 +52,9 @@ func TestStoreReturnsWhatWasSaved(t *testing.T) {
 		check(t, s.SaveGood(goodOf(g+1)))
 	}
 	attempt := reload.Attempt{Generation: 9, Hash: "h", Unclean: 1, Held: true}
-	check(t, s.SaveAttempt(attempt))
-	last := map[string]time.Time{"otlp": start}
-	check(t, s.SaveDeliveries(last))
+	check(t, s.SaveAttempt(attempt, map[string]time.Time{"otlp/b": start}))
+	check(t, s.SaveDeliveries(map[string]time.Time{"otlp": start}))
+	last := map[string]time.Time{"otlp": start, "otlp/b": start}
 	fingerprint := s.Fingerprint([]byte("text"))
 	check(t, s.Close())
 
@@ -131,7 +131,7 @@ func (l *life) live(disk vfs.FS) error {
 	}
 	for range 3 {
 		next := s.Last() + 1
-		note(s.SaveAttempt(reload.Attempt{Generation: next, Hash: "h"}))
+		note(s.SaveAttempt(reload.Attempt{Generation: next, Hash: "h"}, nil))
 		note(s.SaveDeliveries(map[string]time.Time{"otlp": start}))
 		l.trying = next
 		err := s.SaveGood(goodOf(next))
