@@ -154,7 +154,7 @@ func (g *generation) openMemories() error {
 		if p.Storage != "" || !p.Queued() {
 			continue
 		}
-		if m := g.app.memory(p.ID); m != nil {
+		if m := g.claim(p.ID); m != nil {
 			if err := g.prepareNew(m.Queue, queued(p)); err != nil {
 				return fmt.Errorf("pipeline %s: %w", p.ID, err)
 			}
@@ -167,18 +167,20 @@ func (g *generation) openMemories() error {
 			return err
 		}
 		g.queues[p.ID] = q
-		m := &memoryQueue{Queue: q, pipeline: p.ID, drops: drops}
-		g.memories = append(g.memories, m)
-		g.began("queue "+p.ID, q.Close, m)
+		m := &memoryQueue{Queue: q, pipeline: p.ID, drops: drops, claims: 1}
+		g.memories, g.claimed = append(g.memories, m), append(g.claimed, m)
+		g.app.steps.add(&step{name: "queue " + p.ID, stop: q.Close, of: m})
 	}
 	return nil
 }
 
-// memoryQueue is a queue in memory, which outlives the generation that made it as long as others have its pipeline.
+// memoryQueue is a queue in memory, which outlives the generation that made it as long as others have its pipeline, or
+// something is left in it.
 type memoryQueue struct {
 	*memory.Queue
 	pipeline string
 	drops    *dropLog
+	claims   int                               // generations that have it; guarded by App.disks
 	shown    atomic.Pointer[pipeline.Pipeline] // whose deliveries it feeds now
 }
 

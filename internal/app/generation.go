@@ -45,6 +45,8 @@ type generation struct {
 	exporters  []named[exporter.Exporter]
 	queues     map[string]pipelineQueue // by pipeline
 	memories   []*memoryQueue           // those of queues that were made here
+	claimed    []*memoryQueue           // those that were lent to it, its own included
+	served     map[place]string         // parked cursors that its pipelines have inherited, with the pipeline
 	fresh      []freshName
 	pipelines  []*pipeline.Pipeline // of plan.Pipelines, in their order
 	doors      []*door
@@ -55,6 +57,7 @@ type generation struct {
 	books atomic.Pointer[map[[2]string]func() queue.Counts]
 
 	probed probed
+	panics panics
 
 	newDoors      []*door
 	newExtensions []named[extension.Extension]
@@ -94,7 +97,7 @@ func (a *App) generation(o *Offer, before *generation) *generation {
 	return &generation{
 		app: a, cfg: o.Config, plan: o.Plan, before: before, base: a.good.Load(), seats: a.sockets.Generation(),
 		ports:  a.ports.Generation(),
-		queues: map[string]pipelineQueue{}, listeners: map[string][]net.Listener{},
+		queues: map[string]pipelineQueue{}, listeners: map[string][]net.Listener{}, served: map[place]string{},
 	}
 }
 
@@ -150,7 +153,9 @@ func inOrder(steps ...func() error) error {
 // unwind stops what was started for a generation that never had its turn, and takes back what it was given.
 func (g *generation) unwind(ctx context.Context) error {
 	g.forget()
-	return errors.Join(unwind(ctx, g.own()), g.closeSeats())
+	err := errors.Join(unwind(ctx, g.own()), g.closeSeats())
+	g.release(ctx)
+	return err
 }
 
 func (g *generation) closeSeats() error { return errors.Join(g.seats.Close(), g.ports.Close()) }

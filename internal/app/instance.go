@@ -4,9 +4,11 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -25,6 +27,10 @@ import (
 
 // inFlight is how long exports of a generation that is switched out may take before their leases return.
 const inFlight = 10 * time.Second
+
+// drainTime is how long a generation that is retired may drain what its pipelines have in memory for themselves. What is
+// left then is parked. The next reload waits for it.
+const drainTime = 10 * time.Second
 
 // Switch implements reload.Instance. Requests that entered a pipeline of the generation before end there, in its queue;
 // new ones enter the new pipelines, over connections of the old receivers too. From here on the destinations of both
@@ -83,9 +89,6 @@ func (g *generation) takeOver() {
 		}
 	}
 	a.steps.give(g, func(of any) bool {
-		if m, ok := of.(*memoryQueue); ok {
-			return g.queues[m.pipeline] == pipelineQueue(m.Queue)
-		}
 		return slices.ContainsFunc(g.doors, func(d *door) bool { return of == any(d) }) ||
 			slices.ContainsFunc(g.extensions, func(e named[extension.Extension]) bool { return of == any(e.value) })
 	})
@@ -128,6 +131,7 @@ func (g *generation) revive() {
 // renew builds one pipeline anew over the same queue; it is not started.
 func (g *generation) renew(i int) {
 	old := g.pipelines[i]
+	maps.DeleteFunc(g.served, func(_ place, pipelineID string) bool { return pipelineID == g.plan.Pipelines[i].ID })
 	g.app.steps.take(func(s *step) bool { return s.of == any(old) })
 	built, err := pipeline.New(old.Settings())
 	if err != nil {
@@ -174,55 +178,6 @@ func (g *generation) Commit() {
 	g.settleQueues()
 }
 
-// settleQueues parks what nobody serves in this generation, and finds heirs for it.
-func (g *generation) settleQueues() {
-	for _, s := range g.app.stores() {
-		for _, j := range s.shelves() {
-			g.park(j.pipeline, j.Journal)
-		}
-	}
-	for id, q := range g.queues {
-		if g.app.memory(id) != nil {
-			g.park(id, q)
-		}
-	}
-	g.inheritAll()
-	g.app.register()
-}
-
-// settleStrangers is settleQueues for a rollback: of the journals that only the trial appended to. What was made for the
-// trial in a queue of this generation is forgotten instead, when the trial's is retired.
-func (g *generation) settleStrangers() {
-	found := false
-	for _, s := range g.app.stores() {
-		for _, j := range s.shelves() {
-			if g.queues[j.pipeline] != pipelineQueue(j.Journal) {
-				g.park(j.pipeline, j.Journal)
-				found = true
-			}
-		}
-	}
-	if found {
-		g.inheritAll()
-		g.app.register()
-	}
-}
-
-// parkAgain parks what a trial brought back of what had been parked in a queue of this generation: nobody serves it any
-// more, and what comes from now on is not meant for it. What was made for the trial is forgotten, not parked.
-func (g *generation) parkAgain(trial *generation) {
-	g.app.freshen.Lock()
-	fresh := slices.Clone(trial.fresh)
-	g.app.freshen.Unlock()
-	for id, q := range g.queues {
-		for _, info := range q.List() {
-			if info.State == queue.Live && !g.wants(id, info.Name) && !slices.Contains(fresh, freshName{q, info.Name}) {
-				q.Detach(info.Name)
-			}
-		}
-	}
-}
-
 // onTrial begins or ends what is different while a generation is on trial: what new and changed senders reject waits, and
 // listeners are asked whether they are there.
 func (g *generation) onTrial(yes bool) {
@@ -237,15 +192,6 @@ func (g *generation) onTrial(yes bool) {
 	}
 }
 
-// park parks the cursors of destinations that are not in this generation.
-func (g *generation) park(pipelineID string, q pipelineQueue) {
-	for _, info := range q.List() {
-		if info.State == queue.Live && !(g.queues[pipelineID] == q && g.wants(pipelineID, info.Name)) {
-			q.Detach(info.Name)
-		}
-	}
-}
-
 func (g *generation) wants(pipelineID, destination string) bool {
 	for i := range g.plan.Pipelines {
 		if p := &g.plan.Pipelines[i]; p.ID == pipelineID {
@@ -253,39 +199,6 @@ func (g *generation) wants(pipelineID, destination string) bool {
 		}
 	}
 	return false
-}
-
-// inheritAll finds heirs for what was parked. A pipeline takes a backlog over only before it starts, so those that have
-// one to serve are built anew.
-func (g *generation) inheritAll() {
-	heirs := map[string]bool{}
-	for _, s := range g.app.stores() {
-		for _, j := range s.shelves() {
-			for _, info := range j.List() {
-				if p, _, ok := g.heir(j, info); ok && info.State == queue.Parked && !g.served(j, info.Name) {
-					heirs[p.ID] = true
-				}
-			}
-		}
-	}
-	var renewed []int
-	for i := range g.plan.Pipelines {
-		if !heirs[g.plan.Pipelines[i].ID] {
-			continue
-		}
-		old := g.pipelines[i]
-		g.renew(i)
-		g.pipelines[i].Attach()
-		renewed = append(renewed, i)
-		g.retirePipeline(old)
-	}
-	if err := g.inherit(); err != nil {
-		g.app.log.Error("Queue parked: its heir cannot have it", zap.Error(err))
-	}
-	g.connect(g.doors)
-	for _, i := range renewed {
-		g.startDelivery(g.pipelines[i])
-	}
 }
 
 // Retire implements reload.Instance.
@@ -313,18 +226,26 @@ func (g *generation) Retire(ctx context.Context) error {
 		}
 	}
 	g.rests(ctx)
+	g.drain(ctx)
 	if !g.committed {
 		g.forget()
 	}
 	errs = append(errs, unwind(ctx, g.own()), g.closeSeats())
-	g.app.disks.Lock()
-	for _, m := range g.memories {
-		if g.app.disks.memories[m.pipeline] == m && g.app.now().queues[m.pipeline] != pipelineQueue(m.Queue) {
-			delete(g.app.disks.memories, m.pipeline)
+	g.release(ctx)
+	return errors.Join(errs...)
+}
+
+// drain lets the pipelines that have a queue in memory for themselves empty it for a while.
+func (g *generation) drain(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, drainTime)
+	defer cancel()
+	var all sync.WaitGroup
+	for _, p := range g.pipelines {
+		if p.Started() && !p.Halted() {
+			all.Go(func() { p.Stop(ctx) })
 		}
 	}
-	g.app.disks.Unlock()
-	return errors.Join(errs...)
+	all.Wait()
 }
 
 // rests waits until the deliveries have ended, or the process ends.
@@ -366,7 +287,9 @@ func (g *generation) serves(f freshName) bool {
 	return false
 }
 
-// Preflight implements reload.Instance: an empty export for every sender that is new or says something else than before.
+// Preflight implements reload.Instance: an empty export for every sender that is new or says something else than before, and
+// for its twin if nothing was tried there of late, as with a level that stands by: else nobody knows whether that one is
+// better.
 func (g *generation) Preflight(ctx context.Context) []reload.Probe {
 	var all []reload.Probe
 	var mu sync.Mutex
@@ -378,8 +301,12 @@ func (g *generation) Preflight(ctx context.Context) []reload.Probe {
 			continue
 		}
 		asked.Go(func() {
+			one := reload.Probe{Sender: e.id, Twin: g.twinOf(e.id)}
+			var twin sync.WaitGroup
+			twin.Go(func() { one.TwinGood, one.TwinAsked = g.askTwin(ctx, cmp.Or(one.Twin, e.id)) })
 			v := probeThrice(ctx, p, signal)
-			one := reload.Probe{Sender: e.id, Good: answered(v.Kind)}
+			twin.Wait()
+			one.Good = answered(v.Kind)
 			if v.Err != nil {
 				one.Text = v.Err.Error()
 			}
@@ -390,6 +317,30 @@ func (g *generation) Preflight(ctx context.Context) []reload.Probe {
 	}
 	asked.Wait()
 	return all
+}
+
+// askTwin makes an empty export over a sender of the last committed generation that was idle for the time a baseline looks
+// back.
+func (g *generation) askTwin(ctx context.Context, id string) (good, asked bool) {
+	if g.base == nil {
+		return false, false
+	}
+	p, ok := g.base.instances[id].(exporter.Prober)
+	signal, used := g.base.signalTo(id)
+	if !ok || !used || p.ProbeKind() != exporter.ProbeEmpty || !g.base.idle(id, time.Now()) {
+		return false, false
+	}
+	return answered(probeThrice(ctx, p, signal).Kind), true
+}
+
+// idle reports whether nothing was tried with an exporter for reload.BaselineSpan.
+func (g *generation) idle(id string, now time.Time) bool {
+	for _, s := range g.senders() {
+		if s.ID == id {
+			return now.Sub(s.LastDelivery) > reload.BaselineSpan && now.Sub(s.LastFailure) > reload.BaselineSpan
+		}
+	}
+	return true
 }
 
 // probeTime bounds one preflight's attempts, of which there are three at most.

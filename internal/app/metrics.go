@@ -21,8 +21,7 @@ func (a *App) register() {
 	m := a.opts.Telemetry.Metrics
 	telemetry.RegisterProcess(m)
 	telemetry.RegisterBuild(m, a.opts.Version, a.opts.Commit, a.opts.Collector)
-	a.forgetGone()
-	a.registerQueues()
+	a.forgetGone(a.registerQueues())
 	a.registerBacklogs()
 	m.GaugeFunc("holdfast_door_admission_bytes", "Bytes of requests being read, decoded or committed.",
 		func() float64 { return float64(a.gate.Used()) })
@@ -33,40 +32,29 @@ func (a *App) register() {
 	extension.RegisterHealth(m, a.health)
 }
 
-// forgetGone takes series off the page whose pipeline or exporter left the configuration and left nothing behind.
-func (a *App) forgetGone() {
+// forgetGone takes series off the page whose destination or exporter left the configuration and left nothing behind; books
+// are the destinations that are shown.
+func (a *App) forgetGone(books map[[2]string]bool) {
 	g := a.now()
-	known := map[string]bool{}
-	for i := range g.plan.Pipelines {
-		known[g.plan.Pipelines[i].ID] = true
-	}
-	for _, s := range a.stores() {
-		for _, j := range s.shelves() {
-			known[j.label], known[j.pipeline] = true, true
-		}
-	}
 	a.opts.Telemetry.Metrics.Forget(func(name string, labels []string) bool {
-		if !strings.HasPrefix(name, "holdfast_ledger_") && !strings.HasPrefix(name, "otelcol_exporter_queue_") {
-			return false
-		}
-		for i := 0; i+1 < len(labels); i += 2 {
-			switch labels[i] {
-			case "pipeline":
-				return !known[labels[i+1]]
-			case "exporter":
-				return g.instances[labels[i+1]] == nil && strings.HasPrefix(name, "otelcol_exporter_queue_")
-			}
+		switch {
+		case strings.HasPrefix(name, "holdfast_ledger_"):
+			return !books[[2]string{labelOf(labels, "pipeline"), labelOf(labels, "destination")}]
+		case strings.HasPrefix(name, "otelcol_exporter_queue_"):
+			return g.instances[labelOf(labels, "exporter")] == nil
 		}
 		return false
 	})
 }
 
-// registerQueues shows every queue and every cursor in it, those of destinations that left included.
-func (a *App) registerQueues() {
+// registerQueues shows every queue and every cursor in it, those of destinations that left included. It returns the
+// destinations whose books are shown.
+func (a *App) registerQueues() map[[2]string]bool {
 	g := a.now()
 	m := a.opts.Telemetry.Metrics
 	books := map[[2]string]func() queue.Counts{}
 	defer g.books.Store(&books)
+	shows := map[[2]string]bool{}
 	written := map[string]map[string]string{} // pipeline → canonical name → label
 	for i, p := range g.pipelines {
 		pl := &g.plan.Pipelines[i]
@@ -83,20 +71,36 @@ func (a *App) registerQueues() {
 			read, reasons := a.now().withParked(pl, b, reasons)
 			registerBooks(m, pl.ID, b.Label, pl.Signal.String(), reasons, read)
 			books[[2]string{pl.ID, b.Label}] = read
+			shows[[2]string{pl.ID, b.Label}] = true
 		}
-		if q := a.memory(pl.ID); q != nil {
+		if q := a.memory(pl.ID); q != nil && g.owns(q) {
 			shot := glanceAt(q.snapshot)
 			a.registerQueue(&shown{pipeline: pl.ID, head: true, limits: memoryLimits, reasons: memoryReasons,
 				labels: a.named[pl.ID], get: shot.get})
+		}
+	}
+	for _, q := range a.inMemory() {
+		signal, _, _ := strings.Cut(q.pipeline, "/")
+		for _, info := range q.List() { // what is left of a pipeline, or of a destination of it
+			if g.owns(q) && written[q.pipeline][info.Name] != "" {
+				continue
+			}
+			label := cmp.Or(a.named[q.pipeline][info.Name], info.Name)
+			shows[[2]string{g.labelOf(q), label}] = true
+			registerBooks(m, g.labelOf(q), label, signal, memoryReasons, func() queue.Counts {
+				c, _ := q.Counts(info.Name)
+				return c
+			})
 		}
 	}
 	for _, s := range a.stores() {
 		a.registerStorage(s)
 		a.events.register("@" + s.ids[0])
 		for _, j := range s.shelves() {
-			a.registerJournal(j, written[j.pipeline])
+			a.registerJournal(j, written[j.pipeline], shows)
 		}
 	}
+	return shows
 }
 
 // nameDestination remembers how a destination was written last. When it leaves the configuration its series stay what
@@ -125,7 +129,7 @@ func has(labels []string, name, value string) bool {
 	return i >= 0 && i%2 == 0 && labels[i+1] == value
 }
 
-func (a *App) registerJournal(j *shelf, written map[string]string) {
+func (a *App) registerJournal(j *shelf, written map[string]string, shows map[[2]string]bool) {
 	named := a.named[j.pipeline]
 	if !j.head.Load() {
 		written, named = nil, nil // those are of another journal
@@ -138,8 +142,9 @@ func (a *App) registerJournal(j *shelf, written map[string]string) {
 		if j.head.Load() && written[info.Name] != "" {
 			continue // a destination of the pipeline, shown with it
 		}
-		name := info.Name
-		registerBooks(a.opts.Telemetry.Metrics, j.label, cmp.Or(named[name], name), j.signal, journalReasons, func() queue.Counts {
+		name, label := info.Name, cmp.Or(named[info.Name], info.Name)
+		shows[[2]string{j.label, label}] = true
+		registerBooks(a.opts.Telemetry.Metrics, j.label, label, j.signal, journalReasons, func() queue.Counts {
 			c, _ := j.Counts(name)
 			return c
 		})

@@ -17,10 +17,11 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/holdfast-telemetry/holdfast/internal/failover"
+	"github.com/holdfast-telemetry/holdfast/internal/reload"
 	"github.com/holdfast-telemetry/holdfast/internal/vfs"
 )
 
-// rememberedFile is what was down, in the state directory: a process that starts in an outage asks first and sends
+// rememberedFile is what was down, in the directory that the state directory has for these sources: a process that starts in an outage asks first and sends
 // then (failover, section 5.3). Losing it costs some failed batches, so nothing waits for it and no error ends anything.
 const rememberedFile = "failover.json"
 
@@ -38,9 +39,10 @@ type remembered struct {
 
 // keeper writes down what is down. Tell may be called from any goroutine and does not wait for the disk.
 type keeper struct {
-	disk vfs.FS
-	name string
-	log  *zap.Logger
+	disk  vfs.FS
+	name  string
+	older string // where it was kept before; empty = nowhere else
+	log   *zap.Logger
 
 	wake chan struct{} // of one place
 	stop chan struct{}
@@ -51,15 +53,36 @@ type keeper struct {
 	failed bool // the last write did; the writer's own
 }
 
-// newKeeper keeps in a directory; nil without one.
-func newKeeper(disk vfs.FS, dir string, log *zap.Logger) *keeper {
-	if dir == "" {
+// memoryDirs are where what was down is kept, and where it was before: several processes may share a state directory, each
+// with sources of its own. The store of configurations makes the directory; without a store there is only the older place.
+func (a *App) memoryDirs(disk vfs.FS) []string {
+	if a.stateDir == "" {
 		return nil
 	}
-	return &keeper{
-		disk: disk, name: filepath.Join(dir, rememberedFile), log: log,
+	dirs := []string{a.stateDir}
+	if s := a.opts.Sources; s != nil {
+		own := reload.DirOf(a.stateDir, s.URIs)
+		if info, err := disk.Stat(own); err == nil && info.Mode.IsDir() {
+			dirs = []string{own, a.stateDir}
+		}
+	}
+	return dirs
+}
+
+// newKeeper keeps in the first of some directories; nil without one. What the second has is read while the first has
+// nothing.
+func newKeeper(disk vfs.FS, dirs []string, log *zap.Logger) *keeper {
+	if len(dirs) == 0 {
+		return nil
+	}
+	k := &keeper{
+		disk: disk, name: filepath.Join(dirs[0], rememberedFile), log: log,
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 	}
+	if len(dirs) > 1 {
+		k.older = filepath.Join(dirs[1], rememberedFile)
+	}
+	return k
 }
 
 // recall is what was kept. What cannot be read is as if nothing had been down; the log says so.
@@ -68,7 +91,10 @@ func (k *keeper) recall() []failover.Remembered {
 		return nil
 	}
 	var to remembered
-	text, err := k.read()
+	text, err := k.read(k.name)
+	if errors.Is(err, fs.ErrNotExist) && k.older != "" {
+		text, err = k.read(k.older)
+	}
 	if err == nil {
 		if err = json.Unmarshal(text, &to); err == nil && to.Version != rememberedStyle {
 			err = fmt.Errorf("version %d is not known", to.Version)
@@ -84,8 +110,8 @@ func (k *keeper) recall() []failover.Remembered {
 	return to.Down
 }
 
-func (k *keeper) read() ([]byte, error) {
-	f, err := k.disk.OpenFile(k.name, vfs.Read, 0)
+func (k *keeper) read(name string) ([]byte, error) {
+	f, err := k.disk.OpenFile(name, vfs.Read, 0)
 	if err != nil {
 		return nil, err
 	}

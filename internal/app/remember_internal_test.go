@@ -32,7 +32,7 @@ func TestWhatIsDownIsWrittenAtMostOnceASecondAndAtTheEnd(t *testing.T) {
 		disk := vfs.NewMem(0)
 		ok(t, disk.Mkdir("/state", 0o700))
 		names := &renames{FS: disk}
-		k := newKeeper(names, "/state", zap.NewNop())
+		k := newKeeper(names, []string{"/state"}, zap.NewNop())
 		if got := k.recall(); got != nil {
 			t.Errorf("out of nothing %v", got)
 		}
@@ -47,7 +47,7 @@ func TestWhatIsDownIsWrittenAtMostOnceASecondAndAtTheEnd(t *testing.T) {
 		want := downNow("a", "b")
 		k.tell(want)
 		ok(t, k.close(context.Background()))
-		if got := newKeeper(disk.CrashClone(1), "/state", zap.NewNop()).recall(); !slices.Equal(got, want) {
+		if got := newKeeper(disk.CrashClone(1), []string{"/state"}, zap.NewNop()).recall(); !slices.Equal(got, want) {
 			t.Errorf("remembered %v, want %v", got, want)
 		}
 	})
@@ -74,9 +74,33 @@ func TestDamagedMemoryOfWhatWasDownIsIgnoredWithAWarning(t *testing.T) {
 		_, err = f.WriteVAt([][]byte{[]byte(text)}, 0)
 		ok(t, err)
 		ok(t, f.Close())
-		if got := newKeeper(disk, "/state", zap.New(core)).recall(); len(got) > 0 || logs.Len() != 1 {
+		if got := newKeeper(disk, []string{"/state"}, zap.New(core)).recall(); len(got) > 0 || logs.Len() != 1 {
 			t.Errorf("%q: %v, %d warnings", text, got, logs.Len())
 		}
+	}
+}
+
+// Several processes may share a state directory; what one of them kept in the older place is read once.
+func TestWhatWasDownIsKeptPerSourcesAndFoundWhereItWasBefore(t *testing.T) {
+	disk := vfs.NewMem(0)
+	for _, dir := range []string{"/state", "/state/config", "/state/config/one", "/state/config/two"} {
+		ok(t, disk.Mkdir(dir, 0o700))
+	}
+	was := downNow("otlp/old")
+	ok(t, newKeeper(disk, []string{"/state"}, zap.NewNop()).write(was))
+	one := newKeeper(disk, []string{"/state/config/one", "/state"}, zap.NewNop())
+	if got := one.recall(); !slices.Equal(got, was) {
+		t.Errorf("of the older place: %v, want %v", got, was)
+	}
+	now := downNow("otlp/one")
+	ok(t, one.write(now))
+	if got := one.recall(); !slices.Equal(got, now) {
+		t.Errorf("of the first: %v, want %v", got, now)
+	}
+	two := newKeeper(disk, []string{"/state/config/two", "/state"}, zap.NewNop())
+	ok(t, two.write(downNow("otlp/two")))
+	if got := one.recall(); !slices.Equal(got, now) {
+		t.Errorf("another process's: %v, want %v", got, now)
 	}
 }
 

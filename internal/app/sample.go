@@ -6,6 +6,7 @@ package app
 import (
 	"runtime/metrics"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/holdfast-telemetry/holdfast/internal/config"
@@ -32,12 +33,36 @@ func (g *generation) Sample() reload.Sample {
 	for _, d := range g.doors {
 		s.Doors = append(s.Doors, g.doorSample(d))
 	}
+	if g.base == nil || g.base.panics.last() == "" { // else it is nothing new
+		if text := g.panics.last(); text != "" {
+			s.Fatal = append(s.Fatal, "a request panicked: "+text)
+		}
+	}
 	for _, l := range g.limiters {
 		if hard := uint64(max(l.Limits().Hard, 0)); s.HardLimit == 0 || hard < s.HardLimit {
 			s.HardLimit = hard
 		}
 	}
 	return s
+}
+
+// panics are those of requests while a generation ran: in a receiver, or in the pipelines behind it. One elsewhere ends the
+// process, and the attempt on disk counts it.
+type panics struct {
+	sync.Mutex
+	text string // of the last one
+}
+
+func (p *panics) note(text string) {
+	p.Lock()
+	defer p.Unlock()
+	p.text = text
+}
+
+func (p *panics) last() string {
+	p.Lock()
+	defer p.Unlock()
+	return p.text
 }
 
 // senders are the exporters, each once, whatever pipelines they stand in.

@@ -162,7 +162,7 @@ func booksOf(c *queue.Counts) status.Books {
 
 // queueState is the state of the queue that takes a pipeline's appends.
 func (a *App) queueState(pipelineID string) string {
-	if q := a.memory(pipelineID); q != nil {
+	if q := a.memory(pipelineID); q != nil && a.now().owns(q) {
 		return q.snapshot().State
 	}
 	for _, s := range a.stores() {
@@ -192,6 +192,19 @@ func (a *App) leftovers() []status.Destination {
 					Pipeline: j.label, Name: d.Name, Queue: q, Books: booksOf(&d.Counts), Parked: d.Heir == "",
 				})
 			}
+		}
+	}
+	g := a.now()
+	for _, m := range a.inMemory() {
+		for _, info := range m.List() {
+			if info.State != queue.Parked && (g.owns(m) || info.State == queue.Done) {
+				continue
+			}
+			n := info.Counts.Queued + info.Counts.Parked
+			out = append(out, status.Destination{
+				Pipeline: g.labelOf(m), Name: info.Name, Books: booksOf(&info.Counts), Parked: info.State == queue.Parked && info.Heir == "",
+				Queue: queueOf(&queue.Fill{Items: int64(n), Oldest: info.Oldest}),
+			})
 		}
 	}
 	return out

@@ -16,7 +16,6 @@ import (
 
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/journal"
-	"github.com/holdfast-telemetry/holdfast/internal/otlp"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
 	"github.com/holdfast-telemetry/holdfast/internal/vfs"
@@ -281,69 +280,4 @@ func (a *App) shelve(s *storage, j *shelf) {
 		zap.Int64("items", sum.Items), zap.Int64("records", sum.Records), zap.Int64("bytes", sum.Bytes),
 		zap.Duration("oldest", sum.Oldest), zap.Bool("recovered", shown.RecoveryScannedBytes > 0),
 		zap.Duration("took", shown.Recovery))
-}
-
-// inherit finds an heir for everything that waits for a destination which left the configuration. What has none stays
-// where it is, and is said to.
-func (g *generation) inherit() error {
-	for _, s := range g.app.stores() {
-		for _, j := range s.shelves() {
-			for _, info := range j.List() {
-				if info.State != queue.Parked || g.served(j, info.Name) {
-					continue
-				}
-				if err := g.inheritOne(j, info); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	return nil
-}
-
-// served reports whether a parked cursor has its heir already.
-func (g *generation) served(j *shelf, name string) bool {
-	for _, d := range j.Snapshot().Destinations {
-		if d.Name == name {
-			return d.Heir != ""
-		}
-	}
-	return false
-}
-
-func (g *generation) inheritOne(j *shelf, info queue.Info) error {
-	fields := []zap.Field{
-		zap.String("otelcol.pipeline.id", j.label), zap.String("destination", info.Name),
-		zap.Uint64("items", info.Counts.Parked), zap.Duration("oldest", info.Oldest),
-	}
-	p, d, ok := g.heir(j, info)
-	if !ok {
-		g.app.log.Warn("Queue parked: no destination sends to its exporters; it is kept",
-			append(fields, zap.Strings("exporters", info.Exporters))...)
-		return nil
-	}
-	// In its own journal the heir is known by its name, so that it gets no record twice.
-	name := p.ID + ":" + d.Name
-	if j.head.Load() && j.pipeline == p.ID {
-		name = d.Name
-	}
-	cursor, err := j.Inherit(info.Name, name)
-	if err != nil {
-		return fmt.Errorf("queue of pipeline %s: %w", j.label, err)
-	}
-	for i := range g.pipelines {
-		if g.plan.Pipelines[i].ID == p.ID {
-			g.app.log.Info("Queue: backlog is inherited", append(fields, zap.String("heir", p.ID+":"+d.Label))...)
-			return g.pipelines[i].Inherit(d.Name, cursor)
-		}
-	}
-	return fmt.Errorf("queue of pipeline %s: pipeline %s is not built", j.label, p.ID)
-}
-
-func (g *generation) heir(j *shelf, info queue.Info) (*plan.Pipeline, *plan.Destination, bool) {
-	signal, ok := otlp.ParseSignal(j.signal)
-	if !ok {
-		return nil, nil, false
-	}
-	return g.plan.Heir(signal, info.Exporters)
 }

@@ -33,7 +33,7 @@ func (g *generation) switchPlan() *failover.SwitchPlan {
 func (g *generation) learnRoutes() error {
 	if a := g.app; a.switches == nil {
 		set := pipeline.RoomSettings{Plan: g.switchPlan(), Telemetry: a.opts.Telemetry, Probe: a.probe}
-		if a.keeper = newKeeper(vfs.OS(), a.stateDir, a.log); a.keeper != nil {
+		if a.keeper = newKeeper(vfs.OS(), a.memoryDirs(vfs.OS()), a.log); a.keeper != nil {
 			set.Remembered, set.Remember = a.keeper.recall(), a.keeper.tell
 		}
 		a.switches = pipeline.NewSwitchRoom(set)

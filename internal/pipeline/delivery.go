@@ -130,11 +130,16 @@ var (
 // next takes a batch while ctx lasts, of what was appended from a number on first, if that is not 0. While draining it
 // takes what is there, for as long as wanted says so, and fails with errDry when nothing is.
 func (d *delivery) next(ctx context.Context, wanted func() bool, from queue.Seq) ([]queue.Delivered, error) {
+	return d.nextOf(ctx, d.own, wanted, from)
+}
+
+// nextOf is next of any source that is drained.
+func (d *delivery) nextOf(ctx context.Context, s *source, wanted func() bool, from queue.Seq) ([]queue.Delivered, error) {
 	w := d.dest.Want
 	w.Joins = joins
 	if !d.draining.Load() {
 		w.From = from
-		batch, err := d.own.Take(ctx, w)
+		batch, err := s.Take(ctx, w)
 		switch {
 		case err == nil:
 			return batch, nil
@@ -145,13 +150,13 @@ func (d *delivery) next(ctx context.Context, wanted func() bool, from queue.Seq)
 		}
 	}
 	w.Min, w.Linger, w.From = 0, 0, 0
-	for d.empty.Load() && d.fill().Records > 0 && d.send.Err() == nil {
+	for d.empty.Load() && s.Fill().Records > 0 && d.send.Err() == nil {
 		if !wanted() {
 			return nil, errUnwanted
 		}
 		// Others may hold the last records in leases that come back; look again now and then.
 		ctx, cancel := context.WithTimeout(d.send, maxDrainWait)
-		batch, err := d.own.Take(ctx, w)
+		batch, err := s.Take(ctx, w)
 		cancel()
 		if err == nil {
 			return batch, nil

@@ -64,6 +64,8 @@ type dispatch struct {
 		idle    []*worker
 		offers  []*source // feeders with a batch that wait until one is wanted
 		feeders int
+		// lasting are the feeders that end, when the process stops, only when nothing is owed any more.
+		lasting int
 		dry     bool // nothing more comes
 		ended   bool
 	}
@@ -121,6 +123,11 @@ func (x *dispatch) start(crew *sync.WaitGroup) {
 	}
 	if sources := x.sources(); x.own != nil && len(sources) > 1 {
 		x.several, x.mu.feeders = true, len(sources)
+		for _, s := range sources {
+			if s == x.own || !s.stored {
+				x.mu.lasting++
+			}
+		}
 		for _, s := range sources {
 			s.accepted = make(chan bool, 1)
 			crew.Go(func() { x.feed(s) })

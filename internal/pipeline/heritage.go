@@ -15,7 +15,7 @@ import (
 // source is a cursor a destination takes from: its own, or one it inherited.
 type source struct {
 	queue.Cursor
-	stored bool // what is not delivered when the process stops stays in a journal
+	stored bool // what is not delivered when the process stops stays in a journal; else it is drained then
 	repays bool // what comes of it lies in the emergency file, and does not go there again
 
 	// of its feeder, where there are several sources
@@ -30,11 +30,12 @@ type job struct {
 }
 
 // Inherit makes the named destination serve a backlog that waits elsewhere, for a destination that left the
-// configuration. It takes from it in turn with its own. Before Start; the pipeline closes the cursor.
-func (p *Pipeline) Inherit(destination string, backlog queue.Cursor) error {
+// configuration, in a journal (stored) or in memory. It takes from it in turn with its own. Before Start; the pipeline closes
+// the cursor.
+func (p *Pipeline) Inherit(destination string, backlog queue.Cursor, stored bool) error {
 	for _, d := range p.deliveries {
 		if d.dest.Name == destination {
-			d.inherited = append(d.inherited, &source{Cursor: backlog, stored: true})
+			d.inherited = append(d.inherited, &source{Cursor: backlog, stored: stored})
 			return nil
 		}
 	}
@@ -50,7 +51,10 @@ func (x *dispatch) feed(s *source) {
 	var c chores
 	x.mu.Lock()
 	x.mu.feeders--
-	x.mu.dry = x.mu.dry || s == x.own // it ended because nothing is owed any more, or is to be taken; others end with take
+	if s == x.own || !s.stored { // it ended because nothing is owed any more, or is to be taken; others end with take
+		x.mu.lasting--
+		x.mu.dry = x.mu.dry || x.mu.lasting == 0
+	}
 	x.unlock(&c)
 }
 
@@ -80,10 +84,14 @@ func (x *dispatch) feedOne(s *source) bool {
 	return false
 }
 
-// nextOf is next for any source: what is inherited is not drained when the process stops. The own one is taken ahead.
+// nextOf is next for any source: what is inherited in a journal is not drained when the process stops. The own one is taken
+// ahead.
 func (x *dispatch) nextOf(s *source) ([]queue.Delivered, error) {
 	if s == x.own {
 		return x.next(x.take, func() bool { return true }, x.beside())
+	}
+	if !s.stored {
+		return x.delivery.nextOf(x.take, s, func() bool { return true }, 0)
 	}
 	w := x.dest.Want
 	w.Joins = joins

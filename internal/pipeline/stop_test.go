@@ -4,6 +4,7 @@
 package pipeline_test
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,7 +34,7 @@ func TestAStopWithNothingInMemoryEndsAtOnce(t *testing.T) {
 		}}
 		h := prepare(t, plan.Pipeline{Destinations: []plan.Destination{dest("otlp")}}, map[string]*backend{"otlp": b})
 		_, backlog := parked(t, "traces:otlp", 10)
-		if err := h.Inherit("otlp", backlog); err != nil {
+		if err := h.Inherit("otlp", backlog, true); err != nil {
 			t.Fatal(err)
 		}
 		h.Start()
@@ -65,6 +66,30 @@ func TestAStopWithNothingInMemoryEndsAtOnce(t *testing.T) {
 				t.Errorf("%d records are left", left)
 			}
 			atOnce(t, h.stop)
+		})
+	})
+	t.Run("a backlog in memory that is taken only now", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			var up atomic.Bool
+			b := &backend{answer: func(int, *exporter.Request) exporter.Verdict {
+				if !up.Load() {
+					return retryVerdict()
+				}
+				return exporter.Deliver()
+			}}
+			h := prepare(t, plan.Pipeline{Destinations: []plan.Destination{dest("otlp")}}, map[string]*backend{"otlp": b})
+			q, backlog := parked(t, "traces:otlp", 10)
+			if err := h.Inherit("otlp", backlog, false); err != nil {
+				t.Fatal(err)
+			}
+			h.Start()
+			h.put("one", 1)
+			time.Sleep(time.Minute)
+			up.Store(true)
+			h.stop(time.Hour)
+			if c, _ := q.Counts("gone"); c.Delivered != 10 || c.Parked != 0 {
+				t.Errorf("the stop left what was inherited in memory: %+v", c)
+			}
 		})
 	})
 	t.Run("an emergency file that owes nothing", func(t *testing.T) {

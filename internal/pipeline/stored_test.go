@@ -62,10 +62,10 @@ func TestABacklogIsServedInTurnWithLiveData(t *testing.T) {
 		d.Want = queue.Want{Sizer: queue.Items, Max: 1}
 		h := prepare(t, plan.Pipeline{Destinations: []plan.Destination{d}}, map[string]*backend{"otlp": b})
 		old, backlog := parked(t, "traces:otlp", 40)
-		if err := h.Inherit("otlp", backlog); err != nil {
+		if err := h.Inherit("otlp", backlog, true); err != nil {
 			t.Fatal(err)
 		}
-		if err := h.Inherit("nobody", backlog); err == nil {
+		if err := h.Inherit("nobody", backlog, true); err == nil {
 			t.Error("a destination that is not there inherited")
 		}
 		h.Start()
@@ -116,7 +116,7 @@ func TestStopLeavesABacklogAndDrainsMemory(t *testing.T) {
 		}}
 		h := prepare(t, plan.Pipeline{Destinations: []plan.Destination{dest("otlp")}}, map[string]*backend{"otlp": b})
 		old, backlog := parked(t, "traces:otlp", 10)
-		if err := h.Inherit("otlp", backlog); err != nil {
+		if err := h.Inherit("otlp", backlog, true); err != nil {
 			t.Fatal(err)
 		}
 		h.Start()

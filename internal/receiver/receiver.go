@@ -118,6 +118,8 @@ type Settings struct {
 	Listen ListenFunc
 	// Ready reports whether the process accepts data, for health answers of the protocol.
 	Ready func() bool
+	// Panicked is told of every panic of a request, which was refused; nil = nobody is. It must not wait.
+	Panicked func(text string)
 }
 
 // Factory makes receivers of one type.

@@ -23,7 +23,7 @@ exporters:
     retry_on_failure: {initial_interval: 100ms, max_interval: 500ms}
     sending_queue: {$QUEUE}
   otlp/b:
-    endpoint: "$HOST:24317"
+    endpoint: "$HOST:$PORTB"
     tls: {insecure: true}
     retry_on_failure: {initial_interval: 100ms, max_interval: 500ms}
     sending_queue: {$QUEUE}
@@ -49,7 +49,7 @@ const (
 // newJudged is a shift with a good text of judged; change is what is bad in another.
 func newJudged(t *testing.T, pipelines, queue string) *shift {
 	s := newShift(t)
-	for k, v := range map[string]string{"PORT": "14317", "INSECURE": "true", "TOKEN": "right", "QUEUE": queue, "TRIAL": "30s",
+	for k, v := range map[string]string{"PORT": "14317", "PORTB": "24317", "INSECURE": "true", "TOKEN": "right", "QUEUE": queue, "TRIAL": "30s",
 		"PREFLIGHT": "auto", "PIPELINES": pipelines} {
 		s.values[k] = v
 	}
@@ -78,6 +78,7 @@ func TestAConfigurationThatDeliversNothingIsTakenBack(t *testing.T) {
 		{"wrong port, preflight, memory", alone, "", "PORT", "1", "auto", 1, `^rejected.*otlp/a does not answer`},
 		{"TLS mismatch, preflight", alone, onDisk, "INSECURE", "false", "auto", 1, `^rejected.*otlp/a does not answer`},
 		{"wrong token, preflight", alone, onDisk, "PORT", "34317", "auto", 1, `^rejected.*otlp/a does not answer`},
+		{"wrong port of a level that stands by, preflight", leveled, onDisk, "PORTB", "1", "auto", 1, `^rejected.*otlp/b does not answer`},
 		{"wrong port, evidence, disk", alone, onDisk, "PORT", "1", "off", 2, `^rolled_back.*otlp/a: no delivery`},
 		{"wrong port, evidence, memory", alone, "", "PORT", "1", "off", 2, `^rolled_back.*otlp/a: no delivery`},
 		{"TLS mismatch, evidence", alone, onDisk, "INSECURE", "false", "off", 2, `^rolled_back.*otlp/a`},

@@ -262,3 +262,78 @@ func TestAParkedDestinationParksAgainWhenATrialIsTakenBack(t *testing.T) {
 		})
 	}
 }
+
+// Fault: C7. An heir keeps what it inherited through the reloads that follow, and hands it on when it goes itself.
+func TestAnInheritedBacklogOutlivesTheNextReloads(t *testing.T) {
+	t.Parallel()
+	again := strings.ReplaceAll(renamed, "traces/new", "traces/newer")
+	for _, c := range []struct{ name, queue, to, toQueue string }{
+		{"unchanged pipeline, disk", one, renamed, one},
+		{"unchanged pipeline, memory", "", renamed, ""},
+		{"renamed again, disk", one, again, one},
+		{"renamed again, memory", "", again, ""},
+		{"to a failover connector", one, bothLevels, one},
+		{"to a failover connector, memory", "", bothLevels, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			m := newMover(t, toB, c.queue)
+			old, live := numbered("old", 100), numbered("live", 30)
+			m.post(old)
+			m.to(renamed, c.queue)
+			m.values["PIPELINES"], m.values["QUEUE"] = c.to, c.toQueue
+			m.becomes(strings.Replace(moving, "timeout: 2s", "timeout: 3s", 1), 0, `^committed`)
+			m.balanced()
+			m.post(live)
+			b := startBackend(t, m.host+":24317", nil)
+			b.await(t, old)
+			b.await(t, live)
+			if n := b.items("spans"); n != len(old)+len(live) {
+				t.Errorf("%d spans arrived, %d were sent", n, len(old)+len(live))
+			}
+			m.ends(130)
+		})
+	}
+}
+
+// Fault: C7. What waits in memory for a pipeline that a reload removes parks when it cannot be delivered, is shown, and is
+// delivered when the pipeline is back; a process that ends first says what it drops.
+func TestAPipelineInMemoryThatIsRemovedParksAndComesBack(t *testing.T) {
+	t.Parallel()
+	const elsewhere = "{traces/a: {receivers: [otlp], exporters: [otlp/a]}}"
+	for _, back := range []bool{true, false} {
+		t.Run(map[bool]string{true: "comes back", false: "the process ends"}[back], func(t *testing.T) {
+			t.Parallel()
+			m := newMover(t, toB, "")
+			a := startBackend(t, m.host+":14317", nil)
+			old, live := numbered("old", 50), numbered("live", 20)
+			m.post(old)
+			m.to(elsewhere, "")
+			m.post(live)
+			a.await(t, live)
+			eventually(t, "it is parked", func() bool {
+				return m.value("holdfast_ledger_parked_items", "pipeline", "traces", "destination", "otlp/b") == 50
+			})
+			m.balanced()
+			if o := m.tell("status", "--json"); !strings.Contains(o.stdout, `"parked": 50`) {
+				t.Errorf("the status does not show what is parked: %s", o.stdout)
+			}
+			if !back {
+				if code := m.p.stop(); code != 3 {
+					t.Errorf("exit code %d, want 3: something is dropped", code)
+				}
+				if b := lastLine(t, m.p); b.Dropped != 50 {
+					t.Errorf("%+v", b)
+				}
+				return
+			}
+			m.to(toB, "")
+			b := startBackend(t, m.host+":24317", nil)
+			b.await(t, old)
+			if n := b.items("spans"); n != 50 {
+				t.Errorf("b got %d spans, want 50", n)
+			}
+			m.ends(70)
+		})
+	}
+}

@@ -65,9 +65,13 @@ func TestRestartInAnOutageSendsNothingToTheDeadPrimary(t *testing.T) {
 			secondary.await(t, names)
 		}
 	}
-	memory := filepath.Join(state, "failover.json")
+	memory := func() string {
+		found, err := filepath.Glob(filepath.Join(state, "config", "*", "failover.json"))
+		must(t, err)
+		return strings.Join(found, "")
+	}
 	remembers := func() bool {
-		text, _ := os.ReadFile(memory)
+		text, _ := os.ReadFile(memory())
 		return strings.Contains(string(text), "otlp_http/primary")
 	}
 
@@ -91,7 +95,7 @@ func TestRestartInAnOutageSendsNothingToTheDeadPrimary(t *testing.T) {
 
 	p.signal(syscall.SIGKILL)
 	p.exit()
-	must(t, os.WriteFile(memory, []byte(`{"version":1,"down":[{"exp`), 0o600))
+	must(t, os.WriteFile(memory(), []byte(`{"version":1,"down":[{"exp`), 0o600))
 	sent := dead.data.Load()
 	p = begin()
 	deliver("damaged")

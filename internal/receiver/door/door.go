@@ -10,6 +10,7 @@
 package door
 
 import (
+	"fmt"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -81,8 +82,11 @@ func (d *Door) Refused(reason string) {
 	}
 }
 
-// Panicked logs a panic with its stack, the first time it is told of one.
+// Panicked logs a panic with its stack, the first time it is told of one, and tells whoever wants to know.
 func (d *Door) Panicked(r any) {
+	if d.set.Panicked != nil {
+		d.set.Panicked(fmt.Sprint(r))
+	}
 	d.panicked.Do(func() {
 		d.Log().Error("Panic in a request; it was refused. Further ones are only counted.",
 			zap.Any("panic", r), zap.ByteString("stack", debug.Stack()))
