@@ -235,7 +235,7 @@ func TestAParkedDestinationParksAgainWhenATrialIsTakenBack(t *testing.T) {
 			m.post(first)
 			a.await(t, first)
 			m.to(toA, queue)
-			long := strings.Replace(moving, "trial: 200ms", "trial: 20s", 1)
+			long := strings.Replace(moving, "trial: 200ms", "trial: 8s", 1)
 			m.becomes(long, 0, `^committed`) // what governs from now on
 			m.values["PIPELINES"] = toBoth
 			m.write(long)
