@@ -148,14 +148,15 @@ func (m *room) refused(ctx context.Context, limit time.Duration) error {
 	if err != nil {
 		return m.partOfFault("the door never had to refuse", err)
 	}
-	if err := m.finalRefusals(); err != nil {
-		return err
-	}
+	m.refuses = true // that it is in a way which brings clients back is looked at in the end, of all of them
 	m.mu.Lock()
-	hint := m.mu.hint
+	hint := "clients are told to come back: " + m.mu.hint
+	if m.mu.hint == "" {
+		hint = m.mu.answer
+	}
 	m.mu.Unlock()
 	n, _ = m.latest()
-	m.say("after %s the door refuses, clients are told to come back: %s", words.Seconds(time.Since(began)), hint)
+	m.say("after %s the door refuses, %s", words.Seconds(time.Since(began)), hint)
 	m.say("%s items were acknowledged until then, and %s wait", words.Count(n.acked), words.Count(n.waiting()))
 	return nil
 }

@@ -63,14 +63,15 @@ type room struct {
 	args, vars        []string
 	door              *mockbackend.Certificates
 
-	child *child.Child
-	admin *admin.Client
-	loads []*load
-	via   map[verdict.Source]string // which receiver took what a producer sends; under mu
-	bound int64
-	lives int    // after the first
-	noGap bool   // it is asked whether a time is missing
-	was   string // the configuration that ran before a reload
+	child   *child.Child
+	admin   *admin.Client
+	loads   []*load
+	via     map[verdict.Source]string // which receiver took what a producer sends; under mu
+	bound   int64
+	lives   int    // after the first
+	noGap   bool   // it is asked whether a time is missing
+	refuses bool   // the door had to refuse
+	was     string // the configuration that ran before a reload
 	// offered is the newest generation there was before the last reload.
 	offered uint64
 
@@ -128,6 +129,7 @@ func (p *Play) Run(ctx context.Context, s *scenario.Scenario, dir string, out *r
 	if err != nil {
 		return m.take(err)
 	}
+	m.finalRefusals()
 	m.mu.Lock()
 	via, acked := m.via, m.mu.acked
 	m.mu.Unlock()
