@@ -6,6 +6,7 @@ package drill
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,14 +15,26 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/drill/stage"
 	"github.com/holdfast-telemetry/holdfast/internal/drill/topology"
+	"github.com/holdfast-telemetry/holdfast/internal/mockbackend"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
 )
 
 // probe loads the redirected configuration as the child will: what is wrong with it is found before anything starts.
 func (r *Rehearsal) probe(ctx context.Context, dir string) error {
-	place := topology.Place{Host: "127.0.0.2", Dir: dir, Backends: map[string]string{}, Hurry: r.o.Hurry,
-		CA: filepath.Join(dir, "ca.pem"), DoorCert: filepath.Join(dir, "door.pem"), DoorKey: filepath.Join(dir, "door.key"),
-		DoorCA: filepath.Join(dir, "ca.pem"), Cert: func(string) (string, string) { return "", "" }}
+	certs, err := mockbackend.NewCertificates("localhost")
+	if err != nil {
+		return err
+	}
+	file := func(name string) string { return filepath.Join(dir, name) }
+	for name, text := range map[string][]byte{"ca.pem": certs.CA, "door.pem": certs.Cert, "door.key": certs.Key, "client.pem": certs.ClientCert,
+		"client.key": certs.ClientKey} {
+		if err := os.WriteFile(file(name), text, 0o600); err != nil {
+			return err
+		}
+	}
+	place := topology.Place{Host: "127.0.0.2", Dir: dir, Backends: map[string]string{}, Hurry: r.o.Hurry, CA: file("ca.pem"),
+		DoorCert: file("door.pem"), DoorKey: file("door.key"), DoorCA: file("ca.pem"),
+		Cert: func(string) (string, string) { return file("client.pem"), file("client.key") }}
 	for i, b := range r.topology.Backends {
 		place.Backends[b.ID] = fmt.Sprintf("127.0.0.2:%d", stage.FirstBackend+i)
 	}
