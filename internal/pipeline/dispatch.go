@@ -403,6 +403,7 @@ func (x *dispatch) unlock(c *chores) *sending {
 func (x *dispatch) finish() {
 	if !x.mu.ended && x.open.Load() == 0 && x.spent() {
 		x.mu.ended = true
+		x.meter.leave()
 		close(x.over)
 	}
 }

@@ -116,9 +116,9 @@ func (m *meter) newLevel(i int, l *plan.Level) levelMeter {
 		delivered: reg.Counter("holdfast_failover_delivered_items_total", "Items delivered by the level.",
 			m.with("level", level)...),
 		stuck: reg.Gauge("holdfast_failover_stuck_attempts", "Attempts given up that still hang.", m.with("level", level)...),
-		window: reg.Gauge("holdfast_failover_window", "Batches that may be in flight to the level at once.",
+		window: reg.Gauge("holdfast_failover_window", "Batches that may be in flight to the level at once, of all pipelines.",
 			m.with("level", level)...),
-		pace: reg.Gauge("holdfast_failover_pace", "Items a second that the level is sent at most; 0 = no bound.",
+		pace: reg.Gauge("holdfast_failover_pace", "Items a second that the level is sent at most, by the pipelines that have a bound; 0 = none has.",
 			m.with("level", level)...),
 	}
 	for d := doubtTimeout; int(d) < len(doubtWords); d++ {
@@ -276,9 +276,16 @@ func (m *meter) holds(now failover.InHand) {
 // drains shows what a level is sent at most. Pipelines that share the route write over each other: theirs differ by little.
 func (m *meter) drains(level int, d failover.Drain) {
 	if l := &m.levels[level]; d != l.drain {
+		l.window.Add(int64(d.Window) - int64(l.drain.Window))
+		l.pace.Add(int64(d.Pace) - int64(l.drain.Pace))
 		l.drain = d
-		l.window.Set(int64(d.Window))
-		l.pace.Set(int64(d.Pace))
+	}
+}
+
+// leave takes what is shown of this pipeline's limits out of the series.
+func (m *meter) leave() {
+	for i := range m.levels {
+		m.drains(i, failover.Drain{})
 	}
 }
 
