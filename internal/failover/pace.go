@@ -14,7 +14,7 @@ const (
 	paceFirst  = 0.5  // of what was delivered until the first overload: much of that may have been saved
 	paceCut    = 0.7  // of the pace, after an overload that came too soon to measure anything
 	paceLeast  = 0.5  // any other overload leaves so much of the pace
-	paceSearch = 0.5  // of the pace a second, until something was measured; half of it after each overload that was not a measure
+	paceSearch = 0.5  // of the pace a second, until something was measured; a quarter of it after each that was none
 	paceGrowth = 0.01 // of the pace a second, from then on
 	paceProbe  = 1.03 // of what was measured: so far the pace grows
 	paceKnown  = 1.2  // of what was measured: a pace above it was on its way up when the overload came, and measured little
@@ -41,7 +41,7 @@ const (
 //	                   was taken,            + 1 % a second, up to 1.03 of it;
 //	                   + 50 % a second       a minute without an overload: on and on
 //	                   ▲          │ far above what was measured: it was on its way up
-//	                   └──────────┘ half as fast
+//	                   └──────────┘ a quarter as fast
 //
 // It is pure, and part of a Window.
 type pace struct {
@@ -123,7 +123,7 @@ func (p *pace) overloaded(now time.Time, took time.Duration, items uint32) {
 		can := p.capacity(span.Seconds())
 		known := p.rate <= paceKnown*can
 		if p.most = can; !known {
-			p.most, p.search = 0, math.Max(p.search/2, paceGrowth)
+			p.most, p.search = 0, math.Max(p.search/4, paceGrowth)
 		}
 		p.rate = math.Max(paceShare*math.Min(can, p.rate), paceLeast*p.rate)
 		if !known || span >= mostSpan {

@@ -24,7 +24,7 @@ var walkRules = []rule{
 	{"a random walk with a limit at each destination agrees with the model", walkWith(walkSettings{steps: 4000, limits: true})},
 	{"a random walk with a changing roster agrees with the model", walkWith(walkSettings{steps: 4000, limits: true, roster: true})},
 	{"a random walk over a long backlog agrees with the model", walkWith(walkSettings{steps: 1500, backlog: 3 * windowRecords})},
-	{"a random walk that takes fresh records first agrees with the model", walkWith(walkSettings{steps: 4000, roster: true, fresh: true})},
+	{"a random walk that takes fresh records first agrees with the model", walkWith(walkSettings{steps: 2500, roster: true, fresh: true})},
 	{"a random walk that takes fresh records beside a long backlog agrees with the model", walkWith(walkSettings{steps: 1500,
 		backlog: 3 * windowRecords, fresh: true})},
 }
