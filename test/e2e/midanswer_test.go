@@ -111,6 +111,14 @@ func (f *flights) conn(conn uint64, list []*arrival) {
 	}
 }
 
+// again is how many items came again and were in flight before: what may arrive twice, and no item more.
+func (f *flights) again() (n int64) {
+	for _, k := range f.outage {
+		n += int64(k)
+	}
+	return n
+}
+
 // String says what came of the cuts.
 func (f *flights) String() string {
 	var shown []string

@@ -177,7 +177,10 @@ func TestTheHealthScriptSwitchesARunningProcess(t *testing.T) {
 	f := flights{t: t, consumers: 10, cuts: cuts}
 	f.read(n, "primary")
 	t.Log(f.String())
-	bound := int64(len(f.items))
+	bound := f.again()
+	if f.oldest > 5*time.Second { // the timeout of an attempt
+		t.Errorf("what came again had been there %s before the cut", f.oldest)
+	}
 	s.judged(n, ledger.Options{MaxDuplicates: &bound})
 }
 
