@@ -47,6 +47,7 @@ type generation struct {
 	memories   []*memoryQueue           // those of queues that were made here
 	claimed    []*memoryQueue           // those that were lent to it, its own included
 	served     map[place]string         // parked cursors that its pipelines have inherited, with the pipeline
+	storages   []wantedStorage
 	fresh      []freshName
 	pipelines  []*pipeline.Pipeline // of plan.Pipelines, in their order
 	doors      []*door

@@ -83,6 +83,7 @@ func (g *generation) takeOver() {
 			}
 		}
 	}
+	g.adjustStorages()
 	for _, s := range a.stores() {
 		for _, j := range s.shelves() {
 			j.head.Store(g.queues[j.pipeline] == pipelineQueue(j.Journal))

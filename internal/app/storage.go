@@ -68,8 +68,11 @@ func (g *generation) openStorages(ctx context.Context, disk vfs.FS) error {
 	for _, s := range wanted {
 		stores := g.app.stores()
 		if i := slices.IndexFunc(stores, func(o *storage) bool { return o.where == s.where }); i >= 0 {
-			err = g.openJournals(ctx, stores[i], s.ids)
+			g.storages = append(g.storages, wantedStorage{stores[i], s.ids, s.cfg})
+			err = inOrder(func() error { return stores[i].store.Fits(s.cfg, len(g.headsOf(s.ids))) },
+				func() error { return g.openJournals(ctx, stores[i], s.ids) })
 		} else {
+			g.storages = append(g.storages, wantedStorage{s, s.ids, s.cfg})
 			err = g.openStorage(ctx, disk, s)
 		}
 		if err != nil {
@@ -77,6 +80,23 @@ func (g *generation) openStorages(ctx context.Context, disk vfs.FS) error {
 		}
 	}
 	return nil
+}
+
+// wantedStorage is what a generation says of a storage that is open.
+type wantedStorage struct {
+	*storage
+	ids []string
+	cfg journal.Config
+}
+
+// adjustStorages makes the limits of this generation hold, or hold again after a trial.
+func (g *generation) adjustStorages() {
+	for _, w := range g.storages {
+		if err := w.store.Adjust(w.cfg, len(g.headsOf(w.ids))); err != nil { // they were found good: it is the disk
+			g.app.log.Warn("Storage: the limits from before hold on",
+				zap.String("otelcol.component.id", w.ids[0]), zap.Error(err))
+		}
+	}
 }
 
 func (g *generation) openStorage(ctx context.Context, disk vfs.FS, s *storage) error {

@@ -22,11 +22,11 @@ const entryOverhead = 256
 
 // budget is the memory of a store for records that are on disk too.
 type budget struct {
-	limit int64
+	limit atomic.Int64
 	used  atomic.Int64
 }
 
-func (b *budget) over() bool { return b.used.Load() > b.limit }
+func (b *budget) over() bool { return b.used.Load() > b.limit.Load() }
 
 // cache is the tail of a journal in memory: what was written last, until every cursor has resolved it, or until the
 // store's budget is used up, then oldest first. What is leased or not known durable stays: the first is being read,

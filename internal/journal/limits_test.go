@@ -4,6 +4,7 @@
 package journal_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -334,4 +335,69 @@ func strandAndDeliver(t *testing.T, end string) {
 			t.Errorf("%s lost %v", info.Name, info.Counts.Dropped)
 		}
 	}
+}
+
+// Limits change while a journal is open: what they let in is taken, what they forbid is refused, and a cap that is too
+// small changes nothing.
+func TestLimitsChangeWhileAJournalIsOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := vfs.NewMem(1 << 40)
+		events := &eventLog{}
+		o := options(capped(16, events)...)
+		store := openStore(t, disk, capped(16, events)...)
+		defer store.Close(context.Background())
+		j := head(t, store, dest)
+		s := newStory(t)
+		a := s.attach(j, "a")
+		adjust := func(change func(*journal.Config)) {
+			t.Helper()
+			change(&o.Config)
+			if err := errors.Join(store.Fits(o.Config, 1), store.Adjust(o.Config, 1)); err != nil {
+				t.Fatal(err)
+			}
+			pass(2 * time.Second)
+		}
+		refused := func(limit string, below int64) {
+			t.Helper()
+			var full *queue.FullError
+			if err := fillUp(t, s, j); !errors.As(err, &full) || full.Limit != limit {
+				t.Errorf("refused with %v, want %s", err, limit)
+			}
+			of := map[string]string{"max_size": home}[limit]
+			if got := allocated(t, disk, cmp.Or(of, directory)); got > below || got < below-2<<20 {
+				t.Errorf("%d bytes are allocated at %s of %d", got, limit, below)
+			}
+		}
+		refused("max_file_size_mib", 16<<20)
+		small := o.Config
+		small.MaxFileSizeMiB = 1
+		if store.Fits(small, 2) == nil || store.Adjust(small, 2) == nil {
+			t.Error("a cap of 1 MiB is enough for two heads")
+		}
+		refused("max_file_size_mib", 16<<20)
+		adjust(func(c *journal.Config) { c.MaxFileSizeMiB = 24 })
+		refused("max_file_size_mib", 24<<20)
+		adjust(func(c *journal.Config) { c.MaxFileSizeMiB, c.MaxSize = 64, 32<<20 })
+		refused("max_size", 32<<20)
+		adjust(func(c *journal.Config) { c.MaxFileSizeMiB = 16 })
+		if err := s.append(j, 200<<10); err == nil {
+			t.Error("above a cap that was lowered it takes more")
+		}
+		ackAll(s, "a", a)
+		pass(5 * time.Second)
+		refused("max_file_size_mib", 16<<20)
+		adjust(func(c *journal.Config) { c.Overflow = "drop_oldest" })
+		for range 200 {
+			if err := s.append(j, 20<<10); err != nil {
+				t.Fatalf("with drop_oldest: %v", err)
+			}
+			pass(time.Millisecond)
+		}
+		if _, items := events.drops(); items["a drop_oldest"] == 0 || len(items) != 1 {
+			t.Errorf("given up: %v", items)
+		}
+		if wrong := unbalanced(j); wrong != "" {
+			t.Error(wrong)
+		}
+	})
 }

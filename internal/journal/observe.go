@@ -119,7 +119,7 @@ func (s *Store) Snapshot() StoreSnapshot {
 	sp := s.space.Snapshot()
 	out := StoreSnapshot{
 		Directory: s.dir, Limit: sp.Cap, Free: sp.Free, UntilFull: sp.UntilFull,
-		CacheBytes: s.cache.used.Load(), CacheLimit: s.cache.limit, MemoryBoundBytes: s.cache.limit,
+		CacheBytes: s.cache.used.Load(), CacheLimit: s.cache.limit.Load(), MemoryBoundBytes: s.cache.limit.Load(),
 		DiskBytes: map[string]int64{
 			"segments": sp.Segments, "cursors": sp.Cursors, "dead": sp.Dead, "bad": sp.Bad, "reserve": sp.Reserve,
 			"foreign": sp.Foreign,

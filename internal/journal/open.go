@@ -106,7 +106,7 @@ func (j *Journal) recover(wanted []queue.Destination, head bool) error {
 	}
 	if head {
 		j.log = commit.Open(commit.Settings{
-			Disk: j.disk, Dir: path.Join(j.dir, layout.Segments), Journal: j.id, Tag: j.tag, Synced: j.store.opts.FSync,
+			Disk: j.disk, Dir: path.Join(j.dir, layout.Segments), Journal: j.id, Tag: j.tag, Synced: j.store.config().FSync,
 			SegmentBytes: j.store.space.SegmentBytes(), Now: j.now, At: position(plan), Host: host{j}, Observe: j.observeStep,
 		})
 		j.log.Tend()

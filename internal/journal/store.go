@@ -51,6 +51,7 @@ type Store struct {
 	opening sync.Mutex // held over disk calls: one journal is opened at a time
 	mu      struct {
 		sync.Mutex
+		cfg      Config
 		journals []*Journal // open ones, in order of opening
 		detached bool
 	}
@@ -66,18 +67,67 @@ func OpenStore(ctx context.Context, disk vfs.FS, o Options) (*Store, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	l := o.limits(o.Config, o.Heads)
 	sp, err := space.Open(ctx, space.Settings{
 		Disk: disk, Directory: o.Directory, Create: o.CreateDirectory, Perm: mode, Timeout: o.Timeout, Now: o.Now,
-		Owner: o.Owner, CapBytes: o.MaxFileSizeMiB << 20, MinFreeBytes: o.MinFreeMiB << 20, MaxJournalBytes: o.MaxSize,
-		SegmentBytes: o.Segments, Heads: o.Heads,
+		Owner: o.Owner, CapBytes: l.CapBytes, MinFreeBytes: l.MinFreeBytes, MaxJournalBytes: l.MaxJournalBytes,
+		SegmentBytes: l.SegmentBytes, Heads: l.Heads,
 	})
 	if err != nil {
 		return nil, err
 	}
 	s := &Store{disk: sp.Disk(), opts: o, dir: sp.Directory(), space: sp, stop: make(chan struct{}), done: make(chan struct{})}
-	s.cache.limit = o.TailCacheMiB << 20
+	s.mu.cfg = o.Config
+	s.cache.limit.Store(o.TailCacheMiB << 20)
 	go s.watch()
 	return s, nil
+}
+
+// limits are those of a configuration.
+func (o *Options) limits(c Config, heads int) space.Limits {
+	return space.Limits{
+		CapBytes: c.MaxFileSizeMiB << 20, MinFreeBytes: c.MinFreeMiB << 20, MaxJournalBytes: c.MaxSize,
+		SegmentBytes: o.Segments, Heads: heads,
+	}
+}
+
+// Fits says whether Adjust would refuse these limits: a *space.CapError.
+func (s *Store) Fits(c Config, heads int) error {
+	err := s.space.Fits(s.opts.limits(c, heads))
+	var small *space.CapError
+	if errors.As(err, &small) {
+		return err
+	}
+	return nil // a disk that does not answer says nothing of the limits
+}
+
+// Adjust makes other limits, overflow, parked_hold, tail cache and fsync hold from now on; the rest of a Config is of the
+// opening. Lower limits delete nothing by themselves. Segments that are there keep size and mode: the next one of each
+// journal has the new ones. After an error all is as before.
+func (s *Store) Adjust(c Config, heads int) error {
+	if err := s.space.Adjust(s.opts.limits(c, heads)); err != nil {
+		return err
+	}
+	s.opening.Lock() // a journal that is being opened has either
+	defer s.opening.Unlock()
+	s.mu.Lock()
+	s.mu.cfg = c
+	s.mu.Unlock()
+	s.cache.limit.Store(c.TailCacheMiB << 20)
+	for _, j := range s.journals() {
+		if j.log != nil {
+			j.log.SetSynced(c.FSync)
+			j.log.SetSegmentBytes(s.space.SegmentBytes())
+			j.tendSoon() // there may be room now
+		}
+	}
+	return nil
+}
+
+func (s *Store) config() Config {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.cfg
 }
 
 // Identity is the directory that a storage leads to, symbolic links resolved: extensions with the same one share a
@@ -252,7 +302,8 @@ func (s *Store) furthest(but *Journal) []*Journal {
 
 // concessions are the steps of section 10, in order: whose data is given up when there is no room.
 func (s *Store) concessions() []concession {
-	hold := int64(s.opts.ParkedHold / time.Second)
+	cfg := s.config()
+	hold := int64(cfg.ParkedHold / time.Second)
 	expired := func(d *destination, now int64) bool {
 		return d.slot.State == queue.Parked && now-d.slot.ParkedAt > hold
 	}
@@ -264,7 +315,7 @@ func (s *Store) concessions() []concession {
 		{reason: cursor.Overflow, may: unstored},
 		{dead: true},
 	}
-	if s.opts.Overflow == overflowDropOldest {
+	if cfg.Overflow == overflowDropOldest {
 		steps = append(steps, concession{reason: cursor.DropOldest, may: func(d *destination, now int64) bool {
 			return expired(d, now) || d.slot.State == queue.Live
 		}})

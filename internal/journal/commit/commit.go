@@ -155,8 +155,8 @@ type Stats struct {
 	SyncAge               time.Duration // of the running sync, 0 = none runs
 }
 
-// Log appends records to the segments of one journal. Append, State, Stats, Wanted, Roll and SetSynced may be called
-// from any goroutine.
+// Log appends records to the segments of one journal. Append, State, Stats, Wanted, Roll, SetSynced and
+// SetSegmentBytes may be called from any goroutine.
 type Log struct {
 	set      Settings
 	wanted   chan struct{} // for Tend; room for one
@@ -167,6 +167,7 @@ type Log struct {
 	tending  chan struct{} // holds a token while somebody tends or cleans up
 	waiters  sync.Pool     // *waiter; a field, so that channels never cross test bubbles
 	followed atomic.Bool   // see Followed
+	segment  atomic.Int64  // bytes of the segments that are made
 
 	f  flusher // the flusher's own
 	mu struct {
@@ -207,12 +208,11 @@ func Open(set Settings) *Log {
 	if set.Now == nil {
 		set.Now = time.Now
 	}
-	set.SegmentBytes = max(set.SegmentBytes, segment.FileBytes(segment.BlockBytes))
-	set.SegmentBytes += -set.SegmentBytes & (segment.BlockBytes - 1)
 	l := &Log{
 		set: set, wanted: make(chan struct{}, 1), wake: make(chan struct{}, 1), syncWake: make(chan struct{}, 1),
 		flushed: make(chan struct{}), making: make(chan struct{}, 1), tending: make(chan struct{}, 1),
 	}
+	l.SetSegmentBytes(set.SegmentBytes)
 	l.waiters.New = func() any { return new(waiter) }
 	l.mu.next = newAnswer()
 	l.mu.id, l.mu.synced, l.mu.wanting = set.At.ID, set.Synced, true
@@ -244,6 +244,12 @@ func (l *Log) SetSynced(synced bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.mu.synced = synced
+}
+
+// SetSegmentBytes changes the size of the segments that are made from now on.
+func (l *Log) SetSegmentBytes(bytes int64) {
+	bytes = max(bytes, segment.FileBytes(segment.BlockBytes))
+	l.segment.Store(bytes + -bytes&(segment.BlockBytes-1))
 }
 
 // State is whether the Log takes records, and if not why: the error that Append returns.

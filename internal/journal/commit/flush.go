@@ -275,7 +275,7 @@ func (l *Log) drop(g *group, err error) {
 // refuse answers those for whom there is no segment: all, or, if it is only large records there is none for, the first.
 func (l *Log) refuse(first int64, err error) {
 	state, err := l.refusal(err)
-	if segment.FileBytes(first) <= l.set.SegmentBytes {
+	if segment.FileBytes(first) <= l.segment.Load() {
 		l.setState(state, err)
 		return
 	}

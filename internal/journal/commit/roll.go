@@ -68,7 +68,7 @@ func (l *Log) fresh(frames int64) (*blank, error) {
 	if b := l.pick(need, 0); b != nil { // Tend was making one
 		return b, nil
 	}
-	return l.allocate(max(need, l.set.SegmentBytes), "")
+	return l.allocate(max(need, l.segment.Load()), "")
 }
 
 // freshIfAny is such a blank for a roll that may be put off, or nil: then the group goes to a. One that was denied is
@@ -242,7 +242,7 @@ func (l *Log) leaveRoom(a *seg) {
 // endLarge ends a segment that was made as large as what is in it: no other such record would find room there, and while
 // it is active it could not go when this one is delivered. What waits for a rescue comes first.
 func (l *Log) endLarge() {
-	if a := l.f.active; a != nil && a.bytes > l.set.SegmentBytes && !l.f.stranded {
+	if a := l.f.active; a != nil && a.bytes > l.segment.Load() && !l.f.stranded {
 		l.deactivate(a)
 		l.retire(a)
 	}

@@ -213,3 +213,30 @@ func TestARosterThatFitsNoHeaderFailsTheGroup(t *testing.T) {
 		r.balanced()
 	})
 }
+
+// Another size holds for the segments that are made from then on.
+func TestTheSizeOfSegmentsChanges(t *testing.T) {
+	bothModes(t, func(t *testing.T, synced bool) {
+		r := opened(t, synced)
+		r.must(r.add(1000))
+		r.log.SetSegmentBytes(3 * segmentBytes)
+		for range 8 {
+			r.must(r.add(20 << 10))
+			r.log.Tend()
+		}
+		if in := r.inspect(r.placed(r.last())); in.Header.FileBytes != 3*segmentBytes {
+			t.Errorf("%+v", in.Header)
+		}
+		r.log.SetSegmentBytes(segmentBytes)
+		for range 12 {
+			r.must(r.add(20 << 10))
+			r.log.Tend()
+		}
+		if in := r.inspect(r.placed(r.last())); in.Header.FileBytes != segmentBytes {
+			t.Errorf("%+v", in.Header)
+		}
+		r.close()
+		r.holds(r.mem.CrashClone(0), "after close", every)
+		r.balanced()
+	})
+}

@@ -53,7 +53,7 @@ func (l *Log) prepare() {
 	if !needed {
 		return
 	}
-	b, err := l.allocate(l.set.SegmentBytes, "")
+	b, err := l.allocate(l.segment.Load(), "")
 	if err != nil {
 		if state, err := l.refusal(err); !usable {
 			l.setState(state, err)

@@ -200,16 +200,30 @@ func (s *Space) Cap() int64 {
 // Adjust replaces the limits, at a reload. Lower ones delete nothing: they only deny until enough is gone. Segments
 // that are there keep their size, RESERVE gets its new one at the next Restore. After an error all is as before.
 func (s *Space) Adjust(l Limits) error {
-	volume, err := s.disk.Usage(s.dir)
+	bounds, volume, err := s.bounds(l)
 	if err != nil {
-		return fmt.Errorf("free space of %q: %w", s.dir, err)
-	}
-	bounds, err := l.on(volume)
-	if err != nil {
-		return fmt.Errorf("directory %q: %w", s.dir, err)
+		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mu.bounds, s.mu.volume = bounds, volume
 	return nil
+}
+
+// Fits says whether Adjust would refuse: a *CapError, or the disk's error.
+func (s *Space) Fits(l Limits) error {
+	_, _, err := s.bounds(l)
+	return err
+}
+
+func (s *Space) bounds(l Limits) (bounds, vfs.Usage, error) {
+	volume, err := s.disk.Usage(s.dir)
+	if err != nil {
+		return bounds{}, volume, fmt.Errorf("free space of %q: %w", s.dir, err)
+	}
+	b, err := l.on(volume)
+	if err != nil {
+		return b, volume, fmt.Errorf("directory %q: %w", s.dir, err)
+	}
+	return b, volume, nil
 }
