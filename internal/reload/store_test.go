@@ -391,3 +391,27 @@ func TestLockedStoreIsWaitedFor(t *testing.T) {
 		check(t, second.Close())
 	})
 }
+
+// Journals may lie on the same disk, and clients wait for theirs: a reload syncs what a restart needs, and nothing else.
+func TestACommitSyncsFourTimesAndARejectionNever(t *testing.T) {
+	disk := vfs.NewFaulty(vfs.NewMem(0))
+	s := openStore(t, disk)
+	check(t, s.AddHistory(reload.Entry{Generation: 1, State: reload.Committed, Hash: "1"})) // of a process, the first is synced
+	count := func() int {
+		files, _ := disk.Count("datasync *")
+		names, _ := disk.Count("syncdir *")
+		return files + names
+	}
+	before := count()
+	check(t, s.SaveAttempt(reload.Attempt{Generation: 2, Hash: "2"}, nil))
+	check(t, s.SaveGood(goodOf(2)))
+	check(t, s.ClearAttempt())
+	check(t, s.AddHistory(reload.Entry{Generation: 2, State: reload.Committed, Hash: "2"}))
+	if n := count() - before; n != 4 {
+		t.Errorf("a commit syncs %d times", n)
+	}
+	check(t, s.AddHistory(reload.Entry{Generation: 3, State: reload.Rejected, Hash: "3"}))
+	if n := count() - before; n != 4 {
+		t.Errorf("a rejection syncs %d times", n-4)
+	}
+}
