@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/holdfast-telemetry/holdfast/internal/cli/queues"
 	"github.com/holdfast-telemetry/holdfast/internal/mockbackend"
@@ -62,6 +63,17 @@ func (s *stored) replay(code int, args ...string) (doc queues.FileReplayDocument
 	return doc, out, errs.String()
 }
 
+// ready waits until the instance has been ready so many times: a stop before that is one of a start.
+func (s *stored) ready(times int) {
+	s.t.Helper()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); <-time.After(5 * time.Millisecond) {
+		if log, err := os.ReadFile(s.config + ".log"); err == nil && bytes.Count(log, []byte("Everything is ready")) >= times {
+			return
+		}
+	}
+	s.t.Fatalf("the instance was not ready %d times", times)
+}
+
 func receive(t *testing.T, faults ...string) *mockbackend.Backend {
 	t.Helper()
 	b, err := mockbackend.Start(mockbackend.Options{Name: "b", GRPC: "127.0.0.1:0", CountOnly: true, Faults: faults})
@@ -85,9 +97,13 @@ func TestReplaySettlesWhatAnEmergencyFileOwes(t *testing.T) {
 			s.stop()
 
 			// A backend that ends in the middle of it: what it took is settled, the rest is owed.
-			some := receive(t, "status:Unavailable,after=0s,share=0.5")
-			doc, _, _ := s.replay(1, file, "--to", "grpc://"+some.GRPCAddr(), "--settle", "--json")
-			if doc.StoppedFile != file || doc.Verdict != "retry" || !doc.Settled {
+			some := receive(t)
+			go func() {
+				_ = some.Await(t.Context(), func(st mockbackend.State) bool { return st.Stored["traces"] > 0 })
+				_ = some.SetFaults("status:Unavailable")
+			}()
+			doc, _, _ := s.replay(1, file, "--to", "grpc://"+some.GRPCAddr(), "--settle", "--json", "--rate", "300")
+			if doc.StoppedFile != file || doc.Verdict != "retry" || !doc.Settled || doc.Items == 0 {
 				t.Errorf("stopped: %+v", doc)
 			}
 			rest, _, _ := s.replay(0, file, "--to", to, "--settle", "--json")
@@ -101,6 +117,7 @@ func TestReplaySettlesWhatAnEmergencyFileOwes(t *testing.T) {
 				t.Errorf("sent again: %+v", again)
 			}
 			s.run() // it opens the file as it is
+			s.ready(2)
 			s.stop()
 		})
 	}
