@@ -4,6 +4,7 @@
 package status
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -62,6 +63,9 @@ func sentences(s *Status) []string {
 	return say
 }
 
+// grave are the kinds of tales, the worst first.
+var grave = []string{"stuck", "down", "doubt", "silence", "silent", "held", "ramping", "spare", "spare held"}
+
 // tale is what there is to say of a route, and of others for which it is the same.
 type tale struct {
 	kind      string // see text
@@ -104,6 +108,7 @@ func talesOf(s *Status) []tale {
 			o.since = t.since
 		}
 	}
+	slices.SortStableFunc(out, func(a, b tale) int { return cmp.Compare(slices.Index(grave, a.kind), slices.Index(grave, b.kind)) })
 	for i := range out {
 		out[i].all = len(out[i].signals) == signals[out[i].connector]
 	}

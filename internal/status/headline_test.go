@@ -140,6 +140,16 @@ func TestTheHeadlineSaysWhatSomebodyWhoWasWokenAsks(t *testing.T) {
 			s.Degraded = []string{"the configuration that runs is not the one that is offered"}
 		}, "A new configuration was rejected, the one before it runs on. exporters::otlp: unknown key \"endpont\". Nothing lost."},
 		{"starting", func(s *status.Status) { s.Phase = "starting" }, "Starting: nothing is taken in yet. Nothing lost."},
+		{"where nothing is delivered comes first", func(s *status.Status) {
+			signals(s, "logs")
+			s.Failover[1].Connector = "otlp/audit"
+			down(&s.Failover[0], 0)
+			down(&s.Failover[1], 0)
+			r := &s.Failover[1]
+			r.Levels, r.HasEmergency, r.AllDown, r.ActiveLevel = r.Levels[:1], false, true, -1
+			s.Failover[0].ActiveLevel = 1
+		}, "otlp/audit, logs: primary down (connection refused). Nothing is delivered; senders are told to keep it and come back. " +
+			"Failover, traces: primary down (connection refused). All of it goes to secondary. Nothing lost."},
 		{"two connectors are told apart", func(s *status.Status) {
 			signals(s, "logs")
 			s.Failover[1].Connector = "failover/b"

@@ -146,15 +146,20 @@ function beside(sources, dests, width) {
   return { boxes: boxes.concat(boxed), links, height };
 }
 
-// below puts them under each other.
+// below puts them under each other. Lines from several sources, or past a destination, would run through other boxes: then
+// each queue says where its data comes from.
 function below(sources, dests, width) {
-  const boxes = [], links = [], step = 26, indent = 44;
+  const boxes = [], links = [], step = 26, indent = 44, plain = sources.length === 1 && dests.length === 1;
   let y = 0;
-  const tops = sources.map((s) => { const b = Object.assign(sourceBox(s), { x: 0, w: width, y }); y += b.h + gap; boxes.push(b); return b; });
+  for (const s of sources) {
+    boxes.push(Object.assign(sourceBox(s), { x: 0, w: width, y }));
+    y += boxes.at(-1).h + gap;
+  }
   y += step - gap;
   for (const d of dests) {
     const q = Object.assign(queueBox(d), { x: 0, w: width, y });
-    sources.forEach((s, i) => { if (s.to.has(d.name)) links.push([`M${width / 2} ${tops[i].y + tops[i].h}V${q.y}`, s.to.get(d.name)]); });
+    if (plain) links.push([`M${width / 2} ${boxes[0].h}V${y}`, sources[0].to.get(d.name)]);
+    else { q.lines.push(["small", "from " + [...new Set(sources.filter((s) => s.to.has(d.name)).flatMap((s) => s.name.split(", ")))].join(", ")]); q.h += line; }
     y += q.h + step; boxes.push(q);
     for (const l of d.levels) {
       const b = Object.assign(levelBox(l, d), { x: indent, w: width - indent, y });

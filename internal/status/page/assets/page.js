@@ -70,6 +70,7 @@ export function outlook(q, d) {
 }
 
 const tones = { ok: "good", degraded: "warn", failing: "bad", unhealthy: "bad" };
+const memberTones = { healthy: "good", suspect: "warn", down: "bad", probing: "bad", ramping: "busy", held: "warn" };
 const marks = { info: "rest", warn: "warn", error: "bad" };
 const first = (s) => (s || "").slice(0, 12);
 
@@ -121,7 +122,7 @@ function showLevels(s) {
     if (m.next_probe_seconds !== undefined) why.push("next probe in " + long(m.next_probe_seconds));
     if (m.hold_down_seconds) why.push("not before " + long(m.hold_down_seconds));
     if (m.returns_when) why.push("returns with " + m.returns_when);
-    rows.push([r.connector, r.signal, String(l.level), m.exporter, state(l.tone || "rest", l.word || m.state), rate(l.out_per_second), why.join("; ")]);
+    rows.push([r.connector, r.signal, String(l.level), m.exporter, l.members.length > 1 ? state(memberTones[m.state] || "rest", m.state) : state(l.tone || "rest", l.word || m.state), rate(l.out_per_second), why.join("; ")]);
   }
   put("levels", table([["Destination", "name"], ["Signal"], ["Level", "n"], ["Exporter"], ["State"], ["Takes", "n"], ["Why, and what has to come", "why"]], rows, "No backends."));
 }
