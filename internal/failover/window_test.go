@@ -39,6 +39,51 @@ func TestFreshDataKeepsItsShare(t *testing.T) {
 	}
 }
 
+// While a backlog is drained the lanes' turns come by their shares, and what one has not got is the other one's.
+func TestTurnsComeByTheShare(t *testing.T) {
+	for _, live := range []float64{0, 0.2, 0.5, 1} {
+		w := failover.NewWindow(10, 1, live)
+		now := storyStart
+		if w.Lane(now) != failover.AnyLane {
+			t.Error("a lane has a turn although nothing is drained")
+		}
+		send := func(lane failover.Lane) {
+			w.Sent(now, lane, 100)
+			w.Done(now, lane, failover.AnswerDelivered, 100, time.Millisecond)
+			now = now.Add(time.Millisecond)
+		}
+		send(failover.Backlog)
+		fresh := 0
+		for range 1000 {
+			lane := w.Lane(now)
+			if lane == failover.Fresh {
+				fresh++
+			}
+			send(lane)
+		}
+		if share := float64(fresh) / 1000; share < live-0.02 || share > live+0.02 {
+			t.Errorf("a share of %.1f: %.2f of the turns are fresh data's", live, share)
+		}
+		for range 100 { // nothing is fresh: lent, and not owed
+			send(failover.Backlog)
+		}
+		fresh = 0
+		for range 100 {
+			lane := w.Lane(now)
+			if lane == failover.Fresh {
+				fresh++
+			}
+			send(lane)
+		}
+		if share := float64(fresh) / 100; share > live+0.05 {
+			t.Errorf("a share of %.1f: %.2f of the turns are fresh data's after a while without", live, share)
+		}
+		if now = now.Add(2 * time.Minute); w.Lane(now) != failover.AnyLane {
+			t.Error("a lane has a turn long after the drain")
+		}
+	}
+}
+
 // A failure while there is no backlog says nothing of what the endpoint could take: there is no pace.
 func TestOneFailureIsNoPace(t *testing.T) {
 	w := failover.NewWindow(10, 1, 0.5)
