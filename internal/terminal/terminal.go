@@ -125,9 +125,9 @@ func (t *Terminal) Draw(lines []string) error {
 func (t *Terminal) Close() error {
 	t.once.Do(func() {
 		close(t.closing)
+		t.reading.Wait() // before reads wait for lines again: one that had begun would never end
 		_, err := t.out.WriteString(leave)
 		t.err = errors.Join(err, t.restore())
-		t.reading.Wait()
 	})
 	return t.err
 }

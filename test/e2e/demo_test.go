@@ -24,7 +24,7 @@ func TestTheDemoPlaysAnOutageAndTheLedgerCloses(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "outage")
 	p := start(t, "demo", "--seconds", "10", "--dir", dir, "--keep", "--status", "127.0.0.1:0")
-	url := p.await(`status: (http://127\.0\.0\.1:\d+)/`)[1]
+	url := p.await(`the page: (http://127\.0\.0\.1:\d+)/`)[1]
 	p.await("load: 6,000 items/s")
 	eventually(t, "the picture and the status are served", func() bool { return servesStatus(url) })
 	if code := p.exit(); code != 0 {
@@ -69,7 +69,7 @@ func TestTheDemoPlaysAnOutageAndTheLedgerCloses(t *testing.T) {
 }
 
 func servesStatus(url string) bool {
-	for path, holds := range map[string]string{"/": "=> primary", "/status.json": ""} {
+	for path, holds := range map[string]string{"/": "<title>Holdfast</title>", "/status.json": ""} {
 		resp, err := http.Get(url + path)
 		if err != nil {
 			return false
