@@ -123,10 +123,10 @@ func TestWrongUsageIsOneLineWithTheNearestName(t *testing.T) {
 // Fault: C2.
 func TestTakenPortIsNamedAndNothingStaysBehind(t *testing.T) {
 	for _, c := range []struct{ name, port, want string }{
-		{"receiver, gRPC", "4317", `^Error: receivers/otlp: grpc: .*$HOST:4317.*address already in use$`},
-		{"receiver, HTTP", "4318", `^Error: receivers/otlp: http: .*$HOST:4318.*address already in use$`},
+		{"receiver, gRPC", "4317", `^Error: \S+config\.yaml:\d+: receivers/otlp: grpc: .*$HOST:4317.*address already in use$`},
+		{"receiver, HTTP", "4318", `^Error: \S+config\.yaml:\d+: receivers/otlp: http: .*$HOST:4318.*address already in use$`},
 		{"metrics", "8888", `^Error: .*$HOST:8888.* for metrics.*address already in use$`},
-		{"health_check", "13133", `^Error: extensions/health_check: .*$HOST:13133.*address already in use$`},
+		{"health_check", "13133", `^Error: \S+config\.yaml:\d+: extensions/health_check: .*$HOST:13133.*address already in use$`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			host := ownHost(t)

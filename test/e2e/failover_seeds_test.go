@@ -70,7 +70,9 @@ func deliveredAt(s seedbed.Series, level string) bool {
 // kill too, and its neighbours are delivered by the first.
 func TestPoisonMovesNoTrafficAndIsADeadLetterOnce(t *testing.T) {
 	t.Parallel()
-	b := startedBed(t, seedbed.Options{Seed: seedbed.B, Sets: quickSeed(seedbed.B)})
+	// While a configuration is on trial a rejection is not for good (TestWhatASenderOnTrialRejectsWaitsForTheEndOfTheTrial).
+	b := startedBed(t, seedbed.Options{Seed: seedbed.B, Sets: append(quickSeed(seedbed.B), "service::reload::trial=200ms")})
+	must(t, b.Process().Await(limited(t), "Config committed"))
 	must(t, b.Primary.SetFaults("reject_marked:whole"))
 	must(t, b.Secondary.SetFaults("reject_marked:whole"))
 	sent, err := b.Load(loadgen.Options{Run: "poison", Signals: []item.Signal{item.Traces}, Requests: 50, Producers: 1, Items: 20,

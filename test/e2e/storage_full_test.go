@@ -198,7 +198,7 @@ func TestTwoProcessesOnOneDirectory(t *testing.T) {
 	second := writeConfig(t, stored, map[string]string{"HOST": ownHost(t), "DIR": dir})
 	began := time.Now()
 	o := runOnce(t, "", nil, "--config", second, "--implicit-health=off")
-	refused(t, o, `^Error: extensions/file_storage: .*`+regexpQuote(dir)+`.* in use by .*\b`+strconv.Itoa(p.cmd.Process.Pid)+`\b`)
+	refused(t, o, `^Error: \S+config\.yaml:\d+: extensions/file_storage: .*`+regexpQuote(dir)+`.* in use by .*\b`+strconv.Itoa(p.cmd.Process.Pid)+`\b`)
 	if took := time.Since(began); took < 500*time.Millisecond {
 		t.Errorf("gave up after %s, timeout is 500ms", took)
 	}
@@ -222,11 +222,11 @@ func TestAStorageThatCannotBeUsedIsNamedWithTheWayOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused(t, runOnce(t, "", nil, "--config", writeConfig(t, stored, map[string]string{"HOST": host, "DIR": file})),
-		`^Error: extensions/file_storage: .*`+regexpQuote(file))
+		`^Error: \S+config\.yaml:\d+: extensions/file_storage: .*`+regexpQuote(file))
 	missing := filepath.Join(t.TempDir(), "not", "there")
 	refused(t, runOnce(t, "", nil, "--config", writeConfig(t, stored, map[string]string{"HOST": host, "DIR": missing}),
 		"--set", "extensions::file_storage::create_directory=false"),
-		`^Error: extensions/file_storage: .*`+regexpQuote(missing))
+		`^Error: \S+config\.yaml:\d+: extensions/file_storage: .*`+regexpQuote(missing))
 	refused(t, runOnce(t, "", nil, "--config", writeConfig(t, stored, map[string]string{"HOST": host, "DIR": missing}),
 		"--set", "extensions::file_storage::max_file_size_mib=15"), `error: extensions/file_storage: max_file_size_mib is 15; 1 journals need at least 16`)
 }
