@@ -5,7 +5,7 @@
 // front, and stops it in path order.
 //
 // No data port listens before every queue behind it is open: extensions, queues, exporters and deliveries come first,
-// receivers last. It is the only package that names implementations (components.go).
+// receivers last. Only it and the packages below it name implementations; components lists them all.
 package app
 
 import (
@@ -57,7 +57,6 @@ type Options struct {
 type App struct {
 	opts    Options
 	log     *zap.Logger
-	host    host
 	gate    *admission.Gate
 	running atomic.Pointer[generation] // while the first one is built, that one
 	first   *generation                // of Options

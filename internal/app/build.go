@@ -9,7 +9,7 @@ import (
 	"slices"
 	"sync/atomic"
 
-	"github.com/holdfast-telemetry/holdfast/internal/compression"
+	"github.com/holdfast-telemetry/holdfast/internal/app/components"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter/file"
@@ -75,7 +75,7 @@ func (g *generation) buildExporter(id string, s otlp.Signal) error {
 	if err != nil {
 		return err
 	}
-	f, ok := find(exporters, func(f exporter.Factory) string { return f.Type }, c.Type)
+	f, ok := components.Exporter(c.Type)
 	if !ok {
 		return g.blame(config.Exporters, id, fmt.Errorf("no implementation of type %q", c.Type))
 	}
@@ -121,7 +121,7 @@ func (g *generation) buildPipelines() error {
 func (g *generation) buildPipeline(p *plan.Pipeline) error {
 	set := pipeline.Settings{
 		Plan: *p, Telemetry: g.app.opts.Telemetry, Gate: g.app.gate, Exporters: g.instances,
-		Decode: decode, Jitter: rand.Float64, Switch: g.app.switches,
+		Decode: components.Decode, Jitter: rand.Float64, Switch: g.app.switches,
 		Debts: func(d *plan.Destination) pipeline.Debts { return g.debtsOf(p, d) },
 	}
 	if p.Batch != nil {
@@ -219,7 +219,7 @@ func (g *generation) buildExtensions() error {
 		if err != nil {
 			return err
 		}
-		f, ok := find(extensions, func(f extension.Factory) string { return f.Type }, c.Type)
+		f, ok := components.Extension(c.Type)
 		if !ok {
 			continue // file_storage has no process of its own
 		}
@@ -253,18 +253,4 @@ func (g *generation) inheritedExtension(id string) extension.Extension {
 		}
 	}
 	return nil
-}
-
-// heap lends what a decoder asks for from the heap: splitting a compressed request is rare.
-type heap struct{}
-
-func (heap) Lend(b []byte, n int) ([]byte, error) { return slices.Grow(b, max(n-len(b), 0)), nil }
-
-// decode returns the identity form of a stored body; size is what it was counted with when it came in.
-func decode(e otlp.Encoding, body []byte, size int) ([]byte, error) {
-	codec, ok := compression.Parse(e.String())
-	if !ok {
-		return nil, fmt.Errorf("decode: no codec for %s", e)
-	}
-	return compression.Decode(codec, body, size, heap{})
 }

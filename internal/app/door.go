@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/holdfast-telemetry/holdfast/internal/app/components"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
 	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
@@ -50,7 +51,7 @@ func (g *generation) buildReceivers() error {
 		if err != nil {
 			return err
 		}
-		f, ok := find(receivers, func(f receiver.Factory) string { return f.Type }, c.Type)
+		f, ok := components.Receiver(c.Type)
 		if !ok {
 			return g.blame(config.Receivers, id, fmt.Errorf("no implementation of type %q", c.Type))
 		}
@@ -110,7 +111,7 @@ func (g *generation) keepListeners(kind config.Kind, id string) {
 // startReceivers opens the new ones' listeners; nobody gets a connection before the seats are taken.
 func (g *generation) startReceivers(ctx context.Context) error {
 	for _, d := range g.newDoors {
-		if err := d.receiver.Start(ctx, g.app.host); err != nil {
+		if err := d.receiver.Start(ctx, components.Host{}); err != nil {
 			return g.blame(config.Receivers, d.id, err)
 		}
 		g.began("receiver "+d.id, d.receiver.Stop, d)

@@ -10,8 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"go.opentelemetry.io/collector/component"
-
+	"github.com/holdfast-telemetry/holdfast/internal/app/components"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter/file/vault"
@@ -88,12 +87,6 @@ type named[T any] struct {
 	value T
 }
 
-// host is the Collector's view of us for its client and server settings. There are no extensions of the Collector's
-// kind, so authenticators are not found, and the settings say so.
-type host struct{}
-
-func (host) GetExtensions() map[component.ID]component.Component { return nil }
-
 func (a *App) generation(o *Offer, before *generation) *generation {
 	return &generation{
 		app: a, cfg: o.Config, plan: o.Plan, before: before, base: a.good.Load(), seats: a.sockets.Generation(),
@@ -168,7 +161,7 @@ func (g *generation) own() []*step {
 
 func (g *generation) startExtensions(ctx context.Context) error {
 	for _, e := range g.newExtensions {
-		if err := e.value.Start(ctx, g.app.host); err != nil {
+		if err := e.value.Start(ctx, components.Host{}); err != nil {
 			return g.blame(config.Extensions, e.id, err)
 		}
 		g.began("extension "+e.id, e.value.Stop, e.value)
@@ -185,7 +178,7 @@ func (g *generation) startBack(ctx context.Context) error {
 		g.began("processor "+id, l.Stop, nil)
 	}
 	for _, e := range g.exporters {
-		if err := e.value.Start(ctx, g.app.host); err != nil {
+		if err := e.value.Start(ctx, components.Host{}); err != nil {
 			return g.blame(config.Exporters, e.id, err)
 		}
 		g.began("exporter "+e.id, e.value.Stop, nil)

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/holdfast-telemetry/holdfast/internal/app/components"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/extension"
 	"github.com/holdfast-telemetry/holdfast/internal/extension/healthcheck"
@@ -87,7 +88,7 @@ func (a *App) startImplicitHealth(ctx context.Context) error {
 	e := healthcheck.NewImplicit(addr, extension.Settings{
 		ID: "health_check", Telemetry: a.opts.Telemetry.For("extension", "health_check"), Status: a.health,
 	})
-	if err := e.Start(ctx, a.host); err != nil {
+	if err := e.Start(ctx, components.Host{}); err != nil {
 		a.log.Warn("Health endpoint not served", zap.String("address", addr), zap.Error(err))
 		return nil
 	}

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/holdfast-telemetry/holdfast/internal/app/components"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/extension"
 	"github.com/holdfast-telemetry/holdfast/internal/journal"
@@ -39,7 +40,7 @@ type Sources struct {
 
 // options are how texts are loaded; nil = the sources are read now.
 func (s *Sources) options(texts []config.Text) config.Options {
-	return config.Options{URIs: s.URIs, Sets: s.Sets, Texts: texts, Stdin: s.remembered(), Registry: Registry(), Strict: s.Strict}
+	return config.Options{URIs: s.URIs, Sets: s.Sets, Texts: texts, Stdin: s.remembered(), Registry: components.Registry(), Strict: s.Strict}
 }
 
 // remembered is standard input as often as it is wanted: it can be read only once.
@@ -146,7 +147,7 @@ func (s *Sources) Load(ctx context.Context, texts []reload.Text) (*Offer, error)
 	if err != nil {
 		return nil, err
 	}
-	p, findings := plan.Build(cfg, ExporterQueue)
+	p, findings := plan.Build(cfg, components.ExporterQueue)
 	for _, x := range findings {
 		if x.Severity == config.Error || s.Strict && x.Severity == config.Warning {
 			return nil, &config.InvalidError{Findings: findings}

@@ -12,6 +12,7 @@ import (
 
 	"go.opentelemetry.io/collector/component"
 
+	"github.com/holdfast-telemetry/holdfast/internal/app/components"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
 )
@@ -120,7 +121,7 @@ func (r *rehearsal) start(kind config.Kind, id string, start func(context.Contex
 			return
 		}
 	}
-	if r.try(func() error { return r.g.blame(kind, id, start(r.ctx, r.g.app.host)) }) {
+	if r.try(func() error { return r.g.blame(kind, id, start(r.ctx, components.Host{})) }) {
 		r.g.began(string(kind)+" "+id, stop, nil)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/app/components"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
 	"github.com/holdfast-telemetry/holdfast/internal/reload"
@@ -33,12 +34,12 @@ type running struct {
 func load(t *testing.T, doc string) (*config.Config, *plan.Plan) {
 	t.Helper()
 	cfg, err := config.Load(t.Context(), config.Options{
-		URIs: []string{"-"}, Stdin: strings.NewReader(doc), Registry: app.Registry(),
+		URIs: []string{"-"}, Stdin: strings.NewReader(doc), Registry: components.Registry(),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, findings := plan.Build(cfg, app.ExporterQueue)
+	p, findings := plan.Build(cfg, components.ExporterQueue)
 	for _, f := range findings {
 		if f.Severity == config.Error {
 			t.Fatal(f)

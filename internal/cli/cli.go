@@ -14,7 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/app/components"
 	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/cli/inspect"
 	"github.com/holdfast-telemetry/holdfast/internal/cli/instance"
@@ -79,11 +79,11 @@ Without a command it runs the configuration, as "holdfast run" does.`,
 	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return command.FlagError(cmd, err) })
 	flags.register(root)
-	reg := app.Registry()
+	reg := components.Registry()
 	root.AddCommand(
 		newRunCommand(),
 		inspect.NewValidate(reg),
-		inspect.NewExplain(reg, app.ExporterQueue),
+		inspect.NewExplain(reg, components.ExporterQueue),
 		inspect.NewPrintConfig(reg),
 		newComponentsCommand(reg),
 		newVersionCommand(),

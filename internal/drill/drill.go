@@ -20,7 +20,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/app/components"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/drill/report"
 	"github.com/holdfast-telemetry/holdfast/internal/drill/scenario"
@@ -75,7 +75,7 @@ func Prepare(ctx context.Context, o Options) (*Rehearsal, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, findings := plan.Build(cfg, app.ExporterQueue)
+	p, findings := plan.Build(cfg, components.ExporterQueue)
 	for _, f := range findings {
 		if f.Severity == config.Error {
 			return nil, fmt.Errorf("%s", f)

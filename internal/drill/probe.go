@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/app/components"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/drill/stage"
 	"github.com/holdfast-telemetry/holdfast/internal/drill/topology"
@@ -49,7 +49,7 @@ func (r *Rehearsal) probe(ctx context.Context, dir string) error {
 	if err != nil {
 		return fmt.Errorf("the redirected configuration is not valid: %w", err)
 	}
-	p, _ := plan.Build(cfg, app.ExporterQueue)
+	p, _ := plan.Build(cfg, components.ExporterQueue)
 	for i := range p.Listeners {
 		if l := &p.Listeners[i]; l.Network != "unix" && !strings.HasPrefix(l.Address, "127.0.0.2:") {
 			return fmt.Errorf("%s still listens on %s: it cannot be led away (%s)", l.Component, l.Address, l.Key)

@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/app/components"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
@@ -29,12 +29,12 @@ import (
 func build(t *testing.T, doc string) (*plan.Plan, []string) {
 	t.Helper()
 	c, err := config.Load(context.Background(), config.Options{
-		URIs: []string{"-"}, Stdin: strings.NewReader(doc), Registry: app.Registry(),
+		URIs: []string{"-"}, Stdin: strings.NewReader(doc), Registry: components.Registry(),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, findings := plan.Build(c, app.ExporterQueue)
+	p, findings := plan.Build(c, components.ExporterQueue)
 	var said []string
 	for _, f := range findings {
 		said = append(said, fmt.Sprintf("%d: %s: %s: %s", f.Position.Line, f.Severity, f.Component, f.Text))

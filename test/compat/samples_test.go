@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/app/components"
 	"github.com/holdfast-telemetry/holdfast/internal/cli"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
@@ -35,11 +36,11 @@ func TestEverySampleLoadsAndBuilds(t *testing.T) {
 
 func loadsAndBuilds(t *testing.T, sample string) {
 	t.Helper()
-	cfg, err := config.Load(t.Context(), config.Options{URIs: []string{sample}, Registry: app.Registry(), Portable: true})
+	cfg, err := config.Load(t.Context(), config.Options{URIs: []string{sample}, Registry: components.Registry(), Portable: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, findings := plan.Build(cfg, app.ExporterQueue)
+	p, findings := plan.Build(cfg, components.ExporterQueue)
 	for _, f := range append(cfg.Findings, findings...) {
 		if f.Text == plan.OpenToAll && strings.Contains(sample, "kubernetes") {
 			continue // in a pod's own network; who may reach it is the cluster's to say

@@ -23,7 +23,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/app/components"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
 )
@@ -179,11 +179,11 @@ func TestWhatPassesValidationStarts(t *testing.T) {
 // not valid by themselves.
 func redirected(t *testing.T, files []string) (args []string, ok bool) {
 	t.Helper()
-	cfg, err := config.Load(t.Context(), config.Options{URIs: files, Registry: app.Registry()})
+	cfg, err := config.Load(t.Context(), config.Options{URIs: files, Registry: components.Registry()})
 	if err != nil {
 		return nil, false
 	}
-	p, _ := plan.Build(cfg, app.ExporterQueue)
+	p, _ := plan.Build(cfg, components.ExporterQueue)
 	dir := t.TempDir()
 	for _, f := range files {
 		args = append(args, "--config", f)

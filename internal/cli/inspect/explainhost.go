@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/holdfast-telemetry/holdfast/internal/app"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
 )
@@ -129,7 +128,7 @@ func explainDirectories(p page, cfg *config.Config) {
 func explainStorages(p page, cfg *config.Config, pl *plan.Plan) {
 	for i := range pl.Storages {
 		s := &pl.Storages[i]
-		d := app.DescribeStorage(cfg, pl, s)
+		d := describeStorage(cfg, pl, s)
 		p.title("Storage %s", s.Directory)
 		p.line(1, "named by", "%s", strings.Join(s.IDs, ", "))
 		switch len(s.Heads) {
@@ -149,7 +148,7 @@ func explainStorages(p page, cfg *config.Config, pl *plan.Plan) {
 	}
 }
 
-func storageBounds(s *plan.Storage, d *app.StorageDescription) string {
+func storageBounds(s *plan.Storage, d *storageDescription) string {
 	text := "80 % of the volume for everything below it"
 	if s.MaxBytes > 0 {
 		text = byteText(s.MaxBytes) + " for everything below it"
@@ -193,7 +192,7 @@ func boundsOf(cfg *config.Config, pl *plan.Plan) []bound {
 	}
 	for i := range pl.Storages {
 		s := &pl.Storages[i]
-		d := app.DescribeStorage(cfg, pl, s)
+		d := describeStorage(cfg, pl, s)
 		if len(s.Heads) == 0 {
 			continue
 		}

@@ -4,7 +4,6 @@
 package inspect
 
 import (
-	"github.com/holdfast-telemetry/holdfast/internal/app"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
 )
@@ -131,7 +130,7 @@ func storagesOf(c *Checked) []storageDocument {
 	out := []storageDocument{}
 	for i := range c.Plan.Storages {
 		s := &c.Plan.Storages[i]
-		d := app.DescribeStorage(c.Config, c.Plan, s)
+		d := describeStorage(c.Config, c.Plan, s)
 		out = append(out, storageDocument{
 			Directory: s.Directory, Extensions: s.IDs, Pipelines: append([]string{}, s.Heads...), MaxBytes: s.MaxBytes,
 			JournalBytes: d.JournalBytes, MinFreeBytes: d.MinFreeBytes, Synced: s.Synced, Overflow: d.Overflow,

@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/app/components"
 	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
@@ -54,7 +54,7 @@ func Look(ctx context.Context, opts config.Options) (*Checked, error) {
 		c.Config = cfg
 	}
 	var found []config.Finding
-	c.Plan, found = plan.Build(c.Config, app.ExporterQueue)
+	c.Plan, found = plan.Build(c.Config, components.ExporterQueue)
 	c.Findings = append(c.Findings, c.Config.Findings...)
 	for _, f := range found {
 		if !c.Valid && f.Severity != config.Error {

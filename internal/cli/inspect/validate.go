@@ -79,7 +79,7 @@ func (c *Checked) lookAround() {
 				Position: c.Config.Where("extensions::" + id + "::directory"),
 			})
 		}
-		found, err := app.Surroundings(s.Directory)
+		found, err := surroundings(s.Directory)
 		if err != nil && !slices.ContainsFunc(c.Findings, func(f config.Finding) bool {
 			return f.Severity == config.Error && f.Component == "extensions/"+id
 		}) {
@@ -88,7 +88,7 @@ func (c *Checked) lookAround() {
 		for _, text := range found {
 			warn(text)
 		}
-		if err := app.Spare(c.Config.Components[config.Extensions][id]); err != nil {
+		if err := spare(c.Config.Components[config.Extensions][id]); err != nil {
 			c.Valid = false
 			c.Findings = append(c.Findings, config.Finding{
 				Severity: config.Error, Component: "extensions/" + id, Key: "min_free_mib", Text: err.Error(),

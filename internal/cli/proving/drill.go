@@ -16,7 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/app/components"
 	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/drill"
@@ -102,7 +102,7 @@ func (f *drillFlags) run(cmd *cobra.Command) (code int, err error) {
 	}
 	progress := cmd.ErrOrStderr()
 	r, err := drill.Prepare(ctx, drill.Options{
-		Binary: binary, Config: config.Options{URIs: f.uris, Sets: f.sets, Stdin: cmd.InOrStdin(), Registry: app.Registry()},
+		Binary: binary, Config: config.Options{URIs: f.uris, Sets: f.sets, Stdin: cmd.InOrStdin(), Registry: components.Registry()},
 		Sets: f.sets, Scenarios: f.scenarios, Headers: headers, Hurry: f.hurry, Each: f.each, Total: f.total,
 		Parallel: f.parallel, Report: f.report, Keep: f.keep, Version: command.Version,
 		Progress: func(line string) { fmt.Fprintln(progress, time.Now().Format("15:04:05 ")+escapeLines(line)) },

@@ -19,7 +19,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/app/replay"
 	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/journal/offline"
 )
@@ -160,7 +160,7 @@ func (f *exportFlags) encode(r *offline.Record) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	plain, err := app.PlainRequest(req)
+	plain, err := replay.PlainRequest(req)
 	if err != nil {
 		return nil, err
 	}
@@ -170,7 +170,7 @@ func (f *exportFlags) encode(r *offline.Record) ([]byte, error) {
 		}
 		return append(binary.BigEndian.AppendUint32(nil, uint32(len(plain))), plain...), nil
 	}
-	b, err := app.JSONRequest(req.Signal, plain)
+	b, err := replay.JSONRequest(req.Signal, plain)
 	return append(b, '\n'), err
 }
 

@@ -6,7 +6,7 @@ package queues
 import (
 	"fmt"
 
-	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/app/replay"
 	"github.com/holdfast-telemetry/holdfast/internal/journal/offline"
 	"github.com/holdfast-telemetry/holdfast/internal/ledger"
 	"github.com/holdfast-telemetry/holdfast/internal/ledger/item"
@@ -85,7 +85,7 @@ func addRecord(in *ledger.Requests, j *offline.Journal, r *offline.Record) {
 	if !ok {
 		return // no load sends it
 	}
-	plain, err := app.PlainRequest(req)
+	plain, err := replay.PlainRequest(req)
 	if err != nil {
 		in.Doubt("%s: %v", where, err)
 		return

@@ -14,7 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/app/replay"
 	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 	"github.com/holdfast-telemetry/holdfast/internal/journal/offline"
@@ -141,7 +141,7 @@ func (t *queueTarget) walk(dead bool, from queue.Seq, visit func(*offline.Record
 
 // requestOf reads a record as the request it holds.
 func requestOf(r *offline.Record) (*exporter.Request, error) {
-	return app.StoredRequest(&queue.Record{Tag: r.Tag, Items: r.Items, Size: r.Size, Meta: r.Meta, Body: r.Body})
+	return replay.StoredRequest(&queue.Record{Tag: r.Tag, Items: r.Items, Size: r.Size, Meta: r.Meta, Body: r.Body})
 }
 
 func describeRecord(r *offline.Record, shown bool) RecordDocument {
@@ -165,9 +165,9 @@ func describeRecord(r *offline.Record, shown bool) RecordDocument {
 		}
 		d.Metadata = append(d.Metadata, entry)
 	}
-	plain, err := app.PlainRequest(req)
+	plain, err := replay.PlainRequest(req)
 	if err == nil {
-		d.Payload, err = app.JSONRequest(req.Signal, plain)
+		d.Payload, err = replay.JSONRequest(req.Signal, plain)
 	}
 	if err != nil {
 		d.Payload, d.Unreadable = nil, err.Error()

@@ -16,7 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/app/components"
 	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/cli/inspect"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
@@ -135,7 +135,7 @@ func (f *queueFlags) configured(cmd *cobra.Command) ([]*storeView, error) {
 		return nil, err
 	}
 	c, err := inspect.Look(command.Context(cmd), config.Options{
-		URIs: f.uris, Sets: f.sets, Stdin: cmd.InOrStdin(), Registry: app.Registry(), Portable: true,
+		URIs: f.uris, Sets: f.sets, Stdin: cmd.InOrStdin(), Registry: components.Registry(), Portable: true,
 	})
 	if err != nil {
 		return nil, err

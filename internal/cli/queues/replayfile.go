@@ -19,7 +19,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/app/replay"
 	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
@@ -141,9 +141,9 @@ func oldestFirst(files []string) []string {
 func (r *fileReplayer) all(ctx context.Context, files []string, of otlp.Signal) error {
 	from := r.from
 	for _, path := range files {
-		open := func() (app.WrittenFile, error) { return app.OpenWritten(path, of, from) }
+		open := func() (replay.WrittenFile, error) { return replay.OpenWritten(path, of, from) }
 		if r.settle {
-			open = func() (app.WrittenFile, error) { return app.OpenOwed(path) }
+			open = func() (replay.WrittenFile, error) { return replay.OpenOwed(path) }
 		}
 		f, err := open()
 		if err != nil {
@@ -158,13 +158,13 @@ func (r *fileReplayer) all(ctx context.Context, files []string, of otlp.Signal) 
 	return nil
 }
 
-func (r *fileReplayer) one(ctx context.Context, f app.WrittenFile) error {
+func (r *fileReplayer) one(ctx context.Context, f replay.WrittenFile) error {
 	for {
 		w, err := f.Next()
 		switch {
 		case errors.Is(err, io.EOF):
 			return nil
-		case app.Damaged(err):
+		case replay.Damaged(err):
 			r.doc.Damaged++
 			fmt.Fprintf(r.cmd.ErrOrStderr(), "replay: %s\n", command.Escape(err.Error()))
 			continue
@@ -205,7 +205,7 @@ func (r *fileReplayer) pace(ctx context.Context) {
 	}
 }
 
-func (r *fileReplayer) stopAt(ctx context.Context, w *app.Written, v *exporter.Verdict) {
+func (r *fileReplayer) stopAt(ctx context.Context, w *replay.Written, v *exporter.Verdict) {
 	r.doc.StoppedFile, r.doc.StoppedOffset, r.doc.Verdict = w.File, w.Offset, v.Kind.String()
 	if v.Err != nil {
 		r.doc.Error = v.Err.Error()

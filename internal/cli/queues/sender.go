@@ -12,7 +12,8 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/app/components"
+	"github.com/holdfast-telemetry/holdfast/internal/app/replay"
 	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
@@ -75,11 +76,11 @@ func (f *senderFlags) start(ctx context.Context) (exporter.Exporter, error) {
 	if err != nil {
 		return nil, err
 	}
-	sender, err := app.NewSender(f.to, keys, telemetry.Nop(), command.Version)
+	sender, err := replay.NewSender(f.to, keys, telemetry.Nop(), command.Version)
 	if err != nil {
 		return nil, err
 	}
-	if err := sender.Start(ctx, app.NoExtensions()); err != nil {
+	if err := sender.Start(ctx, components.Host{}); err != nil {
 		return nil, fmt.Errorf("send to %q: %w", f.to, err)
 	}
 	return sender, nil

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/app/components"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/drill/scenario"
 	"github.com/holdfast-telemetry/holdfast/internal/drill/topology"
@@ -37,11 +37,11 @@ func topologyOf(t *testing.T, storage string) *topology.Topology {
 	if err := os.WriteFile(file, []byte(strings.Replace(gateway, "STORAGE", storage, 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cfg, err := config.Load(t.Context(), config.Options{URIs: []string{file}, Registry: app.Registry(), Portable: true})
+	cfg, err := config.Load(t.Context(), config.Options{URIs: []string{file}, Registry: components.Registry(), Portable: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, _ := plan.Build(cfg, app.ExporterQueue)
+	p, _ := plan.Build(cfg, components.ExporterQueue)
 	top, err := topology.Read(cfg, p)
 	if err != nil {
 		t.Fatal(err)

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/app/components"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/drill/topology"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
@@ -49,11 +49,11 @@ func load(t *testing.T, text string, sets ...string) (*config.Config, *plan.Plan
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cfg, err := config.Load(t.Context(), config.Options{URIs: []string{file}, Sets: sets, Registry: app.Registry(), Portable: true})
+	cfg, err := config.Load(t.Context(), config.Options{URIs: []string{file}, Sets: sets, Registry: components.Registry(), Portable: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, _ := plan.Build(cfg, app.ExporterQueue)
+	p, _ := plan.Build(cfg, components.ExporterQueue)
 	return cfg, p
 }
 

@@ -1,7 +1,7 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package app
+package inspect
 
 import (
 	"fmt"
@@ -17,8 +17,8 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/vfs"
 )
 
-// StorageDescription is what there is to say of a storage beyond its plan, as a start would have it.
-type StorageDescription struct {
+// storageDescription is what there is to say of a storage beyond its plan, as a start would have it.
+type storageDescription struct {
 	MinFreeBytes, JournalBytes int64 // 0 = by the volume, none
 	Overflow                   string
 	ParkedHold                 time.Duration
@@ -31,8 +31,8 @@ type StorageDescription struct {
 // (journal, section 2).
 const journalMemoryBytes = 64 << 20
 
-// DescribeStorage describes one storage of a plan.
-func DescribeStorage(cfg *config.Config, p *plan.Plan, s *plan.Storage) StorageDescription {
+// describeStorage describes one storage of a plan.
+func describeStorage(cfg *config.Config, p *plan.Plan, s *plan.Storage) storageDescription {
 	var merged *journal.Config
 	for _, id := range s.IDs {
 		if c := cfg.Components[config.Extensions][id]; c != nil {
@@ -45,9 +45,9 @@ func DescribeStorage(cfg *config.Config, p *plan.Plan, s *plan.Storage) StorageD
 		}
 	}
 	if merged == nil {
-		return StorageDescription{}
+		return storageDescription{}
 	}
-	d := StorageDescription{
+	d := storageDescription{
 		MinFreeBytes: merged.MinFreeMiB << 20, JournalBytes: merged.MaxSize, Overflow: merged.Overflow,
 		ParkedHold: merged.ParkedHold, CacheBytes: merged.TailCacheMiB << 20,
 	}
@@ -83,9 +83,9 @@ func hours(d time.Duration) string {
 	return strings.TrimSuffix(strings.TrimSuffix(d.String(), "0s"), "0m")
 }
 
-// Spare says that a storage keeps more of its volume free than there is, so that nothing could be stored; nil = it does
+// spare says that a storage keeps more of its volume free than there is, so that nothing could be stored; nil = it does
 // not, or is no storage.
-func Spare(c *config.Component) error {
+func spare(c *config.Component) error {
 	set, ok := c.Config.(*journal.Config)
 	if !ok || set.MinFreeMiB == 0 {
 		return nil
@@ -101,6 +101,6 @@ func Spare(c *config.Component) error {
 	}
 }
 
-// Surroundings are warnings about the place a directory is in, or would be made in: what is stored in memory, goes with a
+// surroundings are warnings about the place a directory is in, or would be made in: what is stored in memory, goes with a
 // container, lies on a network. Nothing is created or locked.
-func Surroundings(directory string) ([]string, error) { return space.Surroundings(vfs.OS(), directory) }
+func surroundings(directory string) ([]string, error) { return space.Surroundings(vfs.OS(), directory) }

@@ -1,15 +1,21 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package app
+// Package replay reads requests back from where they lie, in records of a queue and in files of the file exporter, and makes
+// what sends them once more.
+//
+// It stands beside the path, for commands where no process runs that could be asked. It promises that what a backend took
+// is settled, so that no process sends it again, and that what cannot be read stays where it is and is named. It knows no
+// plan and no configuration: whoever calls says what is read and where it goes.
+package replay
 
 import (
 	"fmt"
 	"strings"
 
-	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/confmap"
 
+	"github.com/holdfast-telemetry/holdfast/internal/app/components"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter/wire"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
@@ -40,7 +46,7 @@ func PlainRequest(r *exporter.Request) ([]byte, error) {
 		if r.Encoding == otlp.Identity && len(r.Parts) == 1 {
 			return p, nil
 		}
-		b, err := decode(r.Encoding, p, int(r.Size))
+		b, err := components.Decode(r.Encoding, p, int(r.Size))
 		if err != nil {
 			return nil, err
 		}
@@ -73,7 +79,7 @@ func NewSender(url string, keys map[string]any, tel *telemetry.Telemetry, versio
 	if err := doc.Merge(confmap.NewFromStringMap(keys)); err != nil {
 		return nil, fmt.Errorf("send to %q: %w", url, err)
 	}
-	f, ok := find(exporters, func(f exporter.Factory) string { return f.Type }, kind)
+	f, ok := components.Exporter(kind)
 	if !ok {
 		return nil, fmt.Errorf("send to %q: no exporter %s", url, kind)
 	}
@@ -86,6 +92,3 @@ func NewSender(url string, keys map[string]any, tel *telemetry.Telemetry, versio
 	}
 	return f.New(exporter.Settings{ID: kind, Telemetry: tel, Version: version}, cfg)
 }
-
-// NoExtensions is the host of a component that runs by itself.
-func NoExtensions() component.Host { return host{} }

@@ -1,9 +1,15 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package app
+// Package components lists every implementation there is: receivers, processors, exporters, connectors, extensions.
+//
+// It stands between the contracts, which name nobody, and app, which builds what a configuration asks for from this list.
+// It makes nothing: a type that a configuration may name has one entry here, and one place to look for it.
+package components
 
 import (
+	"go.opentelemetry.io/collector/component"
+
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter/debug"
@@ -74,6 +80,21 @@ func ExporterQueue(canonicalType string) (exporter.QueueMode, bool) {
 	return 0, false
 }
 
+// Receiver is the factory of a canonical type.
+func Receiver(canonicalType string) (receiver.Factory, bool) {
+	return find(receivers, func(f receiver.Factory) string { return f.Type }, canonicalType)
+}
+
+// Exporter is the factory of a canonical type.
+func Exporter(canonicalType string) (exporter.Factory, bool) {
+	return find(exporters, func(f exporter.Factory) string { return f.Type }, canonicalType)
+}
+
+// Extension is the factory of a canonical type; file_storage, which has no process of its own, has none.
+func Extension(canonicalType string) (extension.Factory, bool) {
+	return find(extensions, func(f extension.Factory) string { return f.Type }, canonicalType)
+}
+
 func find[F any](factories []F, typeOf func(F) string, name string) (F, bool) {
 	for _, f := range factories {
 		if typeOf(f) == name {
@@ -83,3 +104,12 @@ func find[F any](factories []F, typeOf func(F) string, name string) (F, bool) {
 	var none F
 	return none, false
 }
+
+// Host is the Collector's view of us for its client and server settings. There are no extensions of the Collector's
+// kind, so authenticators are not found, and the settings say so.
+type Host struct{}
+
+// GetExtensions implements component.Host.
+func (Host) GetExtensions() map[component.ID]component.Component { return nil }
+
+var _ component.Host = Host{}
