@@ -24,6 +24,7 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/exporter/file/vault"
 	"github.com/holdfast-telemetry/holdfast/internal/extension"
 	"github.com/holdfast-telemetry/holdfast/internal/failover"
+	"github.com/holdfast-telemetry/holdfast/internal/failover/statefile"
 	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
 	"github.com/holdfast-telemetry/holdfast/internal/receiver/sockets"
@@ -76,7 +77,7 @@ type App struct {
 	}
 	switches *pipeline.SwitchRoom         // nil before the first generation is built
 	named    map[string]map[string]string // labels of destinations, by pipeline and canonical name; register's alone
-	keeper   *keeper                      // of what the switches should know after a restart; nil = nobody keeps it
+	keeper   *statefile.File              // of what the switches should know after a restart; nil = nobody keeps it
 	metrics  *telemetry.Server
 
 	stateDir string        // empty = none is usable
@@ -192,11 +193,11 @@ func (a *App) startSwitch() {
 		a.began("switch room", a.switches.Stop)
 		return
 	}
-	go a.keeper.run()
+	a.keeper.Start()
 	a.began("switch room", func(ctx context.Context) error {
 		err := a.switches.Stop(ctx)
-		a.keeper.tell(a.switches.Remember())
-		return errors.Join(err, a.keeper.close(ctx))
+		a.keeper.Tell(a.switches.Remember())
+		return errors.Join(err, a.keeper.Stop(ctx))
 	})
 }
 

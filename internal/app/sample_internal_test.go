@@ -29,3 +29,10 @@ func TestAPanickingRequestIsFatalEvidenceIfItIsNew(t *testing.T) {
 		t.Errorf("what panicked before is held against the next one: %q", s.Fatal)
 	}
 }
+
+func ok(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

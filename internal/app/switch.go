@@ -20,7 +20,9 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/exporter/otlphttp"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter/probe"
 	"github.com/holdfast-telemetry/holdfast/internal/failover"
+	"github.com/holdfast-telemetry/holdfast/internal/failover/statefile"
 	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
+	"github.com/holdfast-telemetry/holdfast/internal/reload"
 	"github.com/holdfast-telemetry/holdfast/internal/vfs"
 )
 
@@ -33,14 +35,30 @@ func (g *generation) switchPlan() *failover.SwitchPlan {
 func (g *generation) learnRoutes() error {
 	if a := g.app; a.switches == nil {
 		set := pipeline.RoomSettings{Plan: g.switchPlan(), Telemetry: a.opts.Telemetry, Probe: a.probe}
-		if a.keeper = newKeeper(vfs.OS(), a.memoryDirs(vfs.OS()), a.log); a.keeper != nil {
-			set.Remembered, set.Remember = a.keeper.recall(), a.keeper.tell
+		if a.keeper = statefile.New(vfs.OS(), a.memoryDirs(vfs.OS()), a.log); a.keeper != nil {
+			set.Remembered, set.Remember = a.keeper.Recall(), a.keeper.Tell
 		}
 		a.switches = pipeline.NewSwitchRoom(set)
 		return nil
 	}
 	g.app.switches.Learn(g.switchPlan())
 	return nil
+}
+
+// memoryDirs are where what was down is kept, and where it was before: several processes may share a state directory, each
+// with sources of its own. The store of configurations makes the directory; without a store there is only the older place.
+func (a *App) memoryDirs(disk vfs.FS) []string {
+	if a.stateDir == "" {
+		return nil
+	}
+	dirs := []string{a.stateDir}
+	if s := a.opts.Sources; s != nil {
+		own := reload.DirOf(a.stateDir, s.URIs)
+		if info, err := disk.Stat(own); err == nil && info.Mode.IsDir() {
+			dirs = []string{own, a.stateDir}
+		}
+	}
+	return dirs
 }
 
 // member says what an exporter's configuration is, and how it is asked for itself. Its queue and retries are not the

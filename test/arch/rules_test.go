@@ -100,7 +100,15 @@ var importRules = []importRule{
 		reason: "decisions are pure: no sockets, no files",
 	},
 	{
-		of: []string{"internal/journal/...", "internal/queue/memory", "internal/queue/window", "internal/failover", "internal/pipeline",
+		of: []string{"internal/failover/statefile"}, only: []string{"std", "go.uber.org/zap/...", "internal/failover", "internal/vfs"},
+		reason: "it keeps what the switch remembers, and decides nothing",
+	},
+	{
+		of: []string{"internal/failover"}, never: []string{"internal/failover/statefile"},
+		reason: "decisions do not wait for a disk",
+	},
+	{
+		of: []string{"internal/journal/...", "internal/queue/memory", "internal/queue/window", "internal/failover/...", "internal/pipeline",
 			"internal/receiver/otlpgrpc", "internal/receiver/otlphttp", "internal/exporter/otlphttp"},
 		never:  []string{"os", "io/ioutil"},
 		reason: "only vfs touches data files through os",

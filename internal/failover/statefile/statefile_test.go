@@ -1,7 +1,7 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package app
+package statefile_test
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/holdfast-telemetry/holdfast/internal/failover"
+	"github.com/holdfast-telemetry/holdfast/internal/failover/statefile"
 	"github.com/holdfast-telemetry/holdfast/internal/vfs"
 )
 
@@ -32,22 +33,22 @@ func TestWhatIsDownIsWrittenAtMostOnceASecondAndAtTheEnd(t *testing.T) {
 		disk := vfs.NewMem(0)
 		ok(t, disk.Mkdir("/state", 0o700))
 		names := &renames{FS: disk}
-		k := newKeeper(names, []string{"/state"}, zap.NewNop())
-		if got := k.recall(); got != nil {
+		k := statefile.New(names, []string{"/state"}, zap.NewNop())
+		if got := k.Recall(); got != nil {
 			t.Errorf("out of nothing %v", got)
 		}
-		go k.run()
+		k.Start()
 		for range 100 { // ten seconds
-			k.tell(downNow("a"))
+			k.Tell(downNow("a"))
 			time.Sleep(100 * time.Millisecond)
 		}
 		if n := names.n.Load(); n < 9 || n > 11 {
 			t.Errorf("written %d times in ten seconds", n)
 		}
 		want := downNow("a", "b")
-		k.tell(want)
-		ok(t, k.close(context.Background()))
-		if got := newKeeper(disk.CrashClone(1), []string{"/state"}, zap.NewNop()).recall(); !slices.Equal(got, want) {
+		k.Tell(want)
+		ok(t, k.Stop(context.Background()))
+		if got := statefile.New(disk.CrashClone(1), []string{"/state"}, zap.NewNop()).Recall(); !slices.Equal(got, want) {
 			t.Errorf("remembered %v, want %v", got, want)
 		}
 	})
@@ -74,7 +75,7 @@ func TestDamagedMemoryOfWhatWasDownIsIgnoredWithAWarning(t *testing.T) {
 		_, err = f.WriteVAt([][]byte{[]byte(text)}, 0)
 		ok(t, err)
 		ok(t, f.Close())
-		if got := newKeeper(disk, []string{"/state"}, zap.New(core)).recall(); len(got) > 0 || logs.Len() != 1 {
+		if got := statefile.New(disk, []string{"/state"}, zap.New(core)).Recall(); len(got) > 0 || logs.Len() != 1 {
 			t.Errorf("%q: %v, %d warnings", text, got, logs.Len())
 		}
 	}
@@ -87,21 +88,29 @@ func TestWhatWasDownIsKeptPerSourcesAndFoundWhereItWasBefore(t *testing.T) {
 		ok(t, disk.Mkdir(dir, 0o700))
 	}
 	was := downNow("otlp/old")
-	ok(t, newKeeper(disk, []string{"/state"}, zap.NewNop()).write(was))
-	one := newKeeper(disk, []string{"/state/config/one", "/state"}, zap.NewNop())
-	if got := one.recall(); !slices.Equal(got, was) {
+	keep(t, statefile.New(disk, []string{"/state"}, zap.NewNop()), was)
+	one := statefile.New(disk, []string{"/state/config/one", "/state"}, zap.NewNop())
+	if got := one.Recall(); !slices.Equal(got, was) {
 		t.Errorf("of the older place: %v, want %v", got, was)
 	}
 	now := downNow("otlp/one")
-	ok(t, one.write(now))
-	if got := one.recall(); !slices.Equal(got, now) {
+	keep(t, one, now)
+	if got := one.Recall(); !slices.Equal(got, now) {
 		t.Errorf("of the first: %v, want %v", got, now)
 	}
-	two := newKeeper(disk, []string{"/state/config/two", "/state"}, zap.NewNop())
-	ok(t, two.write(downNow("otlp/two")))
-	if got := one.recall(); !slices.Equal(got, now) {
+	two := statefile.New(disk, []string{"/state/config/two", "/state"}, zap.NewNop())
+	keep(t, two, downNow("otlp/two"))
+	if got := one.Recall(); !slices.Equal(got, now) {
 		t.Errorf("another process's: %v, want %v", got, now)
 	}
+}
+
+// keep has a list written and waits for it.
+func keep(t *testing.T, f *statefile.File, list []failover.Remembered) {
+	t.Helper()
+	f.Start()
+	f.Tell(list)
+	ok(t, f.Stop(t.Context()))
 }
 
 func ok(t *testing.T, err error) {
