@@ -20,6 +20,7 @@ import (
 
 	"github.com/holdfast-telemetry/holdfast/internal/admin"
 	"github.com/holdfast-telemetry/holdfast/internal/admission"
+	"github.com/holdfast-telemetry/holdfast/internal/app/queuelog"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter/file/vault"
 	"github.com/holdfast-telemetry/holdfast/internal/extension"
@@ -67,8 +68,8 @@ type App struct {
 	steps   steps
 	freshen sync.Mutex // guards what generations have to take back
 
-	lines  *lines
-	events *events
+	lines  *queuelog.Lines
+	events *queuelog.Journals
 	disks  struct {
 		sync.RWMutex
 		storages []*storage
@@ -110,8 +111,8 @@ func New(opts Options) (*App, error) {
 	a.opts.Telemetry = a.chronicle(opts.Telemetry)
 	a.log = a.opts.Telemetry.Logger
 	a.setPhase(extension.Starting)
-	a.lines = newLines(a.log)
-	a.events = newEvents(a.lines, opts.Telemetry.Metrics)
+	a.lines = queuelog.New(a.log)
+	a.events = queuelog.NewJournals(a.lines, opts.Telemetry.Metrics)
 	seen := func(network, address string, err error) {
 		a.log.Error("Accepting connections failed; it is tried again", zap.String("address", address), zap.Error(err))
 	}

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/holdfast-telemetry/holdfast/internal/app/components"
+	"github.com/holdfast-telemetry/holdfast/internal/app/queuelog"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter/file"
@@ -161,7 +162,7 @@ func (g *generation) openMemories() error {
 			g.queues[p.ID] = m.Queue
 			continue
 		}
-		drops := newDropLog(g.app.lines, p.ID, &g.app.dropped)
+		drops := queuelog.NewDrops(g.app.lines, p.ID, &g.app.dropped)
 		q, err := openMemory(p, drops)
 		if err != nil {
 			return err
@@ -179,7 +180,7 @@ func (g *generation) openMemories() error {
 type memoryQueue struct {
 	*memory.Queue
 	pipeline string
-	drops    *dropLog
+	drops    *queuelog.Drops
 	claims   int                               // generations that have it; guarded by App.disks
 	shown    atomic.Pointer[pipeline.Pipeline] // whose deliveries it feeds now
 }
@@ -201,8 +202,8 @@ func (a *App) memory(pipelineID string) *memoryQueue {
 
 // openMemory makes a queue in memory. A cursor that is full while others are not gives up its oldest records, and says
 // so.
-func openMemory(p *plan.Pipeline, drops *dropLog) (*memory.Queue, error) {
-	q := memory.New(memory.Settings{OnDrop: drops.note})
+func openMemory(p *plan.Pipeline, drops *queuelog.Drops) (*memory.Queue, error) {
+	q := memory.New(memory.Settings{OnDrop: drops.Note})
 	for i := range p.Destinations {
 		if d := &p.Destinations[i]; !d.Wait {
 			if err := q.Prepare(d.Destination); err != nil {

@@ -95,7 +95,7 @@ func (a *App) registerQueues() map[[2]string]bool {
 	}
 	for _, s := range a.stores() {
 		a.registerStorage(s)
-		a.events.register("@" + s.ids[0])
+		a.events.Register("@" + s.ids[0])
 		for _, j := range s.shelves() {
 			a.registerJournal(j, written[j.pipeline], shows)
 		}
@@ -137,7 +137,7 @@ func (a *App) registerJournal(j *shelf, written map[string]string, shows map[[2]
 	shot := glanceAt(j.Snapshot)
 	a.registerQueue(&shown{pipeline: j.label, head: j.head.Load(), durable: true, limits: journalLimits,
 		reasons: journalReasons, labels: named, get: shot.get})
-	a.events.register(j.label)
+	a.events.Register(j.label)
 	for _, info := range j.List() {
 		if j.head.Load() && written[info.Name] != "" {
 			continue // a destination of the pipeline, shown with it

@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/collector/component"
 
 	"github.com/holdfast-telemetry/holdfast/internal/app/components"
+	"github.com/holdfast-telemetry/holdfast/internal/app/queuelog"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
 )
@@ -133,7 +134,7 @@ func (r *rehearsal) queues() error {
 		if !p.Queued() {
 			continue
 		}
-		q, err := openMemory(p, newDropLog(r.g.app.lines, p.ID, &r.g.app.dropped))
+		q, err := openMemory(p, queuelog.NewDrops(r.g.app.lines, p.ID, &r.g.app.dropped))
 		if err != nil {
 			return err
 		}

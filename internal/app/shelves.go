@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/holdfast-telemetry/holdfast/internal/app/queuelog"
 	"github.com/holdfast-telemetry/holdfast/internal/journal"
 	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
@@ -49,7 +50,7 @@ var (
 )
 
 // memorySnapshot shows a queue in memory in the words of a journal.
-func memorySnapshot(p *pipeline.Pipeline, q *memory.Queue, drops *dropLog) journal.Snapshot {
+func memorySnapshot(p *pipeline.Pipeline, q *memory.Queue, drops *queuelog.Drops) journal.Snapshot {
 	stats := p.Stats()
 	s := journal.Snapshot{
 		Head: true, State: "ok", AppendedRecords: stats.AppendedRecords, AppendedItems: stats.AppendedItems,
@@ -67,7 +68,7 @@ func memorySnapshot(p *pipeline.Pipeline, q *memory.Queue, drops *dropLog) journ
 			},
 		}
 		for _, reason := range memoryReasons {
-			one.Resolved[journal.Resolution{Outcome: "dropped", Reason: reason}] = drops.total(d.Name, reason)
+			one.Resolved[journal.Resolution{Outcome: "dropped", Reason: reason}] = drops.Total(d.Name, reason)
 		}
 		s.Destinations = append(s.Destinations, one)
 	}

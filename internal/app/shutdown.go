@@ -215,7 +215,7 @@ func (a *App) stopRoom(ctx context.Context, room string, timeout time.Duration) 
 
 // lastLine sums the books up: the promise, once more, in numbers.
 func (a *App) lastLine() {
-	a.lines.flush(time.Now(), true)
+	a.lines.Flush(time.Now(), true)
 	sums := map[string]float64{}
 	for _, s := range a.opts.Telemetry.Metrics.Snapshot() {
 		if word, ok := strings.CutPrefix(s.Name, "holdfast_ledger_"); ok {

@@ -103,7 +103,7 @@ func (g *generation) openStorage(ctx context.Context, disk vfs.FS, s *storage) e
 	a, heads := g.app, g.headsOf(s.ids)
 	store, err := journal.OpenStore(ctx, disk, journal.Options{
 		Config: s.cfg, Heads: len(heads), Owner: owner(a.opts.Version),
-		OnEvent: a.events.of(s.ids[0], func(p string) string { return a.label(s, p) }), Observe: a.observer(),
+		OnEvent: a.events.Of(s.ids[0], func(p string) string { return a.label(s, p) }), Observe: a.observer(),
 	})
 	if err != nil {
 		return err

@@ -62,7 +62,7 @@ func (w *watcher) look(now time.Time) {
 	for _, s := range w.app.stores() {
 		w.room(s)
 	}
-	w.app.lines.flush(now, false)
+	w.app.lines.Flush(now, false)
 }
 
 // room says when a directory fills.

@@ -37,7 +37,7 @@ var importRules = []importRule{
 	},
 	{
 		of: []string{everyE}, except: []string{"internal/app", "internal/app/components", "internal/app/replay",
-			"internal/receiver/*", "internal/exporter/*", "internal/processor/*", "internal/extension/*", "internal/journal/..."},
+			"internal/app/queuelog", "internal/receiver/*", "internal/exporter/*", "internal/processor/*", "internal/extension/*", "internal/journal/..."},
 		never:  implementations,
 		reason: "only app, with its list of components, names implementations; everything else sees contracts",
 	},
@@ -54,8 +54,13 @@ var importRules = []importRule{
 		reason: "of implementations a replay knows the files of the file exporter; senders come from the list",
 	},
 	{
-		of: []string{everyE}, except: []string{"internal/app", "internal/app/components", "internal/app/replay", "internal/cli",
-			"internal/cli/...", "internal/journal/...",
+		of:     []string{"internal/app/queuelog"},
+		only:   []string{"std", "go.uber.org/zap/...", "internal/journal", "internal/queue", "internal/queue/memory", "internal/telemetry"},
+		reason: "it knows what queues tell of, and nobody who has one",
+	},
+	{
+		of: []string{everyE}, except: []string{"internal/app", "internal/app/components", "internal/app/replay",
+			"internal/app/queuelog", "internal/cli", "internal/cli/...", "internal/journal/...",
 			"internal/receiver/...", "internal/exporter/..."}, // these have rules of their own
 		never: []string{"internal/journal/..."},
 		reason: "the journal is an implementation too; but the queue commands read and repair its files where no process " +

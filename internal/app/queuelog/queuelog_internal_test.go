@@ -1,7 +1,7 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package app
+package queuelog
 
 import (
 	"errors"
@@ -16,33 +16,32 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/holdfast-telemetry/holdfast/internal/journal"
-	"github.com/holdfast-telemetry/holdfast/internal/journal/cursor"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
 )
 
-func listening(t *testing.T) (*lines, *events, *observer.ObservedLogs) {
+func listening(t *testing.T) (*Lines, *Journals, *observer.ObservedLogs) {
 	t.Helper()
 	core, seen := observer.New(zap.InfoLevel)
-	l := newLines(zap.New(core))
-	return l, newEvents(l, telemetry.NewRegistry()), seen
+	l := New(zap.New(core))
+	return l, NewJournals(l, telemetry.NewRegistry()), seen
 }
 
 // A burst is one line at once and one with the sums of the rest, and nothing of it is left out.
 func TestABurstOfDropsIsTwoLinesThatTellOfAllOfThem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, e, seen := listening(t)
-		tell := e.of("file_storage", func(p string) string { return p })
+		tell := e.Of("file_storage", func(p string) string { return p })
 		for i := range 1000 {
 			tell(journal.Event{Kind: journal.Dropped, Level: journal.Warn, Pipeline: "traces", Destination: "otlp",
 				Reason: "overflow", Records: 2, Items: 10, First: queue.Seq(2*i + 1), Last: queue.Seq(2*i + 2)})
 		}
-		l.flush(time.Now(), false)
+		l.Flush(time.Now(), false)
 		if n := seen.Len(); n != 1 {
 			t.Fatalf("%d lines at once, want 1", n)
 		}
 		time.Sleep(lineEvery)
-		l.flush(time.Now(), false)
+		l.Flush(time.Now(), false)
 		if n := seen.Len(); n != 2 {
 			t.Fatalf("%d lines in all, want 2", n)
 		}
@@ -60,8 +59,8 @@ func TestABurstOfDropsIsTwoLinesThatTellOfAllOfThem(t *testing.T) {
 			t.Errorf("the second line is about %v to %v, want 3 to 2000", m["first"], m["last"])
 		}
 		time.Sleep(lineEvery)
-		l.flush(time.Now(), false)
-		l.flush(time.Now(), true)
+		l.Flush(time.Now(), false)
+		l.Flush(time.Now(), true)
 		if seen.Len() != 2 || len(l.mu.subjects) != 0 {
 			t.Errorf("%d lines, %d subjects remembered after all was said", seen.Len(), len(l.mu.subjects))
 		}
@@ -70,8 +69,8 @@ func TestABurstOfDropsIsTwoLinesThatTellOfAllOfThem(t *testing.T) {
 
 func TestEveryKindOfEventHasItsWordsAndAlarmsAreCounted(t *testing.T) {
 	_, e, seen := listening(t)
-	tell := e.of("file_storage/x", func(p string) string { return p + "@file_storage/x" })
-	e.register("traces@file_storage/x")
+	tell := e.Of("file_storage/x", func(p string) string { return p + "@file_storage/x" })
+	e.Register("traces@file_storage/x")
 	cause := errors.New("EIO\x1b[2J")
 	for _, c := range []struct {
 		kind  journal.Kind
@@ -119,7 +118,7 @@ func TestEveryKindOfEventHasItsWordsAndAlarmsAreCounted(t *testing.T) {
 
 func TestADirectorysOwnTroubleHasALabelOfItsOwn(t *testing.T) {
 	_, e, seen := listening(t)
-	e.of("file_storage", func(string) string { t.Error("asked for a pipeline"); return "" })(
+	e.Of("file_storage", func(string) string { t.Error("asked for a pipeline"); return "" })(
 		journal.Event{Kind: journal.Slow, Level: journal.Alarm})
 	if e.alarms("@file_storage", journal.Slow).Value() != 1 || seen.Len() != 1 {
 		t.Errorf("%d lines", seen.Len())
@@ -134,20 +133,5 @@ func TestMoreSubjectsThanAreRememberedAreStillTold(t *testing.T) {
 	}
 	if len(l.mu.subjects) != maxSubjects || seen.Len() != maxSubjects+10 {
 		t.Errorf("%d subjects, %d lines", len(l.mu.subjects), seen.Len())
-	}
-}
-
-// Every word under which a journal drops has a series.
-func TestEveryReasonOfAJournalHasASeries(t *testing.T) {
-	for _, word := range journalReasons {
-		if _, ok := cursor.ParseReason(word); !ok {
-			t.Errorf("no journal drops under %q", word)
-		}
-	}
-	for r := cursor.Reason(1); r < 16; r++ {
-		word := r.String()
-		if _, ok := cursor.ParseReason(word); ok && r != cursor.Age && !slices.Contains(journalReasons, word) {
-			t.Errorf("a journal drops under %q, which has no series", word)
-		}
 	}
 }
