@@ -25,7 +25,7 @@ BACKLOG  ?= 10GiB
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 .PHONY: build
 build: ## bin/holdfast, static
@@ -131,6 +131,12 @@ page-shots: ## the pictures of docs/status-page.md, taken anew
 	HOLDFAST_NO_SKIP=1 HOLDFAST_PICTURES=$$dir HOLDFAST_DEMO_SECONDS=90 \
 	  $(GO) -C test/page test -count=1 -timeout 15m . ; \
 	mkdir -p docs/pictures; for shot in $(SHOTS); do cp "$$dir/$$shot.png" docs/pictures/; done; ls -l docs/pictures
+
+# Modules of their own for what Prometheus and Kubernetes bring along; the tests themselves take ten seconds.
+.PHONY: deployables
+deployables: ## what is in deploy/: alert rules played real outages, manifests decoded strictly; CI runs it too
+	$(GO) -C test/alerts test ./...
+	$(GO) -C test/deploy test ./...
 
 .PHONY: leaves
 leaves: ## vet and test the modules beside the product (bench, test clients)
