@@ -1,11 +1,11 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package disk gives the processes of one scenario a disk of their own, which can be full, or slow.
+// Package disk gives the processes of one scenario a disk of their own, which can be full, slow, or fail.
 //
 // It stands below internal/drill/stage. A small disk is a file system in memory that is mounted in a mount namespace of
 // one thread: only what is started on that thread sees it. A slow one is a filter on the thread's system calls, by which
-// every sync of what is started there waits for this process. Both need no file of the host, no library and no program,
+// every sync of what is started there waits for this process, which may answer with an error, too. Both need no file of the host, no library and no program,
 // and both end with the thread, whatever happens to this process: nothing of them can be left behind. It promises to say
 // why where the kernel does not let us. It knows nothing of what is written.
 package disk
@@ -30,7 +30,7 @@ const filler = "somebody-elses"
 type Options struct {
 	Dir  string // where it is seen, an empty directory; for a small one
 	MiB  int64  // 0 = not a small one
-	Slow bool
+	Slow bool   // syncs ask this process: SetDelay, FailSyncs
 }
 
 // Disk is a thread with a disk of its own. Do, Fill and Free are for one goroutine, the others for many.
@@ -39,8 +39,13 @@ type Disk struct {
 	work   chan func()
 	thread sync.WaitGroup
 
-	delay  atomic.Int64 // of a sync, nanoseconds
-	hits   atomic.Uint64
+	delay atomic.Int64 // of a sync, nanoseconds
+	hits  atomic.Uint64
+	fails struct {
+		sync.Mutex
+		left   int // < 0 = all
+		ending string
+	}
 	notify *os.File // the filter's, nil = none
 	answer sync.WaitGroup
 	once   sync.Once
@@ -137,7 +142,15 @@ func (d *Disk) Free() (err error) {
 // SetDelay makes every sync that begins from now on take this much longer.
 func (d *Disk) SetDelay(delay time.Duration) { d.delay.Store(int64(delay)) }
 
-// Hits is how many syncs were made to wait.
+// FailSyncs makes the next n syncs of files whose names end so fail with EIO, all of them for n < 0, none for 0. They are
+// not carried out: what was written is in memory, as after the failed sync of a real disk.
+func (d *Disk) FailSyncs(n int, ending string) {
+	d.fails.Lock()
+	defer d.fails.Unlock()
+	d.fails.left, d.fails.ending = n, ending
+}
+
+// Hits is how many syncs were made to wait, or to fail.
 func (d *Disk) Hits() uint64 { return d.hits.Load() }
 
 // Close ends the thread. What was started on it must have ended. It is idempotent.

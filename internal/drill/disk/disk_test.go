@@ -102,6 +102,32 @@ func TestASyncOnASlowDiskTakesLonger(t *testing.T) {
 	}
 }
 
+func TestADiskFailsAsManySyncsAsItIsToldOfTheFilesItIsTold(t *testing.T) {
+	d := open(t, disk.Options{Slow: true})
+	dir := t.TempDir()
+	segment, other := filepath.Join(dir, "a.seg"), filepath.Join(dir, "b.cur")
+	check := func(name, want string) {
+		t.Helper()
+		if said, _ := write(t, d, name); !strings.Contains(said, want) {
+			t.Errorf("%s: %s, want %s", filepath.Base(name), said, want)
+		}
+	}
+	d.FailSyncs(1, ".seg")
+	check(other, "written")
+	check(segment, "input/output error")
+	check(segment, "written")
+	d.FailSyncs(-1, "")
+	for range 3 {
+		check(segment, "input/output error")
+		check(other, "input/output error")
+	}
+	d.FailSyncs(0, "")
+	check(other, "written")
+	if d.Hits() != 7 {
+		t.Errorf("%d syncs failed, want 7", d.Hits())
+	}
+}
+
 func TestADiskIsGoneWithWhoeverMadeIt(t *testing.T) {
 	dir := t.TempDir()
 	d := open(t, disk.Options{Dir: dir, MiB: 8, Slow: true})

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 	"unsafe"
 
@@ -82,6 +83,11 @@ func (d *Disk) serve() {
 		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), requestRecv, uintptr(unsafe.Pointer(&q))); errno != 0 {
 			continue // who asked was killed this moment
 		}
+		if d.fail(&q) {
+			d.hits.Add(1)
+			d.reply(reply{id: q.id, err: -int32(unix.EIO)})
+			continue
+		}
 		delay := time.Duration(d.delay.Load())
 		if delay <= 0 {
 			d.let(q.id)
@@ -95,8 +101,29 @@ func (d *Disk) serve() {
 	}
 }
 
-// let lets a call go on. Who asked may be dead.
-func (d *Disk) let(id uint64) {
-	r := reply{id: id, flags: goOn}
+// let lets a call go on.
+func (d *Disk) let(id uint64) { d.reply(reply{id: id, flags: goOn}) }
+
+// reply answers a call. Who asked may be dead.
+func (d *Disk) reply(r reply) {
 	_, _, _ = unix.Syscall(unix.SYS_IOCTL, d.notify.Fd(), requestSend, uintptr(unsafe.Pointer(&r)))
+}
+
+// fail says whether the sync that a thread asks for is one of those that fail, and counts it.
+func (d *Disk) fail(q *question) bool {
+	d.fails.Lock()
+	defer d.fails.Unlock()
+	if d.fails.left == 0 {
+		return false
+	}
+	if d.fails.ending != "" {
+		name, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", q.pid, int32(q.data.args[0])))
+		if err != nil || !strings.HasSuffix(name, d.fails.ending) {
+			return false // who asked was killed, or it is another file
+		}
+	}
+	if d.fails.left > 0 {
+		d.fails.left--
+	}
+	return true
 }
