@@ -21,6 +21,7 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/admin"
 	"github.com/holdfast-telemetry/holdfast/internal/admission"
 	"github.com/holdfast-telemetry/holdfast/internal/app/queuelog"
+	"github.com/holdfast-telemetry/holdfast/internal/app/series"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter/file/vault"
 	"github.com/holdfast-telemetry/holdfast/internal/extension"
@@ -86,8 +87,8 @@ type App struct {
 	desk     *status.Desk
 	pace     *status.Pace
 	history  *status.History
-	built    atomic.Bool                 // everything that the status looks at is there
-	debts    func(failover.RouteID) debt // of emergency files; nil = they keep no receipts
+	built    atomic.Bool                        // everything that the status looks at is there
+	debts    func(failover.RouteID) series.Debt // of emergency files; nil = they keep no receipts
 
 	phase    atomic.Int32 // extension.Phase
 	up       atomic.Pointer[time.Time]

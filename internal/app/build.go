@@ -7,10 +7,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"sync/atomic"
 
 	"github.com/holdfast-telemetry/holdfast/internal/app/components"
-	"github.com/holdfast-telemetry/holdfast/internal/app/queuelog"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter/file"
@@ -20,7 +18,6 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
 	"github.com/holdfast-telemetry/holdfast/internal/processor/memorylimiter"
-	"github.com/holdfast-telemetry/holdfast/internal/queue/memory"
 )
 
 func (g *generation) component(kind config.Kind, id string) (*config.Component, error) {
@@ -146,72 +143,6 @@ func (g *generation) buildPipeline(p *plan.Pipeline) error {
 	}
 	g.pipelines = append(g.pipelines, built)
 	return nil
-}
-
-// openMemories makes the queues in memory that are not there yet, and prepares what is new in those that are.
-func (g *generation) openMemories() error {
-	for i := range g.plan.Pipelines {
-		p := &g.plan.Pipelines[i]
-		if p.Storage != "" || !p.Queued() {
-			continue
-		}
-		if m := g.claim(p.ID); m != nil {
-			if err := g.prepareNew(m.Queue, queued(p)); err != nil {
-				return fmt.Errorf("pipeline %s: %w", p.ID, err)
-			}
-			g.queues[p.ID] = m.Queue
-			continue
-		}
-		drops := queuelog.NewDrops(g.app.lines, p.ID, &g.app.dropped)
-		q, err := openMemory(p, drops)
-		if err != nil {
-			return err
-		}
-		g.queues[p.ID] = q
-		m := &memoryQueue{Queue: q, pipeline: p.ID, drops: drops, claims: 1}
-		g.memories, g.claimed = append(g.memories, m), append(g.claimed, m)
-		g.app.steps.add(&step{name: "queue " + p.ID, stop: q.Close, of: m})
-	}
-	return nil
-}
-
-// memoryQueue is a queue in memory, which outlives the generation that made it as long as others have its pipeline, or
-// something is left in it.
-type memoryQueue struct {
-	*memory.Queue
-	pipeline string
-	drops    *queuelog.Drops
-	claims   int                               // generations that have it; guarded by App.disks
-	shown    atomic.Pointer[pipeline.Pipeline] // whose deliveries it feeds now
-}
-
-func (q *memoryQueue) snapshot() journal.Snapshot {
-	p := q.shown.Load()
-	if p == nil {
-		return journal.Snapshot{Head: true, State: "ok"}
-	}
-	return memorySnapshot(p, q.Queue, q.drops)
-}
-
-// memory is the queue in memory of a pipeline, nil if there is none.
-func (a *App) memory(pipelineID string) *memoryQueue {
-	a.disks.RLock()
-	defer a.disks.RUnlock()
-	return a.disks.memories[pipelineID]
-}
-
-// openMemory makes a queue in memory. A cursor that is full while others are not gives up its oldest records, and says
-// so.
-func openMemory(p *plan.Pipeline, drops *queuelog.Drops) (*memory.Queue, error) {
-	q := memory.New(memory.Settings{OnDrop: drops.Note})
-	for i := range p.Destinations {
-		if d := &p.Destinations[i]; !d.Wait {
-			if err := q.Prepare(d.Destination); err != nil {
-				return nil, fmt.Errorf("pipeline %s: queue of %s: %w", p.ID, d.Label, err)
-			}
-		}
-	}
-	return q, nil
 }
 
 func (g *generation) buildExtensions() error {

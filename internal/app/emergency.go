@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/holdfast-telemetry/holdfast/internal/app/series"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter/file"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter/file/vault"
@@ -284,8 +285,16 @@ func (g *generation) withParked(p *plan.Pipeline, b pipeline.Books, reasons []st
 	return b.Read, reasons
 }
 
+// owes is what the emergency file owes a route; without receipts, nothing.
+func (a *App) owes(id failover.RouteID) series.Debt {
+	if a.debts == nil {
+		return series.Debt{}
+	}
+	return a.debts(id)
+}
+
 // owedOn sums up what the emergency level of a route owes, in all pipelines that share it.
-func (a *App) owedOn(id failover.RouteID) debt {
+func (a *App) owedOn(id failover.RouteID) series.Debt {
 	var sum vault.Sums
 	g := a.now()
 	for i := range g.plan.Pipelines {
@@ -300,9 +309,9 @@ func (a *App) owedOn(id failover.RouteID) debt {
 			}
 		}
 	}
-	out := debt{items: sum.Items, bytes: sum.Bytes}
+	out := series.Debt{Items: sum.Items, Bytes: sum.Bytes}
 	if !sum.Oldest.IsZero() {
-		out.oldest = max(time.Since(sum.Oldest), 0)
+		out.Oldest = max(time.Since(sum.Oldest), 0)
 	}
 	return out
 }

@@ -44,7 +44,7 @@ func TestBooksCountWhatLiesInTheEmergencyFileAsParked(t *testing.T) {
 				got.Rejected != want.Rejected || got.Dropped[reasonRemoved] != want.Dropped[reasonRemoved] {
 				t.Errorf("%s: %+v, want %+v", what, got, want)
 			}
-			if n := imbalance(got); n != 0 {
+			if n := got.Imbalance(); n != 0 {
 				t.Errorf("%s: imbalance %d", what, n)
 			}
 		}
@@ -62,7 +62,7 @@ func TestBooksCountWhatLiesInTheEmergencyFileAsParked(t *testing.T) {
 		journal.Accepted += 30
 		journal.Queued += 30
 		put(d, us, 30)
-		if got := b.Counts(); got.Delivered != 100 || got.Parked != 0 || imbalance(got) != 0 {
+		if got := b.Counts(); got.Delivered != 100 || got.Parked != 0 || got.Imbalance() != 0 {
 			t.Errorf("between receipt and resolve: %+v", got)
 		}
 		journal.Queued, journal.Delivered = 0, 130
@@ -97,7 +97,7 @@ func TestBooksCountWhatLiesInTheEmergencyFileAsParked(t *testing.T) {
 		memory := queue.Counts{}
 		d = open()
 		b = newParkedBooks(func() queue.Counts { return memory }, d)
-		if got := b.Counts(); got.Parked != 7 || got.Delivered != 0 || imbalance(got) != 0 {
+		if got := b.Counts(); got.Parked != 7 || got.Delivered != 0 || got.Imbalance() != 0 {
 			t.Errorf("in memory, after a restart: %+v", got)
 		}
 		memory = queue.Counts{Accepted: 50, Delivered: 50}
@@ -108,7 +108,7 @@ func TestBooksCountWhatLiesInTheEmergencyFileAsParked(t *testing.T) {
 			d.Settle(x.N, 0)
 		}
 		after := b.Counts()
-		if after.Parked != 0 || after.Delivered != before.Delivered+7 || after.Accepted != before.Accepted || imbalance(after) != 0 {
+		if after.Parked != 0 || after.Delivered != before.Delivered+7 || after.Accepted != before.Accepted || after.Imbalance() != 0 {
 			t.Errorf("repaid: %+v, then %+v", before, after)
 		}
 		end(d)

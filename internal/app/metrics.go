@@ -5,9 +5,10 @@ package app
 
 import (
 	"cmp"
-	"slices"
 	"strings"
 
+	"github.com/holdfast-telemetry/holdfast/internal/app/series"
+	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/extension"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
@@ -27,8 +28,10 @@ func (a *App) register() {
 		func() float64 { return float64(a.gate.Used()) })
 	m.GaugeFunc("holdfast_door_admission_limit_bytes", "Budget of holdfast_door_admission_bytes.",
 		func() float64 { return float64(a.gate.Limit()) })
-	a.registerDebts()
-	a.registerCertificates()
+	if a.switches != nil {
+		series.RegisterDebts(m, a.switches.Routes(), a.owes)
+	}
+	series.RegisterCertificates(m, a.secured())
 	extension.RegisterHealth(m, a.health)
 }
 
@@ -63,20 +66,14 @@ func (a *App) registerQueues() map[[2]string]bool {
 			written[pl.ID][pl.Destinations[j].Name] = pl.Destinations[j].Label
 			a.nameDestination(pl.ID, pl.Destinations[j].Name, pl.Destinations[j].Label)
 		}
-		reasons := memoryReasons
-		if pl.Storage != "" {
-			reasons = journalReasons
-		}
 		for _, b := range p.Books() {
-			read, reasons := a.now().withParked(pl, b, reasons)
-			registerBooks(m, pl.ID, b.Label, pl.Signal.String(), reasons, read)
+			read, reasons := a.now().withParked(pl, b, series.Reasons(pl.Storage != ""))
+			series.RegisterBooks(m, pl.ID, b.Label, pl.Signal.String(), reasons, read)
 			books[[2]string{pl.ID, b.Label}] = read
 			shows[[2]string{pl.ID, b.Label}] = true
 		}
 		if q := a.memory(pl.ID); q != nil && g.owns(q) {
-			shot := glanceAt(q.snapshot)
-			a.registerQueue(&shown{pipeline: pl.ID, head: true, limits: memoryLimits, reasons: memoryReasons,
-				labels: a.named[pl.ID], get: shot.get})
+			series.RegisterQueue(m, &series.Queue{Label: pl.ID, Head: true, Labels: a.named[pl.ID], Snapshot: q.snapshot})
 		}
 	}
 	for _, q := range a.inMemory() {
@@ -87,14 +84,14 @@ func (a *App) registerQueues() map[[2]string]bool {
 			}
 			label := cmp.Or(a.named[q.pipeline][info.Name], info.Name)
 			shows[[2]string{g.labelOf(q), label}] = true
-			registerBooks(m, g.labelOf(q), label, signal, memoryReasons, func() queue.Counts {
+			series.RegisterBooks(m, g.labelOf(q), label, signal, series.Reasons(false), func() queue.Counts {
 				c, _ := q.Counts(info.Name)
 				return c
 			})
 		}
 	}
 	for _, s := range a.stores() {
-		a.registerStorage(s)
+		series.RegisterStorage(m, s.ids[0], s.store.Snapshot)
 		a.events.Register("@" + s.ids[0])
 		for _, j := range s.shelves() {
 			a.registerJournal(j, written[j.pipeline], shows)
@@ -118,15 +115,10 @@ func (a *App) nameDestination(pipelineID, name, label string) {
 	if before == label {
 		return
 	}
-	a.opts.Telemetry.Metrics.Forget(func(series string, labels []string) bool {
-		return (strings.HasPrefix(series, "holdfast_journal_") || strings.HasPrefix(series, "holdfast_ledger_")) &&
-			has(labels, "pipeline", pipelineID) && has(labels, "destination", before)
+	a.opts.Telemetry.Metrics.Forget(func(name string, labels []string) bool {
+		return (strings.HasPrefix(name, "holdfast_journal_") || strings.HasPrefix(name, "holdfast_ledger_")) &&
+			labelOf(labels, "pipeline") == pipelineID && labelOf(labels, "destination") == before
 	})
-}
-
-func has(labels []string, name, value string) bool {
-	i := slices.Index(labels, name)
-	return i >= 0 && i%2 == 0 && labels[i+1] == value
 }
 
 func (a *App) registerJournal(j *shelf, written map[string]string, shows map[[2]string]bool) {
@@ -134,9 +126,8 @@ func (a *App) registerJournal(j *shelf, written map[string]string, shows map[[2]
 	if !j.head.Load() {
 		written, named = nil, nil // those are of another journal
 	}
-	shot := glanceAt(j.Snapshot)
-	a.registerQueue(&shown{pipeline: j.label, head: j.head.Load(), durable: true, limits: journalLimits,
-		reasons: journalReasons, labels: named, get: shot.get})
+	m := a.opts.Telemetry.Metrics
+	series.RegisterQueue(m, &series.Queue{Label: j.label, Head: j.head.Load(), Durable: true, Labels: named, Snapshot: j.Snapshot})
 	a.events.Register(j.label)
 	for _, info := range j.List() {
 		if j.head.Load() && written[info.Name] != "" {
@@ -144,7 +135,7 @@ func (a *App) registerJournal(j *shelf, written map[string]string, shows map[[2]
 		}
 		name, label := info.Name, cmp.Or(named[info.Name], info.Name)
 		shows[[2]string{j.label, label}] = true
-		registerBooks(a.opts.Telemetry.Metrics, j.label, label, j.signal, journalReasons, func() queue.Counts {
+		series.RegisterBooks(m, j.label, label, j.signal, series.Reasons(true), func() queue.Counts {
 			c, _ := j.Counts(name)
 			return c
 		})
@@ -189,4 +180,29 @@ func (a *App) backlog(exporter, signal string) (size, capacity float64) {
 		}
 	}
 	return size, capacity
+}
+
+// secured are the components that run, with the settings that may name certificates.
+func (a *App) secured() []series.Secured {
+	g := a.now()
+	used := map[config.Kind]map[string]bool{config.Receivers: {}, config.Exporters: {}, config.Extensions: {}}
+	for i := range g.plan.Pipelines {
+		for _, id := range g.plan.Pipelines[i].Receivers {
+			used[config.Receivers][id] = true
+		}
+	}
+	for id := range g.instances {
+		used[config.Exporters][id] = true
+	}
+	for _, id := range g.cfg.Service.Extensions {
+		used[config.Extensions][id] = true
+	}
+	var out []series.Secured
+	for kind, ids := range used {
+		section, _ := g.cfg.Effective[string(kind)].(map[string]any)
+		for id := range ids {
+			out = append(out, series.Secured{Component: id, Settings: section[id]})
+		}
+	}
+	return out
 }

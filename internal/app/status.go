@@ -107,7 +107,7 @@ func (a *App) snapshot() status.Status {
 			r.Queue.Share = float64(r.size) / float64(r.capacity)
 		}
 		owed := a.owes(r.id)
-		r.Emergency = status.Emergency{Items: owed.items, Bytes: owed.bytes}
+		r.Emergency = status.Emergency{Items: owed.Items, Bytes: owed.Bytes}
 		s.Failover = append(s.Failover, r.Route)
 	}
 	a.pace.Fill(&s)

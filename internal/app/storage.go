@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/holdfast-telemetry/holdfast/internal/app/series"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/journal"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
@@ -103,7 +104,7 @@ func (g *generation) openStorage(ctx context.Context, disk vfs.FS, s *storage) e
 	a, heads := g.app, g.headsOf(s.ids)
 	store, err := journal.OpenStore(ctx, disk, journal.Options{
 		Config: s.cfg, Heads: len(heads), Owner: owner(a.opts.Version),
-		OnEvent: a.events.Of(s.ids[0], func(p string) string { return a.label(s, p) }), Observe: a.observer(),
+		OnEvent: a.events.Of(s.ids[0], func(p string) string { return a.label(s, p) }), Observe: series.Observer(a.opts.Telemetry.Metrics, a.durable()),
 	})
 	if err != nil {
 		return err
@@ -125,6 +126,17 @@ func (g *generation) openStorage(ctx context.Context, disk vfs.FS, s *storage) e
 		zap.Int64("directory_bytes", bounds.Limit), zap.Int64("memory_bytes", bounds.MemoryBoundBytes),
 		zap.Bool("fsync", s.cfg.FSync))
 	return nil
+}
+
+// durable are the pipelines that append to a storage.
+func (a *App) durable() (ids []string) {
+	g := a.now()
+	for i := range g.plan.Pipelines {
+		if p := &g.plan.Pipelines[i]; p.Storage != "" {
+			ids = append(ids, p.ID)
+		}
+	}
+	return ids
 }
 
 // owner is what another process is told of this one when it wants the same directory.

@@ -184,6 +184,15 @@ type Counts struct {
 	Dropped                                       map[string]uint64 // by reason
 }
 
+// Imbalance is what the books lack: accepted minus all that became of it. It must be 0.
+func (c Counts) Imbalance() int64 {
+	sum := c.Delivered + c.Rejected + c.Queued + c.Parked
+	for _, n := range c.Dropped {
+		sum += n
+	}
+	return int64(c.Accepted - sum)
+}
+
 // State is where a cursor stands in the roster.
 type State uint8
 

@@ -37,7 +37,7 @@ var importRules = []importRule{
 	},
 	{
 		of: []string{everyE}, except: []string{"internal/app", "internal/app/components", "internal/app/replay",
-			"internal/app/queuelog", "internal/receiver/*", "internal/exporter/*", "internal/processor/*", "internal/extension/*", "internal/journal/..."},
+			"internal/app/queuelog", "internal/app/series", "internal/receiver/*", "internal/exporter/*", "internal/processor/*", "internal/extension/*", "internal/journal/..."},
 		never:  implementations,
 		reason: "only app, with its list of components, names implementations; everything else sees contracts",
 	},
@@ -59,8 +59,14 @@ var importRules = []importRule{
 		reason: "it knows what queues tell of, and nobody who has one",
 	},
 	{
+		of: []string{"internal/app/series"},
+		only: []string{"std", "internal/failover", "internal/journal", "internal/queue", "internal/queue/memory",
+			"internal/telemetry"},
+		reason: "it shows snapshots, and cannot hold up who they are of",
+	},
+	{
 		of: []string{everyE}, except: []string{"internal/app", "internal/app/components", "internal/app/replay",
-			"internal/app/queuelog", "internal/cli", "internal/cli/...", "internal/journal/...",
+			"internal/app/queuelog", "internal/app/series", "internal/cli", "internal/cli/...", "internal/journal/...",
 			"internal/receiver/...", "internal/exporter/..."}, // these have rules of their own
 		never: []string{"internal/journal/..."},
 		reason: "the journal is an implementation too; but the queue commands read and repair its files where no process " +

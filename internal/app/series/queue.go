@@ -1,93 +1,58 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package app
+package series
 
 import (
-	"math"
-	"time"
+	"cmp"
 
 	"github.com/holdfast-telemetry/holdfast/internal/journal"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
+	"github.com/holdfast-telemetry/holdfast/internal/queue/memory"
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
 )
 
-// Bounds of the histograms, in seconds and records.
+// The words of the limits that can refuse an append, and of the reasons under which records are dropped; each has a
+// series before it counts.
 var (
-	secondBounds = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
-	recordBounds = []float64{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024}
+	memoryLimits  = []string{"queue_size", "closed", "too_large"}
+	journalLimits = []string{"queue_size", "max_file_size_mib", "max_size", "min_free_mib", "disk", "busy", "closed",
+		"too_large"}
+	memoryReasons  = []string{memory.ReasonOverflow, memory.ReasonShutdown}
+	journalReasons = []string{"overflow", "corrupt", "missing", "unsynced", "operator", "parked", "drop_oldest"}
 )
 
-// observer feeds the histograms of the journals that take appends.
-func (a *App) observer() journal.Observer {
-	g := a.now()
-	type histograms struct{ append, sync, group *telemetry.Histogram }
-	m, byPipeline := a.opts.Telemetry.Metrics, map[string]histograms{}
-	for i := range g.plan.Pipelines {
-		p := &g.plan.Pipelines[i]
-		if p.Storage == "" {
-			continue
-		}
-		byPipeline[p.ID] = histograms{
-			m.Histogram("holdfast_journal_append_seconds", "From the hand-over to the commit of one record.",
-				secondBounds, "pipeline", p.ID),
-			m.Histogram("holdfast_journal_sync_seconds", "One sync of a segment.", secondBounds, "pipeline", p.ID),
-			m.Histogram("holdfast_journal_group_records", "Records committed together.", recordBounds, "pipeline", p.ID),
-		}
+func limits(durable bool) []string {
+	if durable {
+		return journalLimits
 	}
-	observe := func(pipeline string, h func(histograms) *telemetry.Histogram, v float64) {
-		if of, ok := byPipeline[pipeline]; ok { // a tail has none
-			h(of).Observe(v)
-		}
+	return memoryLimits
+}
+
+// Reasons are those under which a queue drops records: one with a storage, or one in memory.
+func Reasons(durable bool) []string {
+	if durable {
+		return journalReasons
 	}
-	return journal.Observer{
-		Append: func(pipeline string, d time.Duration) {
-			observe(pipeline, func(h histograms) *telemetry.Histogram { return h.append }, d.Seconds())
-		},
-		Sync: func(pipeline string, d time.Duration) {
-			observe(pipeline, func(h histograms) *telemetry.Histogram { return h.sync }, d.Seconds())
-		},
-		GroupRecords: func(pipeline string, n int) {
-			observe(pipeline, func(h histograms) *telemetry.Histogram { return h.group }, float64(n))
-		},
-	}
+	return memoryReasons
 }
 
-// shown is one queue as its series show it.
-type shown struct {
-	pipeline string // the label
-	head     bool   // takes appends
-	durable  bool
-	limits   []string
-	reasons  []string
-	labels   map[string]string // of destinations as written, by canonical name; others are shown by that
-	get      func() journal.Snapshot
+// Queue is one queue as its series show it.
+type Queue struct {
+	Label    string                  // of the pipeline
+	Head     bool                    // it takes appends
+	Durable  bool                    // it is a journal
+	Labels   map[string]string       // of destinations as written, by canonical name; others are shown by that
+	Snapshot func() journal.Snapshot // of what it holds; may be called from any goroutine
 }
 
-// series registers the readers of one queue.
-type series struct {
-	m      *telemetry.Registry
-	labels []string
-}
-
-func (s series) with(labels ...string) series {
-	return series{s.m, append(s.labels[:len(s.labels):len(s.labels)], labels...)}
-}
-
-func (s series) counter(name, help string, read func() float64, labels ...string) {
-	s.m.CounterFunc("holdfast_journal_"+name, help, read, s.with(labels...).labels...)
-}
-
-func (s series) gauge(name, help string, read func() float64, labels ...string) {
-	s.m.GaugeFunc("holdfast_journal_"+name, help, read, s.with(labels...).labels...)
-}
-
-// registerQueue shows one queue. A queue in memory has the series that mean something for it.
-func (a *App) registerQueue(q *shown) {
-	s := series{a.opts.Telemetry.Metrics, []string{"pipeline", q.pipeline}}
+// RegisterQueue shows one queue. A queue in memory has the series that mean something for it.
+func RegisterQueue(m *telemetry.Registry, q *Queue) {
+	s := labelled{m, []string{"pipeline", q.Label}}
+	get := glanceAt(q.Snapshot).get
 	number := func(of func(*journal.Snapshot) float64) func() float64 {
 		return func() float64 {
-			shot := q.get()
+			shot := get()
 			return of(&shot)
 		}
 	}
@@ -96,27 +61,28 @@ func (a *App) registerQueue(q *shown) {
 			return truth(j.State == state)
 		}), "state", state)
 	}
-	if q.head {
+	if q.Head {
 		s.counter("appended_records_total", "Records stored.",
 			number(func(j *journal.Snapshot) float64 { return float64(j.AppendedRecords) }))
 		s.counter("appended_items_total", "Items stored.",
 			number(func(j *journal.Snapshot) float64 { return float64(j.AppendedItems) }))
-		for _, limit := range q.limits {
+		for _, limit := range limits(q.Durable) {
 			s.counter("refused_items_total", "Items of appends that were refused, by the limit that refused them.",
 				number(func(j *journal.Snapshot) float64 { return float64(j.RefusedItems[limit]) }), "limit", limit)
 		}
 	}
-	if q.durable {
-		registerDisk(s, q.head, number)
+	if q.Durable {
+		registerDisk(s, q.Head, number)
 	}
-	first := q.get()
+	first := get()
 	for i := range first.Destinations {
-		registerDestination(s, q, first.Destinations[i].Name)
+		name := first.Destinations[i].Name
+		registerDestination(s.with("destination", cmp.Or(q.Labels[name], name)), name, Reasons(q.Durable), get)
 	}
 }
 
 // registerDisk shows what only a journal has.
-func registerDisk(s series, head bool, number func(func(*journal.Snapshot) float64) func() float64) {
+func registerDisk(s labelled, head bool, number func(func(*journal.Snapshot) float64) func() float64) {
 	if head {
 		s.gauge("unsynced_seconds", "Age of the oldest write that is not durable yet.",
 			number(func(j *journal.Snapshot) float64 { return j.Unsynced.Seconds() }))
@@ -147,15 +113,10 @@ func registerDisk(s series, head bool, number func(func(*journal.Snapshot) float
 }
 
 // registerDestination shows one cursor.
-func registerDestination(s series, q *shown, name string) {
-	label := q.labels[name]
-	if label == "" {
-		label = name
-	}
-	s = s.with("destination", label)
+func registerDestination(s labelled, name string, reasons []string, get func() journal.Snapshot) {
 	number := func(of func(*journal.DestinationSnapshot) float64) func() float64 {
 		return func() float64 {
-			shot := q.get()
+			shot := get()
 			for i := range shot.Destinations {
 				if shot.Destinations[i].Name == name {
 					return of(&shot.Destinations[i])
@@ -164,7 +125,7 @@ func registerDestination(s series, q *shown, name string) {
 			return 0 // done and gone
 		}
 	}
-	for _, r := range resolutions(q.reasons) {
+	for _, r := range resolutions(reasons) {
 		s.counter("resolved_records_total", "Records resolved since start.", number(func(d *journal.DestinationSnapshot) float64 {
 			return float64(d.Resolved[r].Records)
 		}), "outcome", r.Outcome, "reason", r.Reason)
@@ -205,30 +166,4 @@ func resolutions(reasons []string) []journal.Resolution {
 		out = append(out, journal.Resolution{Outcome: "dropped", Reason: r})
 	}
 	return out
-}
-
-// registerStorage shows one directory.
-func (a *App) registerStorage(s *storage) {
-	shot := glanceAt(s.store.Snapshot)
-	to := series{a.opts.Telemetry.Metrics, []string{"storage", s.ids[0]}}
-	for _, kind := range []string{"segments", "cursors", "dead", "bad", "reserve", "foreign"} {
-		to.gauge("disk_bytes", "Allocated bytes below the directory.",
-			func() float64 { return float64(shot.get().DiskBytes[kind]) }, "kind", kind)
-	}
-	to.gauge("disk_limit_bytes", "Cap on everything below the directory.",
-		func() float64 { return float64(shot.get().Limit) })
-	to.gauge("disk_free_bytes", "What the volume has left.", func() float64 { return float64(shot.get().Free) })
-	to.gauge("seconds_until_full", "At the pace of the last minutes; +Inf = it does not grow.", func() float64 {
-		if d := shot.get().UntilFull; d > 0 {
-			return d.Seconds()
-		}
-		return math.Inf(1)
-	})
-}
-
-func truth(b bool) float64 {
-	if b {
-		return 1
-	}
-	return 0
 }

@@ -1,7 +1,7 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package app
+package series
 
 import (
 	"crypto/x509"
@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/holdfast-telemetry/holdfast/internal/config"
+	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
 )
 
 const (
@@ -36,45 +36,34 @@ type certificate struct {
 	}
 }
 
-// registerCertificates shows how long the certificates of the components that run are good for.
-func (a *App) registerCertificates() {
+// Secured is a component that runs, and its settings as written.
+type Secured struct {
+	Component string
+	Settings  any // a tree of map[string]any and []any
+}
+
+// RegisterCertificates shows how long the certificates of the components that run are good for.
+func RegisterCertificates(m *telemetry.Registry, components []Secured) {
 	const name = "holdfast_certificate_expiry_seconds"
 	// What is not used any more may expire.
-	a.opts.Telemetry.Metrics.Forget(func(series string, _ []string) bool { return series == name })
-	for _, c := range a.certificates() {
+	m.Forget(func(series string, _ []string) bool { return series == name })
+	for _, c := range certificates(components) {
 		if c.left(time.Now()); c.mu.until.IsZero() {
 			continue // nothing that can be read; whoever needs it says so
 		}
-		a.opts.Telemetry.Metrics.GaugeFunc(name,
-			"Until the certificates in the file expire; of authorities until the last one does.",
+		m.GaugeFunc(name, "Until the certificates in the file expire; of authorities until the last one does.",
 			func() float64 { return c.left(time.Now()).Seconds() }, "component", c.component, "file", c.file)
 	}
 }
 
-// certificates finds the files in the configuration of what runs.
-func (a *App) certificates() []*certificate {
-	g := a.now()
-	used := map[config.Kind]map[string]bool{config.Receivers: {}, config.Exporters: {}, config.Extensions: {}}
-	for i := range g.plan.Pipelines {
-		for _, id := range g.plan.Pipelines[i].Receivers {
-			used[config.Receivers][id] = true
-		}
-	}
-	for id := range g.instances {
-		used[config.Exporters][id] = true
-	}
-	for _, id := range g.cfg.Service.Extensions {
-		used[config.Extensions][id] = true
-	}
+// certificates finds the files in the settings of components.
+func certificates(components []Secured) []*certificate {
 	var out []*certificate
-	for kind, ids := range used {
-		section, _ := g.cfg.Effective[string(kind)].(map[string]any)
-		for id := range ids {
-			found := map[string]bool{} // by file: chain
-			findCertificates(section[id], found)
-			for file, chain := range found {
-				out = append(out, &certificate{component: id, file: file, chain: chain})
-			}
+	for _, x := range components {
+		found := map[string]bool{} // by file: chain
+		findCertificates(x.Settings, found)
+		for file, chain := range found {
+			out = append(out, &certificate{component: x.Component, file: file, chain: chain})
 		}
 	}
 	return out

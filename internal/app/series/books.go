@@ -1,16 +1,16 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package app
+package series
 
 import (
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
 )
 
-// registerBooks shows the promise's equation for one destination, from the queue's own books: accepted = delivered +
-// queued + parked + rejected + dropped.
-func registerBooks(m *telemetry.Registry, pipeline, destination, signal string, reasons []string, read func() queue.Counts) {
+// RegisterBooks shows the promise's equation for one destination, from the queue's own books: accepted = delivered +
+// queued + parked + rejected + dropped. read may be called from any goroutine.
+func RegisterBooks(m *telemetry.Registry, pipeline, destination, signal string, reasons []string, read func() queue.Counts) {
 	labels := []string{"pipeline", pipeline, "destination", destination, "signal", signal}
 	counter := func(name, help string, of func(queue.Counts) uint64, more ...string) {
 		m.CounterFunc("holdfast_ledger_"+name, help, func() float64 { return float64(of(read())) },
@@ -33,5 +33,5 @@ func registerBooks(m *telemetry.Registry, pipeline, destination, signal string, 
 	gauge("parked_items", "Items of a destination that left the configuration, and those in its emergency file that no backend has.",
 		func(c queue.Counts) float64 { return float64(c.Parked) })
 	gauge("imbalance_items", "Accepted minus all that became of it; must be 0.",
-		func(c queue.Counts) float64 { return float64(imbalance(c)) })
+		func(c queue.Counts) float64 { return float64(c.Imbalance()) })
 }
