@@ -77,7 +77,7 @@ func (g *generation) buildReceivers() error {
 func (g *generation) listen(kind config.Kind, id string) receiver.ListenFunc {
 	if g.deaf {
 		return func(_ context.Context, network, address string) (net.Listener, error) {
-			return newDeafListener(network, address), nil
+			return sockets.Deaf(network, address), nil
 		}
 	}
 	return func(ctx context.Context, network, address string) (net.Listener, error) {
