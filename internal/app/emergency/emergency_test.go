@@ -1,7 +1,7 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package app
+package emergency_test
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/holdfast-telemetry/holdfast/internal/app/emergency"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter/file/vault"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
@@ -24,32 +25,33 @@ func TestBooksCountWhatLiesInTheEmergencyFileAsParked(t *testing.T) {
 		set := vault.Settings{Path: "/e/telemetry.jsonl", Append: true, DirMode: 0o700, MaxFile: 10_000, Log: zap.NewNop()}
 		us := vault.Owner{Pipeline: "traces", Connector: "failover", Signal: "traces"}
 		gone := vault.Owner{Pipeline: "traces/old", Connector: "failover", Signal: "traces"}
-		open := func() *debts {
-			v, err := vault.Open(disk, set)
-			if err != nil {
+		var v *vault.Vault
+		open := func() *emergency.Debts {
+			var err error
+			if v, err = vault.Open(disk, set); err != nil {
 				t.Fatal(err)
 			}
-			return &debts{vault: v, us: us, signal: otlp.Traces, first: true, heirs: []vault.Owner{us}}
+			return emergency.Of(v, us, otlp.Traces, []vault.Owner{us})
 		}
-		put := func(d *debts, o vault.Owner, items uint32) {
+		put := func(o vault.Owner, items uint32) {
 			t.Helper()
-			if _, err := d.vault.Put(context.Background(), vault.Entry{Data: []byte("{}\n"), Owner: o, Items: items}); err != nil {
+			if _, err := v.Put(context.Background(), vault.Entry{Data: []byte("{}\n"), Owner: o, Items: items}); err != nil {
 				t.Fatal(err)
 			}
 		}
-		check := func(what string, b *parkedBooks, want queue.Counts) {
+		check := func(what string, b *emergency.Books, want queue.Counts) {
 			t.Helper()
 			got := b.Counts()
 			if got.Accepted != want.Accepted || got.Delivered != want.Delivered || got.Parked != want.Parked ||
-				got.Rejected != want.Rejected || got.Dropped[reasonRemoved] != want.Dropped[reasonRemoved] {
+				got.Rejected != want.Rejected || got.Dropped[emergency.ReasonRemoved] != want.Dropped[emergency.ReasonRemoved] {
 				t.Errorf("%s: %+v, want %+v", what, got, want)
 			}
 			if n := got.Imbalance(); n != 0 {
 				t.Errorf("%s: imbalance %d", what, n)
 			}
 		}
-		end := func(d *debts) {
-			if err := d.vault.Close(context.Background()); err != nil {
+		end := func() {
+			if err := v.Close(context.Background()); err != nil {
 				t.Error(err)
 			}
 		}
@@ -57,24 +59,24 @@ func TestBooksCountWhatLiesInTheEmergencyFileAsParked(t *testing.T) {
 		// A journal: its books go on over restarts, and call delivered what the file took.
 		journal := queue.Counts{Accepted: 100, Delivered: 100}
 		d := open()
-		b := newParkedBooks(func() queue.Counts { return journal }, d)
+		b := emergency.NewBooks(func() queue.Counts { return journal }, d)
 		check("nothing is parked", b, queue.Counts{Accepted: 100, Delivered: 100})
 		journal.Accepted += 30
 		journal.Queued += 30
-		put(d, us, 30)
+		put(us, 30)
 		if got := b.Counts(); got.Delivered != 100 || got.Parked != 0 || got.Imbalance() != 0 {
 			t.Errorf("between receipt and resolve: %+v", got)
 		}
 		journal.Queued, journal.Delivered = 0, 130
 		check("parked", b, queue.Counts{Accepted: 130, Delivered: 100, Parked: 30})
-		put(d, gone, 5)
+		put(gone, 5)
 		journal.Accepted, journal.Delivered = 135, 135
 		check("with what a pipeline of another name left", b, queue.Counts{Accepted: 135, Delivered: 100, Parked: 35})
-		end(d)
+		end()
 		d = open()
-		b = newParkedBooks(func() queue.Counts { return journal }, d)
+		b = emergency.NewBooks(func() queue.Counts { return journal }, d)
 		check("after a restart", b, queue.Counts{Accepted: 135, Delivered: 100, Parked: 35})
-		if x, ok, err := d.vault.Lend(us); err != nil || !ok {
+		if x, ok, err := v.Lend(us); err != nil || !ok {
 			t.Fatal(err)
 		} else {
 			d.Settle(x.N, 2)
@@ -84,25 +86,25 @@ func TestBooksCountWhatLiesInTheEmergencyFileAsParked(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
-		lost := queue.Counts{Accepted: 135, Delivered: 128, Rejected: 2, Dropped: map[string]uint64{reasonRemoved: 5}}
+		lost := queue.Counts{Accepted: 135, Delivered: 128, Rejected: 2, Dropped: map[string]uint64{emergency.ReasonRemoved: 5}}
 		check("removed", b, lost)
-		end(d)
+		end()
 		d = open()
-		b = newParkedBooks(func() queue.Counts { return journal }, d)
+		b = emergency.NewBooks(func() queue.Counts { return journal }, d)
 		check("removed, after a restart", b, lost)
-		put(d, us, 7)
-		end(d)
+		put(us, 7)
+		end()
 
 		// A queue in memory begins anew: what lies in the file was accepted before.
 		memory := queue.Counts{}
 		d = open()
-		b = newParkedBooks(func() queue.Counts { return memory }, d)
+		b = emergency.NewBooks(func() queue.Counts { return memory }, d)
 		if got := b.Counts(); got.Parked != 7 || got.Delivered != 0 || got.Imbalance() != 0 {
 			t.Errorf("in memory, after a restart: %+v", got)
 		}
 		memory = queue.Counts{Accepted: 50, Delivered: 50}
 		before := b.Counts()
-		if x, ok, err := d.vault.Lend(us); err != nil || !ok {
+		if x, ok, err := v.Lend(us); err != nil || !ok {
 			t.Fatal(err)
 		} else {
 			d.Settle(x.N, 0)
@@ -111,6 +113,6 @@ func TestBooksCountWhatLiesInTheEmergencyFileAsParked(t *testing.T) {
 		if after.Parked != 0 || after.Delivered != before.Delivered+7 || after.Accepted != before.Accepted || after.Imbalance() != 0 {
 			t.Errorf("repaid: %+v, then %+v", before, after)
 		}
-		end(d)
+		end()
 	})
 }
