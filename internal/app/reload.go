@@ -33,6 +33,28 @@ type ReloadRequest struct {
 	TimeoutSeconds float64 `json:"timeout_seconds,omitempty"`
 	Expect         string  `json:"expect,omitempty"`
 	Force          bool    `json:"force,omitempty"`
+	// ConfirmSeconds is how long the trial waits for somebody to confirm it, and is undone then; 0 = an ordinary trial.
+	ConfirmSeconds float64 `json:"confirm_seconds,omitempty"`
+}
+
+// ask is what a request wants. Who does not wait for the end of a trial hears when it begins.
+func (r *ReloadRequest) ask(source string) (reload.Ask, error) {
+	confirm := time.Duration(r.ConfirmSeconds * float64(time.Second))
+	if confirm != 0 && (confirm < reload.MinConfirm || confirm > reload.MaxConfirm) {
+		return reload.Ask{}, admin.Refuse(http.StatusBadRequest, "confirm %s: between %s and %s are possible", confirm,
+			reload.MinConfirm, reload.MaxConfirm)
+	}
+	return reload.Ask{Source: source, Force: r.Force, Expect: r.Expect, Confirm: confirm, Begun: !r.Wait}, nil
+}
+
+// plain says that nobody wants to know anything of it.
+func (r *ReloadRequest) plain() bool {
+	return !r.Wait && !r.Force && r.Expect == "" && r.ConfirmSeconds == 0
+}
+
+// ConfirmRequest is what the command confirm asks for.
+type ConfirmRequest struct {
+	Expect string `json:"expect,omitempty"` // first digits of the hash that is meant
 }
 
 // ReloadAnswer is what came of it.
@@ -43,6 +65,15 @@ type ReloadAnswer struct {
 	Evidence   string `json:"evidence,omitempty"`
 	Reason     string `json:"reason,omitempty"`
 	Text       string `json:"text,omitempty"`
+	// ConfirmUntil is when a trial is undone unless somebody confirms it; zero = nobody has to.
+	ConfirmUntil time.Time `json:"confirm_until,omitzero"`
+}
+
+func answerOf(res *reload.Result) ReloadAnswer {
+	return ReloadAnswer{
+		Outcome: string(res.Outcome), Generation: uint64(res.Generation), SHA256: res.Hash, Evidence: string(res.Evidence),
+		Reason: string(res.Reason), Text: res.Text, ConfirmUntil: res.Until,
+	}
 }
 
 func (a *App) adminReload(ctx context.Context, r *admin.Request) (any, error) {
@@ -53,7 +84,11 @@ func (a *App) adminReload(ctx context.Context, r *admin.Request) (any, error) {
 	if a.driver == nil {
 		return nil, admin.Refuse(http.StatusConflict, "this process does not reload")
 	}
-	if !req.Wait {
+	ask, err := req.ask("reload")
+	if err != nil {
+		return nil, err
+	}
+	if req.plain() {
 		a.driver.Notify("reload")
 		return ReloadAnswer{Text: "asked for; holdfast status shows what comes of it"}, nil
 	}
@@ -62,11 +97,21 @@ func (a *App) adminReload(ctx context.Context, r *admin.Request) (any, error) {
 		ctx, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
 	}
-	res := a.driver.Request(ctx, reload.Ask{Source: "reload", Force: req.Force, Expect: req.Expect})
-	return ReloadAnswer{
-		Outcome: string(res.Outcome), Generation: uint64(res.Generation), SHA256: res.Hash, Evidence: string(res.Evidence),
-		Reason: string(res.Reason), Text: res.Text,
-	}, nil
+	res := a.driver.Request(ctx, ask)
+	return answerOf(&res), nil
+}
+
+// adminConfirm is somebody who says that the trial under way went well.
+func (a *App) adminConfirm(ctx context.Context, r *admin.Request) (any, error) {
+	var req ConfirmRequest
+	if err := r.Decode(&req); err != nil {
+		return nil, err
+	}
+	if a.driver == nil {
+		return nil, admin.Refuse(http.StatusConflict, "this process does not reload")
+	}
+	res := a.driver.Confirm(ctx, req.Expect)
+	return answerOf(&res), nil
 }
 
 // adminHistory is the list of attempts, newest first.
@@ -84,6 +129,7 @@ func (a *App) addConfig(s *status.Status) {
 	}
 	x, c := a.driver.Snapshot(), &s.Config
 	c.State, c.Drift, c.Store, c.TrialSeconds = x.State, x.Drift, x.Store, x.TrialLeft.Seconds()
+	c.ConfirmUntil = x.ConfirmUntil.UTC()
 	c.Running.Generation, c.Running.Evidence = uint64(x.Running.Generation), string(x.Running.Evidence)
 	c.Good = status.Generation{SHA256: x.Good.Hash, Generation: uint64(x.Good.Generation), Evidence: string(x.Good.Evidence)}
 	c.Offered = status.Generation{SHA256: x.Offered.Hash, Generation: uint64(x.Offered.Generation)}

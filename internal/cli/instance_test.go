@@ -17,6 +17,7 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/admin"
 	"github.com/holdfast-telemetry/holdfast/internal/app"
 	"github.com/holdfast-telemetry/holdfast/internal/cli"
+	"github.com/holdfast-telemetry/holdfast/internal/reload"
 	"github.com/holdfast-telemetry/holdfast/internal/status"
 )
 
@@ -26,11 +27,16 @@ type stranger struct {
 	status status.Status
 	answer []app.RouteAnswer
 	asked  map[string]app.LevelRequest // by path, the last one
+	// What it says of configurations, and what it was asked for.
+	trials  map[string]app.ReloadAnswer // by path
+	offered map[string]app.ReloadRequest
+	history []reload.Entry
 }
 
 func newStranger(t *testing.T) *stranger {
 	t.Helper()
-	s := &stranger{socket: filepath.Join(t.TempDir(), admin.SocketName), asked: map[string]app.LevelRequest{}}
+	s := &stranger{socket: filepath.Join(t.TempDir(), admin.SocketName), asked: map[string]app.LevelRequest{},
+		trials: map[string]app.ReloadAnswer{}, offered: map[string]app.ReloadRequest{}}
 	s.status = status.Status{Phase: "running", Config: status.Config{Running: status.Generation{SHA256: strings.Repeat("ab", 32)}}}
 	door := admin.NewServer(zap.NewNop())
 	door.Handle(admin.Route{Method: http.MethodGet, Path: "/status", Handle: func(context.Context, *admin.Request) (any, error) {
@@ -47,6 +53,19 @@ func newStranger(t *testing.T) *stranger {
 			}
 			s.asked[path] = req
 			return s.answer, nil
+		}})
+	}
+	door.Handle(admin.Route{Method: http.MethodGet, Path: "/config/history", Handle: func(context.Context, *admin.Request) (any, error) {
+		return s.history, nil
+	}})
+	for _, path := range []string{"/reload", "/config/confirm"} {
+		door.Handle(admin.Route{Method: http.MethodPost, Path: path, Handle: func(_ context.Context, r *admin.Request) (any, error) {
+			var req app.ReloadRequest
+			if err := r.Decode(&req); err != nil {
+				return nil, err
+			}
+			s.offered[path] = req
+			return s.trials[path], nil
 		}})
 	}
 	if err := door.Start(s.socket); err != nil {

@@ -193,11 +193,8 @@ func (d *Driver) run(ctx context.Context) {
 			if d.state.phase == Trial { // what it has shown until now is part of the answer
 				d.tick(ctx)
 			}
-			for _, r := range d.inbox.take() {
-				d.step(ctx, Event{Kind: EventRequested, Request: r})
-			}
-			if d.inbox.confirm() {
-				d.step(ctx, Event{Kind: EventConfirmed})
+			for _, ev := range d.inbox.take() {
+				d.step(ctx, ev)
 			}
 		case <-tick.C:
 			d.tick(ctx)
@@ -362,8 +359,8 @@ func (d *Driver) lastDeliveries() map[string]time.Time {
 
 // leave ends what the loop owns.
 func (d *Driver) leave(ctx context.Context) {
-	for _, r := range d.inbox.close() {
-		d.inbox.answer(r.ID, Result{Outcome: Rejected, Reason: ReasonStopping, Text: "the process is stopping"})
+	for _, ev := range d.inbox.close() {
+		d.inbox.answer(ev.Request.ID, Result{Outcome: Rejected, Reason: ReasonStopping, Text: "the process is stopping"})
 	}
 	calls := make(chan struct{})
 	go func() { // ends when the calls do, each of which is bounded

@@ -17,7 +17,7 @@ const (
 	EventSwitched                       // to ActionSwitch: Generation, Before and Sample
 	EventStored                         // to ActionStoreGood: Generation, Err
 	EventSampled                        // Sample of what runs; nil = time has passed
-	EventConfirmed                      // a person says that the trial went well
+	EventConfirmed                      // a person says that the trial went well: Request, of which ID and Expect count
 	EventStop                           // the process ends
 )
 
@@ -40,6 +40,8 @@ type Request struct {
 	Source  string        // SIGHUP, reload, …
 	Force   bool          // skips hold and preflight
 	Confirm time.Duration // 0 = none: the trial lasts until confirmed, and is undone after so long
+	Begun   bool          // who waits hears that it is on trial, and not how that ends
+	Expect  string        // EventConfirmed: first digits of the hash that is meant; "" = whatever waits
 }
 
 // Loaded is what is known of a configuration after it was read.
@@ -64,7 +66,7 @@ type Attempt struct {
 	Hash       string     `json:"hash"`
 	Unclean    int        `json:"unclean"` // ends of the process without a clean stop while this hash was on trial
 	Held       bool       `json:"held"`    // it reached maxUnclean: not tried again before another text is offered
-	// Confirm says that it was to be confirmed by a person: undone by any end of the process.
+	// Confirm says that a person was to confirm it: undone by any end of the process. With Held nobody did in time.
 	Confirm bool `json:"confirm,omitempty"`
 }
 

@@ -116,11 +116,21 @@ func (h *house) boot() {
 }
 
 // request asks once; the result comes into results.
-func (h *house) request(force bool, confirm time.Duration) uint64 {
+func (h *house) request(r reload.Request) uint64 {
+	r.Source = "reload"
+	return h.ask(reload.Event{Kind: reload.EventRequested, Request: r})
+}
+
+// confirm says that the trial went well; the result comes into results.
+func (h *house) confirm(expect string) {
+	h.ask(reload.Event{Kind: reload.EventConfirmed, Request: reload.Request{Expect: expect}})
+}
+
+func (h *house) ask(ev reload.Event) uint64 {
 	h.lastID++
 	h.open[h.lastID] = true
-	h.tell(reload.Event{Kind: reload.EventRequested, Request: reload.Request{
-		ID: h.lastID, Source: "reload", Force: force, Confirm: confirm}})
+	ev.Request.ID = h.lastID
+	h.tell(ev)
 	return h.lastID
 }
 

@@ -112,6 +112,9 @@ type Hold struct {
 	Times   int // rolled back in a row
 	Until   time.Time
 	Forever bool // until another text is offered, whatever Until says; the store remembers it
+	// Unconfirmed says that nobody confirmed it where that was asked for. It does not come back by itself, by a signal of a
+	// script or by a restart, but by somebody who offers to confirm it again.
+	Unconfirmed bool
 }
 
 // The hold after a rollback: a minute, twice as long after each further one in a row, an hour at most.
@@ -130,7 +133,7 @@ func (h Hold) after(hash string, now time.Time) Hold {
 		h = Hold{Hash: hash}
 	}
 	h.Times++
-	h.Forever = false
+	h.Forever, h.Unconfirmed = false, false
 	length := maxHold
 	if h.Times <= 6 { // 2^6 minutes are more than an hour
 		length = min(maxHold, minHold<<(h.Times-1))
@@ -140,8 +143,11 @@ func (h Hold) after(hash string, now time.Time) Hold {
 }
 
 func (h Hold) text() string {
-	if h.Forever {
-		return "held until another text is offered: the process ended twice while it was on trial"
+	switch {
+	case h.Unconfirmed:
+		return "held until another text is offered: nobody confirmed it (--confirm tries it again; --force without a confirmation)"
+	case h.Forever:
+		return "held until another text is offered: the process ended twice while it was on trial (--force tries it now)"
 	}
 	return fmt.Sprintf("held until %s after %d rollbacks in a row (--force tries it now)", h.Until.UTC().Format(time.RFC3339),
 		h.Times)
@@ -193,7 +199,7 @@ func Step(s State, ev Event, now time.Time) (State, []Action) {
 	case EventSampled:
 		m.sampled(ev.Sample)
 	case EventConfirmed:
-		m.confirmed()
+		m.confirmed(&ev.Request)
 	case EventStop:
 		m.stopping = true
 	}
@@ -254,6 +260,9 @@ func (m *machine) stop() {
 	switching := m.coming.seat != nil // its answer is to come, and then what it makes of it is stopped
 	if m.phase != Stopping && m.phase != Ended && !switching {
 		res.Outcome = Superseded
+		if m.phase == Trial && !m.until.IsZero() {
+			res.Text += "; nobody confirmed it, and the next start runs the one before"
+		}
 		if m.phase == Trial || m.phase == RollingBack {
 			m.end(&m.run.Record, m.asked, res)
 			m.asked = nil
@@ -274,7 +283,9 @@ func (m *machine) stop() {
 // because somebody stopped it, and what was never confirmed is undone by the end of the process.
 func (m *machine) leaveAttempt() {
 	switch {
-	case !m.attempted || m.held.Forever:
+	case !m.attempted, m.held.Forever && m.phase != Trial, m.held.Forever && m.held.Hash == m.run.Hash: // it says so
+	case m.held.Forever:
+		m.settleAttempt()
 	case m.phase == Trial && !m.until.IsZero():
 		m.writeAttempt(Attempt{Generation: m.run.Generation, Hash: m.run.Hash, Held: true, Confirm: true})
 	default:

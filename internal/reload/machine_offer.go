@@ -34,7 +34,7 @@ func newer() Result {
 // it, if it delivers: it is a better place to go back to than none.
 func (m *machine) begin() {
 	if m.phase == Trial && m.back == nil && m.until.IsZero() && m.trial.delivers() {
-		m.commit()
+		m.commit("")
 	}
 	r := m.next
 	m.next, m.begun = nil, m.now
@@ -88,7 +88,9 @@ func (m *machine) loaded(ev *Event) {
 		m.unchanged()
 	case m.phase == Trial && m.back != nil && m.back.warm && m.back.same(rec.Hash, rec.Fingerprint):
 		m.wayBack()
-	case m.held.holds(rec.Hash, m.now) && !m.work.request.Force:
+	case m.unconfirmable():
+		m.reject(nowhereBack(), ReasonNoWayBack)
+	case m.held.holds(rec.Hash, m.now) && !m.work.request.Force && !(m.held.Unconfirmed && m.work.request.Confirm > 0):
 		m.reject(refuse(ReasonHeld, "%s", m.held.text()), ReasonHeld)
 	default:
 		m.prepare(m.governing().Preflight && !m.work.request.Force)
@@ -118,12 +120,26 @@ func (m *machine) prepare(preflight bool) {
 }
 
 // unchanged: the text is what runs. Files it names may have changed all the same. Who asks for what is on trial hears how
-// that ends, unless somebody else waits for it: a watch or a signal may have been faster.
+// that ends, unless somebody else waits for it: a watch or a signal may have been faster. Who wants to confirm it gets the
+// time for that from now on, however it came to be on trial.
 func (m *machine) unchanged() {
+	if m.unconfirmable() {
+		m.reject(nowhereBack(), ReasonNoWayBack)
+		m.refused = false // it runs
+		return
+	}
 	m.offered.Generation = m.run.Generation
 	m.do(Action{Kind: ActionRefresh, Generation: m.run.Generation})
 	r := m.work.request
-	if m.phase == Trial && r != nil && r.ID != 0 && (m.asked == nil || m.asked.ID == 0) {
+	if m.phase == Trial && r.Confirm > 0 {
+		m.awaits(r.Confirm)
+	}
+	switch {
+	case m.phase != Trial || r.ID == 0:
+	case r.Begun && r.Confirm > 0:
+		m.answer(r, m.onTrialResult())
+		r = nil
+	case !r.Begun && (m.asked == nil || m.asked.ID == 0):
 		m.asked, r = r, nil
 	}
 	m.end(&m.work.record, r, Result{Outcome: Unchanged, Evidence: m.run.Evidence,
@@ -225,7 +241,7 @@ func (m *machine) bootLoaded(err error) {
 	if attempt != nil && attempt.Hash == rec.Hash {
 		mark.Unclean = attempt.Unclean + 1
 		mark.Held = another && (attempt.Held || attempt.Confirm || mark.Unclean >= maxUnclean)
-		mark.Confirm = attempt.Confirm
+		mark.Confirm = another && attempt.Confirm
 	}
 	m.writeAttempt(mark)
 	if !mark.Held {
@@ -235,9 +251,10 @@ func (m *machine) bootLoaded(err error) {
 	res := Result{Outcome: RolledBack, Reason: ReasonCrashLoop,
 		Text: "the process ended twice while it was on trial; the good one runs, and it is held until another text is offered"}
 	if mark.Confirm {
-		res.Reason, res.Text = ReasonNotConfirmed, "the process ended before anybody confirmed it"
+		res.Reason = ReasonNotConfirmed
+		res.Text = "nobody confirmed it; the good one runs, and it is held until another text is offered"
 	}
-	m.held = Hold{Hash: rec.Hash, Times: 1, Forever: true}
+	m.held = Hold{Hash: rec.Hash, Times: 1, Until: m.now, Forever: true, Unconfirmed: mark.Confirm}
 	m.refused = true
 	m.end(rec, nil, res)
 	m.loadGood(good, errors.New(res.Text))

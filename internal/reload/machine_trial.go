@@ -46,7 +46,7 @@ func (m *machine) onTrial(before *baseline, s *Sample) {
 		s = &Sample{}
 	}
 	m.phase, m.until = Trial, time.Time{}
-	if m.asked != nil && m.asked.Confirm > 0 && m.back != nil {
+	if m.asked != nil && m.asked.Confirm > 0 && m.back != nil { // unconfirmable saw to it that there is one
 		m.until = m.now.Add(m.asked.Confirm)
 	}
 	if before == nil {
@@ -55,9 +55,14 @@ func (m *machine) onTrial(before *baseline, s *Sample) {
 	m.trial = newWatch(before.withProbes(m.probes), m.back != nil, m.probes, s, length, m.now)
 	m.do(Action{Kind: ActionTell, Record: m.run.Record,
 		Result: Result{Outcome: OnTrial, Generation: m.run.Generation, Hash: m.run.Hash, Reason: NoReason}})
-	if length == 0 && m.until.IsZero() {
-		m.commit()
+	switch {
+	case !m.until.IsZero():
+		m.tellUnconfirmed()
+	case length == 0:
+		m.commit("")
+		return
 	}
+	m.sayBegun()
 }
 
 // sampled looks at what runs.
@@ -79,20 +84,14 @@ func (m *machine) sampled(s *Sample) {
 				m.rollBack(&symptom{ReasonNotConfirmed, "nobody confirmed it in time"})
 			}
 		case m.trial.over(m.now):
-			m.commit()
+			m.commit("")
 		}
 	}
 	m.storeAgain()
 }
 
-func (m *machine) confirmed() {
-	if m.phase == Trial && !m.until.IsZero() {
-		m.commit()
-	}
-}
-
 // commit keeps what is on trial: first on disk, then everything that cannot be taken back.
-func (m *machine) commit() {
+func (m *machine) commit(text string) {
 	run := *m.run
 	run.Evidence, run.At = m.trial.evidence(), m.now
 	m.run = &run
@@ -101,11 +100,11 @@ func (m *machine) commit() {
 	if m.back != nil && m.back.warm {
 		m.do(Action{Kind: ActionRetire, Generation: m.back.Generation})
 	}
-	m.clearAttempt()
 	if m.held.Hash == run.Hash {
 		m.held = Hold{}
 	}
-	m.end(&run.Record, m.asked, Result{Outcome: Committed, Evidence: run.Evidence})
+	m.settleAttempt()
+	m.end(&run.Record, m.asked, Result{Outcome: Committed, Evidence: run.Evidence, Text: text})
 	m.phase, m.back, m.asked, m.alarm, m.until, m.trial, m.probes = Idle, nil, nil, "", time.Time{}, watch{}, nil
 }
 
@@ -180,15 +179,20 @@ func (m *machine) goBack(c coming) {
 func (m *machine) rolledBack(was *seat, c coming) {
 	m.phase, m.back = Idle, nil
 	m.do(Action{Kind: ActionRetire, Generation: was.Generation})
-	m.clearAttempt()
 	if c.undoing == nil {
+		m.settleAttempt()
 		m.offered, m.refused = m.run.Record, false
 		m.end(&was.Record, m.asked, Result{Outcome: Superseded, Reason: ReasonWayBack,
 			Text: "what ran before was asked for"})
 		m.answer(c.request, Result{Outcome: Committed, Generation: m.run.Generation, Hash: m.run.Hash, Reason: NoReason,
 			Evidence: m.run.Evidence, Text: fmt.Sprintf("generation %d, which ran before, runs again", m.run.Generation)})
 	} else {
-		m.held = m.held.after(was.Hash, m.now)
+		if c.undoing.reason == ReasonNotConfirmed {
+			m.keepOut(was)
+		} else {
+			m.held = m.held.after(was.Hash, m.now)
+			m.settleAttempt()
+		}
 		m.refused = true
 		m.end(&was.Record, m.asked, Result{Outcome: RolledBack, Reason: c.undoing.reason, Text: c.undoing.text})
 	}

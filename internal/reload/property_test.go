@@ -204,13 +204,13 @@ func (w *walk) event() {
 		}
 		for range times {
 			w.log("request")
-			w.request(w.r.IntN(5) == 0, 0)
+			w.request(reload.Request{Force: w.r.IntN(5) == 0, Begun: w.r.IntN(3) == 0})
 		}
 	case n < 10:
 		w.log("request to be confirmed")
-		w.request(true, time.Duration(1+w.r.IntN(100))*time.Second)
+		w.request(reload.Request{Force: w.r.IntN(2) == 0, Begun: w.r.IntN(2) == 0, Confirm: time.Duration(1+w.r.IntN(100)) * time.Second})
 	case n < 11:
-		w.tell(reload.Event{Kind: reload.EventConfirmed})
+		w.confirm("")
 	case n < 16:
 		spans := []time.Duration{50 * time.Millisecond, 300 * time.Millisecond, 2 * time.Second, 20 * time.Second, 90 * time.Second}
 		d := time.Duration(w.r.Int64N(int64(spans[w.r.IntN(len(spans))])))
@@ -234,7 +234,7 @@ func (w *walk) event() {
 func (w *walk) stopped() {
 	w.log("stop")
 	w.tell(reload.Event{Kind: reload.EventStop})
-	w.request(false, 0)
+	w.request(reload.Request{})
 	w.at(w.now.Add(time.Second))
 	if state := w.s.Snapshot(w.now).State; state != "stopped" || len(w.open) > 0 {
 		w.breaks("after a stop it is %s, %d wait", state, len(w.open))

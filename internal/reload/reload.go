@@ -32,7 +32,7 @@ import (
 // store remembers. 0 = none.
 type Generation uint64
 
-// Outcome is where a generation stands; all but the first five are final.
+// Outcome is where a generation stands; all but the first six are final.
 type Outcome string
 
 // The outcomes.
@@ -41,7 +41,9 @@ const (
 	Validated Outcome = "validated"
 	Prepared  Outcome = "prepared"
 	OnTrial   Outcome = "trial"
-	Committed Outcome = "committed"
+	// Unconfirmed is on trial, and somebody has to confirm it.
+	Unconfirmed Outcome = "unconfirmed"
+	Committed   Outcome = "committed"
 
 	Retired    Outcome = "retired"     // was good, and replaced
 	Unchanged  Outcome = "unchanged"   // what runs already
@@ -70,6 +72,8 @@ const (
 	ReasonHeld      Reason = "held"      // it was rolled back not long ago
 	ReasonExpected  Reason = "expected"  // the text is not the one the request expects
 
+	ReasonNoWayBack Reason = "no_way_back" // it was to be confirmed, and there is nothing to go back to
+
 	ReasonFatal         Reason = "fatal"         // S1
 	ReasonListener      Reason = "listener"      // S2
 	ReasonAppend        Reason = "append"        // S3
@@ -80,6 +84,7 @@ const (
 	ReasonRefusesAll    Reason = "refuses_all"   // S8
 	ReasonCrashLoop     Reason = "crash_loop"    // the process ended twice while it was on trial
 	ReasonNotConfirmed  Reason = "not_confirmed" // nobody confirmed it in time
+	ReasonUnasked       Reason = "unasked"       // a confirmation nobody waits for; no label
 	ReasonNewer         Reason = "newer"         // superseded by a newer request
 	ReasonWayBack       Reason = "way_back"      // superseded by a request for what ran before
 	ReasonStopping      Reason = "stopping"      // the process ends
@@ -88,7 +93,7 @@ const (
 // rejectedReasons, rolledBackReasons and supersededReasons are the label sets of the metrics.
 var (
 	rejectedReasons = []Reason{ReasonUnstable, ReasonUnread, ReasonTooLarge, ReasonEmpty, ReasonInvalid, ReasonPrepare,
-		ReasonTimeout, ReasonPanic, ReasonPreflight, ReasonHeld, ReasonExpected, ReasonStopping}
+		ReasonTimeout, ReasonPanic, ReasonPreflight, ReasonHeld, ReasonExpected, ReasonNoWayBack, ReasonStopping}
 	rolledBackReasons = []Reason{ReasonFatal, ReasonListener, ReasonAppend, ReasonMemory, ReasonMisconfigured,
 		ReasonUndelivered, ReasonRefusedData, ReasonRefusesAll, ReasonCrashLoop, ReasonNotConfirmed}
 	supersededReasons = []Reason{ReasonNewer, ReasonWayBack, ReasonStopping}
@@ -106,12 +111,13 @@ const (
 
 // Result is the answer to a request, exactly one for each.
 type Result struct {
-	Outcome    Outcome    // Committed, Unchanged, Rejected, RolledBack, Superseded or Stuck
+	Outcome    Outcome    // Committed, Unchanged, Rejected, RolledBack, Superseded or Stuck; OnTrial if that was asked for
 	Generation Generation // what became of the request; 0 = it never got as far
 	Hash       string     // "" = nothing was read
 	Evidence   Evidence   // of a commit
 	Reason     Reason
-	Text       string // for people, with file:line where that is known; several lines are possible
+	Text       string    // for people, with file:line where that is known; several lines are possible
+	Until      time.Time // OnTrial: it is undone then, unless somebody confirms it; zero = nobody has to
 }
 
 // Refusal is an error with the word the metrics count it under. Builders may return one; errors of other kinds count

@@ -11,12 +11,22 @@ import (
 	"time"
 )
 
+// How long somebody may take to confirm a trial: whether it does harm shows within seconds, and a way back that is kept
+// warm for longer than a day holds up its memory.
+const (
+	MinConfirm = time.Second
+	MaxConfirm = 24 * time.Hour
+)
+
 // Ask is what a request wants.
 type Ask struct {
-	Source  string        // who asks, a fixed word: SIGHUP, reload, watch
-	Force   bool          // skips hold and preflight
-	Expect  string        // hash to wait for, at most expectLimit, before anything is asked; "" = take what is there
-	Confirm time.Duration // the trial lasts until Confirm is called, and is undone after so long; 0 = an ordinary trial
+	Source string // who asks, a fixed word: SIGHUP, reload, watch
+	Force  bool   // skips hold and preflight
+	Expect string // hash to wait for, at most expectLimit, before anything is asked; "" = take what is there
+	// Confirm, MinConfirm to MaxConfirm: the trial lasts until Confirm is called, and is undone after so long; 0 = an
+	// ordinary trial.
+	Confirm time.Duration
+	Begun   bool // wait until it is on trial, or ended before that: then the Outcome is OnTrial
 }
 
 // Request asks for the sources to be read again and waits for what becomes of it: a trial takes its time. A result
@@ -28,7 +38,13 @@ func (d *Driver) Request(ctx context.Context, ask Ask) Result {
 			return res
 		}
 	}
-	id, result := d.inbox.add(Request{Source: ask.Source, Force: ask.Force, Confirm: ask.Confirm})
+	return d.wait(ctx, Event{Kind: EventRequested, Request: Request{Source: ask.Source, Force: ask.Force, Confirm: ask.Confirm,
+		Begun: ask.Begun}})
+}
+
+// wait puts an event in front of the loop and returns what comes of it.
+func (d *Driver) wait(ctx context.Context, ev Event) Result {
+	id, result := d.inbox.add(ev)
 	select {
 	case res := <-result:
 		return res
@@ -41,12 +57,10 @@ func (d *Driver) Request(ctx context.Context, ask Ask) Result {
 // Notify is a request nobody waits for (SIGHUP). One that is not looked at yet stands for all that come meanwhile.
 func (d *Driver) Notify(source string) { d.inbox.notify(source) }
 
-// Confirm says that the trial under way went well; one that needs no confirmation goes on.
-func (d *Driver) Confirm() {
-	d.inbox.mu.Lock()
-	d.inbox.confirmed = true
-	d.inbox.mu.Unlock()
-	d.inbox.ring()
+// Confirm says that the trial which waits for it went well: Committed, or Rejected where none waits, or one of another
+// hash than expect, of which first digits are enough; "" = whatever waits. May be called from any goroutine.
+func (d *Driver) Confirm(ctx context.Context, expect string) Result {
+	return d.wait(ctx, Event{Kind: EventConfirmed, Request: Request{Expect: expect}})
 }
 
 // expect waits until the sources have a hash: a mounted file arrives when it arrives.
@@ -85,12 +99,11 @@ type inbox struct {
 	wake chan struct{} // one place: there is something
 	mu   sync.Mutex
 	// The rest is guarded by mu.
-	last      uint64
-	waiting   []Request
-	results   map[uint64]chan Result // each with one place
-	notified  bool                   // one of the waiting is of nobody
-	confirmed bool
-	closed    bool
+	last     uint64
+	waiting  []Event
+	results  map[uint64]chan Result // each with one place
+	notified bool                   // one of the waiting is of nobody
+	closed   bool
 }
 
 func (b *inbox) ring() {
@@ -100,7 +113,7 @@ func (b *inbox) ring() {
 	}
 }
 
-func (b *inbox) add(r Request) (uint64, <-chan Result) {
+func (b *inbox) add(ev Event) (uint64, <-chan Result) {
 	result := make(chan Result, 1)
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -109,14 +122,14 @@ func (b *inbox) add(r Request) (uint64, <-chan Result) {
 		return 0, result
 	}
 	b.last++
-	r.ID = b.last
+	ev.Request.ID = b.last
 	if b.results == nil {
 		b.results = map[uint64]chan Result{}
 	}
-	b.results[r.ID] = result
-	b.waiting = append(b.waiting, r)
+	b.results[b.last] = result
+	b.waiting = append(b.waiting, ev)
 	b.ring()
-	return r.ID, result
+	return b.last, result
 }
 
 func (b *inbox) notify(source string) {
@@ -126,7 +139,7 @@ func (b *inbox) notify(source string) {
 		return
 	}
 	b.notified = true
-	b.waiting = append(b.waiting, Request{Source: source})
+	b.waiting = append(b.waiting, Event{Kind: EventRequested, Request: Request{Source: source}})
 	b.ring()
 }
 
@@ -136,20 +149,12 @@ func (b *inbox) leave(id uint64) {
 	delete(b.results, id)
 }
 
-func (b *inbox) take() []Request {
+func (b *inbox) take() []Event {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	all := b.waiting
 	b.waiting, b.notified = nil, false
 	return all
-}
-
-func (b *inbox) confirm() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	did := b.confirmed
-	b.confirmed = false
-	return did
 }
 
 func (b *inbox) answer(id uint64, res Result) {
@@ -161,7 +166,7 @@ func (b *inbox) answer(id uint64, res Result) {
 	}
 }
 
-func (b *inbox) close() []Request {
+func (b *inbox) close() []Event {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.closed = true

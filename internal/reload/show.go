@@ -22,13 +22,15 @@ type Snapshot struct {
 	Offered   Shown         `json:"offered"`
 	Drift     bool          `json:"drift"` // what runs is not what is offered: degraded, never unhealthy
 	TrialLeft time.Duration `json:"trial_left,omitempty"`
-	Clocks    []Clock       `json:"clocks,omitempty"`
-	Attempts  []Entry       `json:"attempts"` // the last ten, newest first
-	Held      []Held        `json:"held,omitempty"`
-	Store     string        `json:"store"` // "" = there is none
-	StoreErr  string        `json:"store_error,omitempty"`
-	Unsaved   bool          `json:"unsaved,omitempty"` // what is committed is not on disk yet
-	Alarm     string        `json:"alarm,omitempty"`   // its trial failed, and there is no way back
+	// ConfirmUntil is when the trial is undone unless somebody confirms it; zero = nobody has to.
+	ConfirmUntil time.Time `json:"confirm_until,omitzero"`
+	Clocks       []Clock   `json:"clocks,omitempty"`
+	Attempts     []Entry   `json:"attempts"` // the last ten, newest first
+	Held         []Held    `json:"held,omitempty"`
+	Store        string    `json:"store"` // "" = there is none
+	StoreErr     string    `json:"store_error,omitempty"`
+	Unsaved      bool      `json:"unsaved,omitempty"` // what is committed is not on disk yet
+	Alarm        string    `json:"alarm,omitempty"`   // its trial failed, and there is no way back
 }
 
 // Shown is one generation for people.
@@ -45,6 +47,8 @@ type Held struct {
 	Hash  string    `json:"sha256"`
 	Times int       `json:"times"`
 	Until time.Time `json:"until"` // zero: until another text is offered
+	// Unconfirmed says that it is held because nobody confirmed it.
+	Unconfirmed bool `json:"unconfirmed,omitempty"`
 }
 
 // shownAttempts is how many attempts a Snapshot has.
@@ -94,11 +98,11 @@ func (s *State) Snapshot(now time.Time) Snapshot {
 	if s.phase == Trial {
 		to.TrialLeft, to.Clocks = s.trial.left(now), s.trial.clocks
 		if !s.until.IsZero() {
-			to.TrialLeft = s.until.Sub(now)
+			to.TrialLeft, to.ConfirmUntil = max(0, s.until.Sub(now)), s.until
 		}
 	}
 	if s.held.Hash != "" && (s.held.Forever || now.Before(s.held.Until)) {
-		h := Held{Hash: s.held.Hash, Times: s.held.Times, Until: s.held.Until}
+		h := Held{Hash: s.held.Hash, Times: s.held.Times, Until: s.held.Until, Unconfirmed: s.held.Unconfirmed}
 		if s.held.Forever {
 			h.Until = time.Time{}
 		}
@@ -146,6 +150,8 @@ func (d *Driver) tell(a *Action) {
 		level, line = zapcore.ErrorLevel, "Config rejected"
 	case OnTrial:
 		line = "Config switched, trial begins"
+	case Unconfirmed:
+		level, line = zapcore.WarnLevel, "Config waits for a confirmation"
 	case Committed:
 		line = "Config committed"
 	case RolledBack:
@@ -160,13 +166,20 @@ func (d *Driver) tell(a *Action) {
 	if res.Evidence != "" {
 		fields = append(fields, zap.String("evidence", string(res.Evidence)))
 	}
-	if res.Text != "" {
+	if !res.Until.IsZero() {
+		fields = append(fields, zap.Time("confirm_until", res.Until))
+	}
+	switch {
+	case res.Text == "":
+	case res.Outcome == Committed || res.Outcome == Unconfirmed: // no trouble
+		fields = append(fields, zap.String("detail", res.Text))
+	default:
 		fields = append(fields, telemetry.Foreign("error", res.Text))
 	}
 	if ce := d.log.Check(level, line); ce != nil {
 		ce.Write(fields...)
 	}
-	if res.Outcome == Received || res.Outcome == OnTrial {
+	if res.Outcome == Received || res.Outcome == OnTrial || res.Outcome == Unconfirmed {
 		return
 	}
 	d.figures.ended(res)

@@ -72,7 +72,7 @@ func (s *tale) command(words []string) {
 	case "request":
 		s.requests(args)
 	case "confirm":
-		s.tell(reload.Event{Kind: reload.EventConfirmed})
+		s.confirm(strings.Join(args, ""))
 	case "stop":
 		s.tell(reload.Event{Kind: reload.EventStop})
 	case "takes":
@@ -134,16 +134,18 @@ func (s *tale) config(args []string) {
 	s.configs[c.name] = c
 }
 
-// requests asks: N times at once, --force, --confirm D.
+// requests asks: N times at once, --force, --confirm D, --begun.
 func (s *tale) requests(args []string) {
-	n, force, confirm := 1, false, time.Duration(0)
+	n, r := 1, reload.Request{}
 	for _, a := range args {
 		key, value, _ := strings.Cut(a, "=")
 		switch key {
 		case "--force":
-			force = true
+			r.Force = true
+		case "--begun":
+			r.Begun = true
 		case "--confirm":
-			confirm = s.duration(value)
+			r.Confirm = s.duration(value)
 		default:
 			n = s.number(a)
 		}
@@ -151,7 +153,7 @@ func (s *tale) requests(args []string) {
 	s.silent = n > 10
 	loads := s.loadings
 	for range n {
-		s.request(force, confirm)
+		s.request(r)
 	}
 	if s.silent {
 		s.at(s.now.Add(5 * time.Second))
@@ -165,7 +167,7 @@ func (s *tale) requests(args []string) {
 func (s *tale) repeat(times int, wait time.Duration) {
 	s.silent = true
 	for range times {
-		s.request(false, 0)
+		s.request(reload.Request{})
 		s.at(s.now.Add(wait))
 	}
 	s.silent = false
@@ -253,6 +255,9 @@ func (s *tale) showState() {
 	line := fmt.Sprintf("%s; running %d, good %d, offered %d", v.State, v.Running.Generation, v.Good.Generation, v.Offered.Generation)
 	if v.Drift {
 		line += "; drift"
+	}
+	if !v.ConfirmUntil.IsZero() {
+		line += fmt.Sprintf("; to be confirmed until %.3f", v.ConfirmUntil.Sub(start).Seconds())
 	}
 	if v.TrialLeft > 0 {
 		line += fmt.Sprintf("; trial left %s", v.TrialLeft.Round(time.Second))

@@ -52,7 +52,7 @@ func EventOf(message string, fields map[string]any, named func(connector string,
 		n, _ := fields[key].(int64)
 		return named(get("connector"), n)
 	}
-	e := Event{Detail: get("error")}
+	e := Event{Detail: first(get("error"), get("detail"))}
 	if s := get("signal"); s != "" {
 		e.Signals = []string{s}
 	}

@@ -77,9 +77,11 @@ type Config struct {
 	Good    Generation `json:"good"`
 	Offered Generation `json:"offered"`
 	// State is what a reload is about: idle, loading, preparing, trial, …; empty = nothing reloads here.
-	State        string    `json:"state,omitempty"`
-	Drift        bool      `json:"drift"` // Running is not what is offered
-	TrialSeconds float64   `json:"trial_seconds,omitempty"`
+	State        string  `json:"state,omitempty"`
+	Drift        bool    `json:"drift"` // Running is not what is offered
+	TrialSeconds float64 `json:"trial_seconds,omitempty"`
+	// ConfirmUntil is when the trial is undone unless somebody confirms it; zero = nobody has to.
+	ConfirmUntil time.Time `json:"confirm_until,omitzero"`
 	Store        string    `json:"store,omitempty"`
 	Attempts     []Attempt `json:"attempts,omitempty"` // the last ten, newest first
 }

@@ -152,6 +152,10 @@ func offered(c *Config) (what, why string) {
 
 // onTrial is for how long it is not known yet whether a new configuration is good. A start with what ran before is no news.
 func onTrial(c *Config) string {
+	if !c.ConfirmUntil.IsZero() {
+		return "The configuration waits for somebody to confirm it (holdfast config confirm) for another " +
+			seconds(max(c.TrialSeconds, 1)) + ", then the one before it runs again"
+	}
 	if c.TrialSeconds <= 0 || c.Good.SHA256 == "" || c.Good.SHA256 == c.Running.SHA256 {
 		return ""
 	}

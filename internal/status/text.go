@@ -28,7 +28,11 @@ func Text(s *Status) string {
 	}
 	if r := &s.Config.Running; r.SHA256 != "" {
 		fmt.Fprintf(&b, "\nConfiguration  sha256 %s  %s\n", r.SHA256[:min(len(r.SHA256), shortHash)], strings.Join(r.Sources, ", "))
-		if s.Config.TrialSeconds > 0 {
+		switch {
+		case !s.Config.ConfirmUntil.IsZero():
+			fmt.Fprintf(&b, "               to be confirmed within %s (holdfast config confirm), else generation %d runs again\n",
+				seconds(max(s.Config.TrialSeconds, 1)), s.Config.Good.Generation)
+		case s.Config.TrialSeconds > 0:
 			fmt.Fprintf(&b, "               on trial for another %s\n", seconds(s.Config.TrialSeconds))
 		}
 	}

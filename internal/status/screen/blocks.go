@@ -129,6 +129,8 @@ func config(s *status.Status, o *Options) []line {
 	}
 	l := line{title("CONFIGURATION"), {fmt.Sprintf("  %s  %s", c.Running.SHA256[:min(12, len(c.Running.SHA256))], strings.Join(c.Running.Sources, ", ")), plain}}
 	switch {
+	case !c.ConfirmUntil.IsZero():
+		l = append(l, piece{"  to be confirmed within " + status.Long(max(c.TrialSeconds, 1)), blue})
 	case c.TrialSeconds > 0:
 		l = append(l, piece{"  on trial, another " + status.Long(max(c.TrialSeconds, 1)), blue})
 	case c.Drift:

@@ -1,0 +1,143 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package instance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
+	"github.com/holdfast-telemetry/holdfast/internal/reload"
+	"github.com/holdfast-telemetry/holdfast/internal/vfs"
+)
+
+// NewConfig is the commands about the configurations an instance was offered.
+func NewConfig() *cobra.Command {
+	cmd := &cobra.Command{Use: "config", Short: "Look at the configurations an instance was offered, and confirm one", Args: command.NoArgs}
+	cmd.AddCommand(newConfigHistoryCommand(), newConfigConfirmCommand())
+	return cmd
+}
+
+func newConfigConfirmCommand() *cobra.Command {
+	var f instanceFlags
+	var req app.ConfirmRequest
+	cmd := &cobra.Command{
+		Use:   "confirm",
+		Short: "Keep the configuration that waits to be confirmed",
+		Long: `Keep the configuration that runs since "holdfast reload --confirm TIME" and waits for this: it is committed at once, and is
+the good one that a restart falls back to. Look at "holdfast status" before: afterwards nothing takes it back by itself.
+
+With --expect HASH it is confirmed only if it is that one; HASH is what sha256sum says of the file, or its first digits,
+eight at least.
+
+` + whichInstance + `
+
+Exit codes: 0 it stays; 1 nothing waits to be confirmed, or something else does; 3 the time ran out, it may or may not stay;
+4 no instance answers.`,
+		Example: `  holdfast config confirm
+  holdfast config confirm --expect $(sha256sum /etc/holdfast/config.yaml | cut -d' ' -f1)`,
+		Args: command.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := context.WithTimeout(command.Context(cmd), askTime)
+			defer cancel()
+			if req.Expect != "" && len(req.Expect) < minExpect {
+				return fmt.Errorf("--expect %q: give eight digits of the hash at least", req.Expect)
+			}
+			c, err := f.client()
+			if err != nil {
+				return err
+			}
+			var answer app.ReloadAnswer
+			if err := c.Post(ctx, "/config/confirm", req, &answer); err != nil {
+				return asked(err)
+			}
+			if answer.Outcome == string(reload.Rejected) && !f.asJSON {
+				return &command.ExitError{Code: exitRejected, Err: errors.New(answer.Text)}
+			}
+			if err := f.print(cmd.OutOrStdout(), &answer); err != nil {
+				return err
+			}
+			if answer.Outcome == string(reload.Rejected) {
+				return &command.ExitError{Code: exitRejected}
+			}
+			return reloadCode(&answer)
+		},
+	}
+	f.register(cmd)
+	cmd.Flags().StringVar(&req.Expect, "expect", "", "SHA-256 of the configuration that is meant, or its first digits")
+	return cmd
+}
+
+func newConfigHistoryCommand() *cobra.Command {
+	var f instanceFlags
+	var uris []string
+	cmd := &cobra.Command{
+		Use:   "history",
+		Short: "List the configurations that were tried, the newest first",
+		Long: `List the configurations that were tried, the newest first: generation, time, hash, who asked, what became of it, and why.
+A running instance is asked; with --config, and the same URIs as it was started with, its state directory is read, which
+needs no instance.
+
+` + whichInstance + `
+
+Exit codes: 0 there are some; 1 there are none; 4 no instance answers.`,
+		Example: `  holdfast config history
+  holdfast config history --config /etc/holdfast/config.yaml --state-dir /var/lib/holdfast --json`,
+		Args: command.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := context.WithTimeout(command.Context(cmd), askTime)
+			defer cancel()
+			all, err := f.history(ctx, uris)
+			if err != nil {
+				return err
+			}
+			if len(all) == 0 {
+				return &command.ExitError{Code: exitRejected, Err: errors.New("no configuration was tried")}
+			}
+			if f.asJSON {
+				return command.PrintJSON(cmd.OutOrStdout(), all)
+			}
+			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+			fmt.Fprintln(w, "GENERATION\tTIME\tSHA256\tSOURCE\tSTATE\tREASON\tTEXT")
+			for i := range all {
+				e := &all[i]
+				line, _, _ := strings.Cut(e.Text, "\n")
+				fmt.Fprintf(w, "%d\t%s\t%.12s\t%s\t%s\t%s\t%s\n", e.Generation, e.Time.UTC().Format(time.RFC3339), e.Hash, e.Source,
+					e.State, e.Reason, line)
+			}
+			return w.Flush()
+		},
+	}
+	f.register(cmd)
+	cmd.Flags().StringArrayVar(&uris, "config", nil, "read the state directory of an instance started with these URIs")
+	return cmd
+}
+
+func (f *instanceFlags) history(ctx context.Context, uris []string) ([]reload.Entry, error) {
+	if len(uris) > 0 {
+		var errs []error
+		for _, place := range reload.Places(f.stateDir, os.Getenv, nil) {
+			all, err := reload.ReadHistory(vfs.OS(), place.Dir, uris)
+			if err == nil && len(all) > 0 {
+				return all, nil
+			}
+			errs = append(errs, err)
+		}
+		return nil, errors.Join(errs...)
+	}
+	c, err := f.client()
+	if err != nil {
+		return nil, err
+	}
+	var all []reload.Entry
+	return all, asked(c.Get(ctx, "/config/history", &all))
+}

@@ -1,0 +1,103 @@
+// Copyright The Holdfast Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package cli_test
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/reload"
+)
+
+func TestReloadSaysWhatCameOfItWithItsExitCode(t *testing.T) {
+	s := newStranger(t)
+	waits := app.ReloadAnswer{Outcome: "trial", Generation: 7, SHA256: "ab", Text: "generation 6 runs again",
+		ConfirmUntil: time.Now().Add(5 * time.Minute)}
+	ended := func(state reload.Outcome) []reload.Entry {
+		return []reload.Entry{{Generation: 8, State: reload.Unchanged, Hash: "ab"},
+			{Generation: 7, State: state, Hash: "ab", Reason: reload.ReasonNotConfirmed, Text: "why it ended"}}
+	}
+	for _, tc := range []struct {
+		name    string
+		args    []string
+		answer  app.ReloadAnswer
+		history []reload.Entry
+		code    int
+		stdout  string
+		stderr  string
+		asked   app.ReloadRequest
+	}{
+		{"nobody waits", nil, app.ReloadAnswer{Text: "asked for"}, nil, 0, "asked for", "", app.ReloadRequest{TimeoutSeconds: 180}},
+		{"committed", []string{"--wait"}, app.ReloadAnswer{Outcome: "committed"}, nil, 0, "committed", "",
+			app.ReloadRequest{Wait: true, TimeoutSeconds: 180}},
+		{"rejected", []string{"--wait"}, app.ReloadAnswer{Outcome: "rejected", Reason: "invalid", Text: "c.yaml:3"}, nil, 1, "c.yaml:3", "invalid",
+			app.ReloadRequest{Wait: true, TimeoutSeconds: 180}},
+		{"the time ran out", []string{"--wait", "--timeout", "1s"}, app.ReloadAnswer{}, nil, 3, "", "time ran out",
+			app.ReloadRequest{Wait: true, TimeoutSeconds: 1}},
+		{"forced, and no wait for the end", []string{"--force"}, app.ReloadAnswer{Outcome: "trial", Generation: 7}, nil, 0, "trial", "",
+			app.ReloadRequest{Force: true, TimeoutSeconds: 180}},
+		{"it waits to be confirmed", []string{"--confirm", "5m"}, waits, nil, 0, "holdfast config confirm --admin-socket ", "",
+			app.ReloadRequest{ConfirmSeconds: 300, TimeoutSeconds: 180}},
+		{"it was rejected, nobody has to confirm it", []string{"--confirm", "5m"}, app.ReloadAnswer{Outcome: "rejected", Reason: "invalid"}, nil, 1,
+			"rejected", "invalid", app.ReloadRequest{ConfirmSeconds: 300, TimeoutSeconds: 180}},
+		{"it was confirmed", []string{"--confirm", "5m", "--wait"}, waits, ended(reload.Committed), 0, "committed why it ended", "holdfast config confirm",
+			app.ReloadRequest{ConfirmSeconds: 300, TimeoutSeconds: 180}},
+		{"nobody confirmed it", []string{"--confirm", "5m", "--wait"}, waits, ended(reload.RolledBack), 2, "rolled_back why it ended", "not_confirmed",
+			app.ReloadRequest{ConfirmSeconds: 300, TimeoutSeconds: 180}},
+		{"too short", []string{"--confirm", "10ms"}, waits, nil, 1, "", "between 1s and 24h", app.ReloadRequest{}},
+		{"too long", []string{"--confirm", "25h"}, waits, nil, 1, "", "between 1s and 24h", app.ReloadRequest{}},
+		{"none", []string{"--confirm", "0s"}, waits, nil, 1, "", "between 1s and 24h", app.ReloadRequest{}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s.trials["/reload"], s.history = tc.answer, tc.history
+			delete(s.offered, "/reload")
+			code, stdout, stderr := s.ask(append([]string{"reload"}, tc.args...)...)
+			if code != tc.code || !strings.Contains(stdout, tc.stdout) || !strings.Contains(stderr, tc.stderr) {
+				t.Errorf("exit code %d, want %d\n%s\n%s", code, tc.code, stdout, stderr)
+			}
+			if got := s.offered["/reload"]; got != tc.asked {
+				t.Errorf("asked for %+v, want %+v", got, tc.asked)
+			}
+		})
+	}
+	s.trials["/reload"] = waits
+	_, stdout, _ := s.ask("reload", "--confirm", "5m", "--json")
+	var got app.ReloadAnswer
+	if err := json.Unmarshal([]byte(stdout), &got); err != nil || got.Outcome != "trial" || !got.ConfirmUntil.Equal(waits.ConfirmUntil) {
+		t.Errorf("as JSON: %v in %s", err, stdout)
+	}
+}
+
+func TestConfirmSaysWhetherThereWasSomethingToConfirm(t *testing.T) {
+	s := newStranger(t)
+	for _, tc := range []struct {
+		args   []string
+		answer app.ReloadAnswer
+		code   int
+		said   string
+	}{
+		{nil, app.ReloadAnswer{Outcome: "committed", Text: "generation 7 is confirmed"}, 0, "committed generation 7 is confirmed"},
+		{nil, app.ReloadAnswer{Outcome: "rejected", Text: "nothing waits"}, 1, "nothing waits"},
+		{[]string{"--json"}, app.ReloadAnswer{Outcome: "rejected", Text: "nothing waits"}, 1, `"nothing waits"`},
+		{[]string{"--expect", strings.Repeat("ab", 32)}, app.ReloadAnswer{Outcome: "committed"}, 0, "committed"},
+		{[]string{"--expect", "abcd"}, app.ReloadAnswer{Outcome: "committed"}, 1, "eight digits"},
+		{nil, app.ReloadAnswer{}, 3, "time ran out"},
+	} {
+		s.trials["/config/confirm"] = tc.answer
+		code, stdout, stderr := s.ask(append([]string{"config", "confirm"}, tc.args...)...)
+		if code != tc.code || !strings.Contains(stdout+stderr, tc.said) {
+			t.Errorf("%v: exit code %d, want %d\n%s%s", tc.args, code, tc.code, stdout, stderr)
+		}
+	}
+	gone := &stranger{socket: filepath.Join(t.TempDir(), "none.sock")}
+	for _, args := range [][]string{{"reload"}, {"reload", "--confirm", "5m"}, {"config", "confirm"}} {
+		if code, _, _ := gone.ask(args...); code != 4 {
+			t.Errorf("%v: exit code %d, want 4", args, code)
+		}
+	}
+}
