@@ -59,7 +59,7 @@ func (g *generation) buildReceivers() error {
 		set := receiver.Settings{
 			ID: id, Telemetry: g.app.opts.Telemetry.For("receiver", id), Sinks: map[otlp.Signal]receiver.Sink{},
 			Admission: g.app.gate, Ready: g.app.ready, Listen: g.listen(config.Receivers, id),
-			Panicked: func(text string) { g.app.now().panics.note("receivers/" + id + ": " + text) },
+			Panicked: func(text string) { g.app.now().panics.Note("receivers/" + id + ": " + text) },
 		}
 		for _, s := range signals {
 			d.sinks[s] = swap.New(pipeline.NewFan(g.entries(id, s)))

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/holdfast-telemetry/holdfast/internal/app/components"
+	"github.com/holdfast-telemetry/holdfast/internal/app/evidence"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter/file/vault"
@@ -30,12 +31,12 @@ type generation struct {
 	app    *App
 	cfg    *config.Config
 	plan   *plan.Plan
-	before *generation    // which ran when this one was built, and is taken over from; nil at start, and once committed
-	base   *generation    // which was committed last then, and is compared with; nil = none, and once committed
-	seats  *sockets.Seats // of receivers
-	ports  *sockets.Seats // of extensions
-	checks *checks        // of both; nil = never was on trial
-	deaf   bool           // nobody can reach its listeners: it is rehearsed
+	before *generation         // which ran when this one was built, and is taken over from; nil at start, and once committed
+	base   *generation         // which was committed last then, and is compared with; nil = none, and once committed
+	seats  *sockets.Seats      // of receivers
+	ports  *sockets.Seats      // of extensions
+	checks *evidence.Listeners // of both; nil = never was on trial
+	deaf   bool                // nobody can reach its listeners: it is rehearsed
 
 	listeners map[string][]net.Listener // by kind and ID of who serves them, those that were taken over included
 
@@ -56,8 +57,8 @@ type generation struct {
 	// books are read by metrics and status, by pipeline and label of the destination; nil until they are registered.
 	books atomic.Pointer[map[[2]string]func() queue.Counts]
 
-	probed probed
-	panics panics
+	probed evidence.Probes
+	panics evidence.Panics
 
 	newDoors      []*door
 	newExtensions []named[extension.Extension]

@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/holdfast-telemetry/holdfast/internal/app/evidence"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 	"github.com/holdfast-telemetry/holdfast/internal/extension"
@@ -183,10 +184,10 @@ func (g *generation) Commit() {
 // listeners are asked whether they are there.
 func (g *generation) onTrial(yes bool) {
 	if yes && g.checks == nil {
-		g.checks = startChecks(func() []net.Addr { return append(g.seats.Addrs(), g.ports.Addrs()...) }, knock)
-		g.began("watch listeners", func(context.Context) error { g.checks.end(); return nil }, nil)
+		g.checks = evidence.Watch(func() []net.Addr { return append(g.seats.Addrs(), g.ports.Addrs()...) }, evidence.Knock)
+		g.began("watch listeners", func(context.Context) error { g.checks.Stop(); return nil }, nil)
 	} else if !yes && g.checks != nil {
-		g.checks.stop()
+		g.checks.Cancel()
 	}
 	for _, p := range g.pipelines {
 		p.OnTrial(func(id string) bool { return yes && g.changed(config.Exporters, id) })

@@ -4,11 +4,10 @@
 package app
 
 import (
-	"runtime/metrics"
 	"slices"
-	"sync"
 	"time"
 
+	"github.com/holdfast-telemetry/holdfast/internal/app/evidence"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
 	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
@@ -18,7 +17,7 @@ import (
 
 // Sample implements reload.Instance.
 func (g *generation) Sample() reload.Sample {
-	s := reload.Sample{Senders: g.senders(), Listeners: g.checks.sample(), Memory: memoryInUse()}
+	s := reload.Sample{Senders: g.senders(), Listeners: g.checks.Sample(), Memory: evidence.MemoryInUse()}
 	for i, p := range g.pipelines {
 		pl := &g.plan.Pipelines[i]
 		if !pl.Queued() {
@@ -33,8 +32,8 @@ func (g *generation) Sample() reload.Sample {
 	for _, d := range g.doors {
 		s.Doors = append(s.Doors, g.doorSample(d))
 	}
-	if g.base == nil || g.base.panics.last() == "" { // else it is nothing new
-		if text := g.panics.last(); text != "" {
+	if g.base == nil || g.base.panics.Last() == "" { // else it is nothing new
+		if text := g.panics.Last(); text != "" {
 			s.Fatal = append(s.Fatal, "a request panicked: "+text)
 		}
 	}
@@ -44,25 +43,6 @@ func (g *generation) Sample() reload.Sample {
 		}
 	}
 	return s
-}
-
-// panics are those of requests while a generation ran: in a receiver, or in the pipelines behind it. One elsewhere ends the
-// process, and the attempt on disk counts it.
-type panics struct {
-	sync.Mutex
-	text string // of the last one
-}
-
-func (p *panics) note(text string) {
-	p.Lock()
-	defer p.Unlock()
-	p.text = text
-}
-
-func (p *panics) last() string {
-	p.Lock()
-	defer p.Unlock()
-	return p.text
 }
 
 // senders are the exporters, each once, whatever pipelines they stand in.
@@ -83,7 +63,7 @@ func (g *generation) senders() []reload.Sender {
 		if e == nil {
 			continue
 		}
-		g.probed.add(e)
+		g.probed.AddTo(e)
 		out = append(out, reload.Sender{
 			ID: x.id, Twin: g.twinOf(x.id), Changed: g.changed(config.Exporters, x.id), Host: g.hostOf(x.id),
 			Delivered: e.Delivered, Retry: e.Retry, RetryAfter: e.RetryAfter, Ambiguous: e.Ambiguous,
@@ -164,14 +144,4 @@ func labelOf(labels []string, name string) string {
 // took reports whether a receiver is the one that the last committed generation had.
 func (g *generation) took(d *door) bool {
 	return g.base != nil && slices.Contains(g.base.doors, d)
-}
-
-// memoryInUse is what a memory limiter looks at, in bytes.
-func memoryInUse() uint64 {
-	sample := [1]metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
-	metrics.Read(sample[:])
-	if sample[0].Value.Kind() != metrics.KindUint64 {
-		return 0
-	}
-	return sample[0].Value.Uint64()
 }

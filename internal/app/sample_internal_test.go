@@ -18,13 +18,13 @@ func TestAPanickingRequestIsFatalEvidenceIfItIsNew(t *testing.T) {
 	if s := g.Sample(); len(s.Fatal) > 0 {
 		t.Errorf("fatal without a panic: %q", s.Fatal)
 	}
-	g.panics.note("receivers/otlp: index out of range")
+	g.panics.Note("receivers/otlp: index out of range")
 	if s := g.Sample(); !slices.Equal(s.Fatal, []string{"a request panicked: receivers/otlp: index out of range"}) {
 		t.Errorf("fatal is %q", s.Fatal)
 	}
 	next := a.generation(&Offer{Config: g.cfg, Plan: g.plan}, g)
 	next.base = g
-	next.panics.note("receivers/otlp: index out of range")
+	next.panics.Note("receivers/otlp: index out of range")
 	if s := next.Sample(); len(s.Fatal) > 0 {
 		t.Errorf("what panicked before is held against the next one: %q", s.Fatal)
 	}

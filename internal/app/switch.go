@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/holdfast-telemetry/holdfast/internal/config"
@@ -76,49 +75,9 @@ func (a *App) probe(ctx context.Context, o *failover.ProbeOrder) exporter.Verdic
 	g := a.now()
 	v := g.probe(ctx, o)
 	if ctx.Err() == nil {
-		g.probed.note(o.Exporter, v.Kind, time.Now())
+		g.probed.Note(o.Exporter, v.Kind, time.Now())
 	}
 	return v
-}
-
-// probed are the probes that failed. While a breaker is open nothing else is tried, so they belong to what a change of
-// the configuration is judged by; a good one says nothing of data.
-type probed struct {
-	sync.Mutex
-	by map[string]*pipeline.Evidence
-}
-
-func (p *probed) note(exporterID string, k exporter.Kind, now time.Time) {
-	p.Lock()
-	defer p.Unlock()
-	e := p.by[exporterID]
-	if e == nil {
-		e = &pipeline.Evidence{Exporter: exporterID}
-		if p.by == nil {
-			p.by = map[string]*pipeline.Evidence{}
-		}
-		p.by[exporterID] = e
-	}
-	switch k {
-	case exporter.Retry:
-		e.Retry++
-	case exporter.Ambiguous:
-		e.Ambiguous++
-	case exporter.Misconfigured:
-		e.Misconfigured++
-	default:
-		return
-	}
-	e.LastFailure = now
-}
-
-// add adds the probes of e's exporter.
-func (p *probed) add(e *pipeline.Evidence) {
-	p.Lock()
-	defer p.Unlock()
-	if more := p.by[e.Exporter]; more != nil {
-		e.Add(more)
-	}
 }
 
 func (g *generation) probe(ctx context.Context, o *failover.ProbeOrder) exporter.Verdict {

@@ -1,7 +1,7 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package app
+package evidence_test
 
 import (
 	"context"
@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/holdfast-telemetry/holdfast/internal/app/evidence"
 )
 
 func TestListenersAreCheckedOnceASecondAndCountTheirFailures(t *testing.T) {
@@ -30,11 +32,11 @@ func TestListenersAreCheckedOnceASecondAndCountTheirFailures(t *testing.T) {
 		}
 		one := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1}
 		two := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 2}
-		c := startChecks(func() []net.Addr { return []net.Addr{one, two} }, dial)
+		c := evidence.Watch(func() []net.Addr { return []net.Addr{one, two} }, dial)
 		failures := func(want int) {
 			t.Helper()
 			synctest.Wait()
-			s := c.sample()
+			s := c.Sample()
 			if len(s) != 2 || s[0].Address != "127.0.0.1:1" || s[0].FailedChecks != 0 || s[1].FailedChecks != want {
 				t.Errorf("%+v, want %d failures of the second", s, want)
 			}
@@ -53,10 +55,10 @@ func TestListenersAreCheckedOnceASecondAndCountTheirFailures(t *testing.T) {
 		mute.Store(true)
 		time.Sleep(4 * time.Second)
 		failures(3)
-		c.end()
-		c.end()
-		var none *checks
-		if none.sample() != nil {
+		c.Stop()
+		c.Stop()
+		var none *evidence.Listeners
+		if none.Sample() != nil {
 			t.Error("checks that were never begun know something")
 		}
 	})
@@ -70,11 +72,13 @@ func TestKnockingFindsAListenerOnAllAddressesAndMissesAClosedOne(t *testing.T) {
 			continue
 		}
 		at := ln.Addr()
-		if err := knock(t.Context(), at.Network(), at.String()); err != nil {
+		if err := evidence.Knock(t.Context(), at.Network(), at.String()); err != nil {
 			t.Errorf("%s: %v", at, err)
 		}
-		ok(t, ln.Close())
-		if knock(t.Context(), at.Network(), at.String()) == nil {
+		if err := ln.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if evidence.Knock(t.Context(), at.Network(), at.String()) == nil {
 			t.Errorf("%s: nobody listens, and it answers", at)
 		}
 	}
