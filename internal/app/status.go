@@ -5,16 +5,22 @@ package app
 
 import (
 	"context"
-	"net/url"
+	"fmt"
+	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
+	"go.uber.org/zap/zapcore"
+
+	"github.com/holdfast-telemetry/holdfast/internal/admin"
+	"github.com/holdfast-telemetry/holdfast/internal/app/shown"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/extension"
 	"github.com/holdfast-telemetry/holdfast/internal/extension/healthcheck"
+	"github.com/holdfast-telemetry/holdfast/internal/extension/statuspage"
 	"github.com/holdfast-telemetry/holdfast/internal/failover"
-	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
 	"github.com/holdfast-telemetry/holdfast/internal/status"
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
@@ -22,6 +28,9 @@ import (
 
 // switchTime is how long a status waits for the switch room; then it shows the last change.
 const switchTime = 800 * time.Millisecond
+
+// shownEvents are how many events a status has unless more are asked for.
+const shownEvents = 20
 
 // Status is how the process is; it never waits long, and may be called from any goroutine.
 func (a *App) Status(ctx context.Context) status.Status { return a.desk.Status(ctx) }
@@ -41,7 +50,7 @@ func (a *App) header() status.Status {
 	g := a.now()
 	s := status.Status{
 		Phase: extension.Phase(a.phase.Load()).String(), Version: a.opts.Version, PID: os.Getpid(), Time: time.Now().UTC(),
-		Config:    status.Config{Running: status.Generation{SHA256: g.cfg.Hash, Sources: sourcesOf(g.cfg)}},
+		Config:    status.Config{Running: status.Generation{SHA256: g.cfg.Hash, Sources: shown.Sources(g.cfg)}},
 		Pipelines: []status.Pipeline{}, Destinations: []status.Destination{}, Failover: []status.Route{},
 		Storage: []status.Storage{}, Admission: status.Admission{Bytes: a.gate.Used(), LimitBytes: a.gate.Limit()},
 	}
@@ -50,22 +59,6 @@ func (a *App) header() status.Status {
 	}
 	a.addConfig(&s)
 	return s
-}
-
-// sourcesOf names where the configuration came from, without what may be secret in it.
-func sourcesOf(cfg *config.Config) []string {
-	out := []string{}
-	for _, s := range cfg.Sources {
-		uri := s.URI
-		if strings.HasPrefix(uri, "yaml:") {
-			uri = "yaml:…"
-		}
-		if u, err := url.Parse(uri); err == nil && u.User != nil {
-			uri = u.Redacted()
-		}
-		out = append(out, uri)
-	}
-	return out
 }
 
 // snapshot copies everything the status shows.
@@ -91,28 +84,72 @@ func (a *App) snapshot() status.Status {
 			if read := books[[2]string{pl.ID, d.Label}]; read != nil { // with what the emergency file owes
 				d.Counts = read()
 			}
-			out := destinationOf(pl.ID, &d, failing, now)
+			out := shown.Destination(pl.ID, &d, failing, now)
 			if out.Queue != nil {
 				out.Queue.Durable, out.Queue.State = pl.Storage != "", state
 			}
 			s.Destinations = append(s.Destinations, out)
 			if d.Route != nil {
-				addLoad(routes, &d)
+				for _, r := range routes {
+					if r.ID == d.Route.ID {
+						r.Add(&d)
+					}
+				}
 			}
 		}
 	}
 	s.Destinations = append(s.Destinations, a.leftovers()...)
 	for _, r := range routes {
-		if r.Queue.Share = 0; r.capacity > 0 {
-			r.Queue.Share = float64(r.size) / float64(r.capacity)
-		}
-		owed := a.owes(r.id)
+		owed := a.owes(r.ID)
 		r.Emergency = status.Emergency{Items: owed.Items, Bytes: owed.Bytes}
 		s.Failover = append(s.Failover, r.Route)
 	}
 	a.pace.Fill(&s)
 	s.Storage = a.storageStatus()
 	return s
+}
+
+// routes copies what the switch knows of every route, in the plan's order.
+func (a *App) routes() []*shown.Route {
+	if a.switches == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), switchTime)
+	defer cancel()
+	known, age := a.switches.Status(ctx)
+	out := make([]*shown.Route, 0, len(known))
+	for i := range known {
+		out = append(out, shown.NewRoute(&known[i], age))
+	}
+	return out
+}
+
+// degraded says what keeps a destination's levels from being as they should, in a sentence; empty = nothing.
+func (a *App) degraded(id failover.RouteID) string {
+	if a.switches == nil {
+		return ""
+	}
+	v := a.switches.View(id)
+	if v == nil {
+		return ""
+	}
+	if v.AllDown && v.Active < 0 && len(v.Levels) == 1 {
+		return "it is down, data is held"
+	}
+	if v.AllDown && v.Active < 0 {
+		return "all levels are down, data is held"
+	}
+	now := time.Now()
+	for i := range v.Levels {
+		l := &v.Levels[i]
+		if l.State > failover.Ramping {
+			return fmt.Sprintf("level %d is %s", i, l.State)
+		}
+		if left := l.ThrottledUntil.Sub(now); left > 0 {
+			return fmt.Sprintf("level %d asks for silence for another %s", i, left.Round(time.Second))
+		}
+	}
+	return ""
 }
 
 // failing is when a destination counts as failing: as the health check says, if there is one.
@@ -127,37 +164,6 @@ func (a *App) failing() extension.Failing {
 		}
 	}
 	return extension.DefaultFailing()
-}
-
-func destinationOf(pipelineID string, d *pipeline.Shown, failing extension.Failing, now time.Time) status.Destination {
-	h := extension.DestinationHealth{Failed: d.Health.Failed, LastFailure: d.Health.LastFailure}
-	out := status.Destination{
-		Pipeline: pipelineID, Name: d.Label, Books: booksOf(&d.Counts), Fails: failing.Fails(&h, now),
-	}
-	if d.Health.Failed > 0 && now.Sub(d.Health.LastFailure) < failing.Interval {
-		out.Failed, out.LastError = d.Health.Failed, telemetry.Escape(d.Health.LastError)
-	}
-	if d.Queued {
-		out.Queue = queueOf(&d.Fill)
-	}
-	return out
-}
-
-func queueOf(f *queue.Fill) *status.Queue {
-	return &status.Queue{
-		Items: f.Items, Records: f.Records, Bytes: f.Bytes, Size: f.Size, Capacity: f.Capacity,
-		OldestSeconds: f.Oldest.Seconds(), State: "ok",
-	}
-}
-
-func booksOf(c *queue.Counts) status.Books {
-	b := status.Books{
-		Accepted: c.Accepted, Delivered: c.Delivered, Queued: c.Queued, Parked: c.Parked, Rejected: c.Rejected,
-	}
-	for _, n := range c.Dropped {
-		b.Dropped += n
-	}
-	return b
 }
 
 // queueState is the state of the queue that takes a pipeline's appends.
@@ -186,10 +192,10 @@ func (a *App) leftovers() []status.Destination {
 				if d.State != queue.Parked && j.head.Load() {
 					continue // shown with its pipeline
 				}
-				q := queueOf(&d.Fill)
+				q := shown.Queue(&d.Fill)
 				q.Durable, q.State = true, shot.State
 				out = append(out, status.Destination{
-					Pipeline: j.label, Name: d.Name, Queue: q, Books: booksOf(&d.Counts), Parked: d.Heir == "",
+					Pipeline: j.label, Name: d.Name, Queue: q, Books: shown.Books(&d.Counts), Parked: d.Heir == "",
 				})
 			}
 		}
@@ -202,8 +208,8 @@ func (a *App) leftovers() []status.Destination {
 			}
 			n := info.Counts.Queued + info.Counts.Parked
 			out = append(out, status.Destination{
-				Pipeline: g.labelOf(m), Name: info.Name, Books: booksOf(&info.Counts), Parked: info.State == queue.Parked && info.Heir == "",
-				Queue: queueOf(&queue.Fill{Items: int64(n), Oldest: info.Oldest}),
+				Pipeline: g.labelOf(m), Name: info.Name, Books: shown.Books(&info.Counts), Parked: info.State == queue.Parked && info.Heir == "",
+				Queue: shown.Queue(&queue.Fill{Items: int64(n), Oldest: info.Oldest}),
 			})
 		}
 	}
@@ -229,45 +235,74 @@ func (a *App) storageStatus() []status.Storage {
 	return out
 }
 
-// lookAtPace notes the counts of every destination, for their rates.
-func (a *App) lookAtPace(now time.Time) {
-	g := a.now()
-	var counts []status.Count
-	flows := map[failover.RouteID][]int64{} // those that share a route share its counters
-	for i, p := range g.pipelines {
-		for _, d := range p.Show() {
-			b := booksOf(&d.Counts)
-			counts = append(counts, status.Count{
-				Pipeline: g.plan.Pipelines[i].ID, Name: d.Label, In: b.Accepted, Out: b.Delivered + b.Rejected + b.Dropped,
-				Size: d.Fill.Size, Capacity: d.Fill.Capacity,
-			})
-			if d.Route != nil {
-				flows[d.Route.ID] = d.Route.Delivered
+// chronicle makes events of what the log says from now on.
+func (a *App) chronicle(tel *telemetry.Telemetry) *telemetry.Telemetry {
+	out := *tel
+	out.Logger = telemetry.Tap(tel.Logger, func(e zapcore.Entry) bool {
+		return status.IsEvent(e.Message, e.Level >= zapcore.WarnLevel)
+	}, func(e zapcore.Entry, fields []zapcore.Field) {
+		known := zapcore.NewMapObjectEncoder()
+		for i := range fields {
+			if fields[i].Key != "resource" {
+				fields[i].AddTo(known)
 			}
 		}
-	}
-	var levels []status.Flow
-	for id, delivered := range flows {
-		for level, items := range delivered {
-			levels = append(levels, status.Flow{Connector: id.Connector, Signal: id.Signal.String(), Level: level, Items: uint64(items)})
+		if ev, ok := status.EventOf(e.Message, known.Fields, a.levelName); ok {
+			ev.Time, ev.Level = e.Time.UTC(), e.Level.String()
+			a.history.Add(ev)
 		}
-	}
-	a.pace.Look(now, counts, levels)
+	})
+	return &out
 }
 
-// routeFill is what waits for a route in all its pipelines.
-func (a *App) routeFill(id failover.RouteID) queue.Fill {
-	g := a.now()
-	var sum queue.Fill
-	for _, p := range g.pipelines {
-		for _, d := range p.Show() {
-			if d.Route != nil && d.Route.ID == id {
-				sum.Items, sum.Size, sum.Capacity = sum.Items+d.Fill.Items, sum.Size+d.Fill.Size, sum.Capacity+d.Fill.Capacity
-				sum.Oldest = max(sum.Oldest, d.Fill.Oldest)
+// levelName is what people call a level of a connector.
+func (a *App) levelName(connector string, level int64) string {
+	if level < 0 {
+		return "nowhere, it is held"
+	}
+	if g := a.now(); g != nil {
+		for i := range g.plan.Pipelines {
+			for k := range g.plan.Pipelines[i].Destinations {
+				d := &g.plan.Pipelines[i].Destinations[k]
+				if d.Label != connector || level >= int64(len(d.Levels)) {
+					continue
+				}
+				if d.Levels[level].Emergency {
+					return "the emergency file"
+				}
+				return strings.Join(d.Levels[level].Exporters, "+")
 			}
 		}
 	}
-	return sum
+	return fmt.Sprintf("level %d", level)
+}
+
+// keepEvents makes the history as long as the configuration says; several pages share it.
+func (g *generation) keepEvents() {
+	most := status.DefaultHistory
+	for _, id := range g.cfg.Service.Extensions {
+		if c := g.cfg.Components[config.Extensions][id]; c != nil {
+			if page, ok := c.Config.(*statuspage.Config); ok {
+				most = max(page.History, shownEvents)
+			}
+		}
+	}
+	g.app.history.Keep(most)
+}
+
+// adminStatus answers with as many events as were asked for.
+func (a *App) adminStatus(ctx context.Context, r *admin.Request) (any, error) {
+	most := shownEvents
+	if text := r.Query.Get("events"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 0 {
+			return nil, admin.Refuse(http.StatusBadRequest, "events=%q is no number", text)
+		}
+		most = n
+	}
+	s := a.Status(ctx)
+	s.Events, _ = a.history.Newest(most)
+	return s, nil
 }
 
 func firstLine(text string) string {

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter/otlpgrpc"
@@ -149,4 +151,32 @@ func (g *generation) emergency(id string) bool {
 		}
 	}
 	return false
+}
+
+// sayRoutes says at start what a connector makes of settings that are written elsewhere, or differently.
+func (a *App) sayRoutes() {
+	g := a.now()
+	said := map[string]bool{}
+	once := func(connector, text string, fields ...zap.Field) {
+		if key := connector + " " + text; !said[key] {
+			said[key] = true
+			a.log.Info(text, append([]zap.Field{zap.String("connector", connector)}, fields...)...)
+		}
+	}
+	for i := range g.plan.Pipelines {
+		for k := range g.plan.Pipelines[i].Destinations {
+			r := g.plan.Pipelines[i].Destinations[k].Route
+			if r == nil || r.Config == nil {
+				continue
+			}
+			if r.RetryGap < r.Config.RetryGap {
+				once(r.Connector, "Failover: retry_gap shortened", zap.Duration("from", r.Config.RetryGap),
+					zap.Duration("to", r.RetryGap), zap.Duration("retry_interval", r.RetryInterval))
+			}
+			for _, id := range r.Lifted {
+				once(r.Connector, "Failover: queue and retry settings of "+id+" belong to the connector",
+					zap.String("exporter", id))
+			}
+		}
+	}
 }

@@ -8,6 +8,11 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/holdfast-telemetry/holdfast/internal/app/shown"
+	"github.com/holdfast-telemetry/holdfast/internal/failover"
+	"github.com/holdfast-telemetry/holdfast/internal/queue"
+	"github.com/holdfast-telemetry/holdfast/internal/status"
 )
 
 const watchEvery = time.Second
@@ -86,4 +91,45 @@ func (w *watcher) room(s *storage) {
 		}
 		w.app.log.Warn("Queue: 80 percent full", fields...)
 	}
+}
+
+// lookAtPace notes the counts of every destination, for their rates.
+func (a *App) lookAtPace(now time.Time) {
+	g := a.now()
+	var counts []status.Count
+	flows := map[failover.RouteID][]int64{} // those that share a route share its counters
+	for i, p := range g.pipelines {
+		for _, d := range p.Show() {
+			b := shown.Books(&d.Counts)
+			counts = append(counts, status.Count{
+				Pipeline: g.plan.Pipelines[i].ID, Name: d.Label, In: b.Accepted, Out: b.Delivered + b.Rejected + b.Dropped,
+				Size: d.Fill.Size, Capacity: d.Fill.Capacity,
+			})
+			if d.Route != nil {
+				flows[d.Route.ID] = d.Route.Delivered
+			}
+		}
+	}
+	var levels []status.Flow
+	for id, delivered := range flows {
+		for level, items := range delivered {
+			levels = append(levels, status.Flow{Connector: id.Connector, Signal: id.Signal.String(), Level: level, Items: uint64(items)})
+		}
+	}
+	a.pace.Look(now, counts, levels)
+}
+
+// routeFill is what waits for a route in all its pipelines.
+func (a *App) routeFill(id failover.RouteID) queue.Fill {
+	g := a.now()
+	var sum queue.Fill
+	for _, p := range g.pipelines {
+		for _, d := range p.Show() {
+			if d.Route != nil && d.Route.ID == id {
+				sum.Items, sum.Size, sum.Capacity = sum.Items+d.Fill.Items, sum.Size+d.Fill.Size, sum.Capacity+d.Fill.Capacity
+				sum.Oldest = max(sum.Oldest, d.Fill.Oldest)
+			}
+		}
+	}
+	return sum
 }
