@@ -22,6 +22,7 @@ import (
 // Wrong is one way to spoil the product, and what a drill must say of it.
 type Wrong struct {
 	Name, File, Scenario, Promise string
+	Config                        string // that is drilled, from root; empty = guide B's
 
 	root, instead, put string
 }
@@ -43,6 +44,8 @@ func Read(root, name string) (*Wrong, error) {
 		switch key {
 		case "file":
 			w.File = value
+		case "config":
+			w.Config = value
 		case "scenario":
 			w.Scenario = value
 		case "promise":

@@ -58,7 +58,7 @@ func TestTheDrillFindsEverySabotage(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r := drill(t, binary, w.Scenario)
+			r := drill(t, binary, w)
 			for _, s := range r.Scenarios {
 				if s.Name == "control" {
 					if s.Outcome != report.Passed {
@@ -79,12 +79,19 @@ func TestTheDrillFindsEverySabotage(t *testing.T) {
 	}
 }
 
-// drill plays a scenario and its control run on guide B's configuration.
-func drill(t *testing.T, binary, scenario string) *report.Report {
+// drill plays a scenario and its control run.
+func drill(t *testing.T, binary string, w *Wrong) *report.Report {
 	t.Helper()
 	dir := t.TempDir()
-	cmd := exec.Command(binary, "drill", "--config", seeds+"001-01-configuring-dual-exporters.yaml",
-		"--config", seeds+"001-02-using-the-failover-connector.yaml", "--scenario", "control", "--scenario", scenario, "--report", dir)
+	configs := []string{seeds + "001-01-configuring-dual-exporters.yaml", seeds + "001-02-using-the-failover-connector.yaml"}
+	if w.Config != "" {
+		configs = []string{filepath.Join(root, w.Config)}
+	}
+	args := []string{"drill", "--scenario", "control", "--scenario", w.Scenario, "--report", dir}
+	for _, c := range configs {
+		args = append(args, "--config", c)
+	}
+	cmd := exec.Command(binary, args...)
 	out, err := cmd.CombinedOutput()
 	text, readErr := os.ReadFile(filepath.Join(dir, "report.json"))
 	if readErr != nil {
