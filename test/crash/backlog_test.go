@@ -28,6 +28,10 @@ const (
 	maxOpenBytes    = 64 * mib
 	openSegmentCost = 40 << 10  // bytes more per segment
 	openEdges       = 128 << 10 // and for counting at both ends of what a cursor is owed (section 7)
+	// The acceptance is about 4 GiB, where what sealed segments do not need makes up for the two slots of a cursor of 64 KiB
+	// each, which recovery reads twice and the journal once. A smaller backlog has too few segments for that.
+	openCursor   = 3 * 2 * 64 << 10
+	openAccepted = 4096 * mib
 )
 
 // backlogBytes is how much waits: HOLDFAST_BACKLOG, as in 10GiB, or 2 GiB.
@@ -132,6 +136,9 @@ func openCold(t *testing.T, o order, bytes int64) *process {
 	t.Helper()
 	segments := coldly(t, o)
 	maxBytes := bytes + int64(openSegmentCost*segments) + openEdges
+	if o.Bytes < openAccepted {
+		maxBytes += int64(openCursor * len(o.Destinations))
+	}
 	p := launch(t, o, nil)
 	p.await("open ")
 	took := time.Since(p.started) // of the process, not only of the journal
