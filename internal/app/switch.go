@@ -23,6 +23,7 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/failover"
 	"github.com/holdfast-telemetry/holdfast/internal/failover/statefile"
 	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
+	"github.com/holdfast-telemetry/holdfast/internal/queue"
 	"github.com/holdfast-telemetry/holdfast/internal/reload"
 	"github.com/holdfast-telemetry/holdfast/internal/vfs"
 )
@@ -179,4 +180,19 @@ func (a *App) sayRoutes() {
 			}
 		}
 	}
+}
+
+// routeFill is what waits for a route in all its pipelines.
+func (a *App) routeFill(id failover.RouteID) queue.Fill {
+	g := a.now()
+	var sum queue.Fill
+	for _, p := range g.pipelines {
+		for _, d := range p.Show() {
+			if d.Route != nil && d.Route.ID == id {
+				sum.Items, sum.Size, sum.Capacity = sum.Items+d.Fill.Items, sum.Size+d.Fill.Size, sum.Capacity+d.Fill.Capacity
+				sum.Oldest = max(sum.Oldest, d.Fill.Oldest)
+			}
+		}
+	}
+	return sum
 }
