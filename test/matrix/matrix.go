@@ -57,7 +57,7 @@ func run(ctx context.Context) error {
 	flag.StringVar(&o.dir, "dir", "bin", "where the temporary directory is made")
 	flag.StringVar(&o.out, "out", "", "a document whose table is replaced; empty: the table is only printed")
 	flag.BoolVar(&o.keep, "keep", false, "keep logs, queues and notes of all runs; else only of those that failed")
-	flag.IntVar(&o.parallel, "parallel", 8, "runs at the same time; they mostly wait")
+	flag.IntVar(&o.parallel, "parallel", 8, "runs at the same time; they mostly wait; alone (1), nothing is taken off for want of a processor")
 	backlog := flag.Int64("recover", 0, "instead of the cases: a backlog of so many MiB into a primary that takes only so much")
 	capacity := flag.Int("capacity", 10000, "what that primary takes, in items per second; a fifth of it goes on arriving")
 	batch := flag.Int("batch", 1000, "items of its batches; 8192 is what the guide's configuration makes")
@@ -124,7 +124,7 @@ func (o *options) play(ctx context.Context) []*result {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			out[i] = o.one(ctx, &result{scenario: c}, controls[c.seed])
+			out[i] = o.one(ctx, &result{scenario: c, raw: o.parallel == 1}, controls[c.seed])
 			progress("%s", out[i])
 		})
 	}

@@ -104,6 +104,10 @@ func TestASlowHandoverIsBlamedOnTheCollectorUnlessItHadNoProcessor(t *testing.T)
 	if h := r.handover(); h.raw != 250*time.Millisecond || h.corrected > time.Millisecond || h.late != 0 {
 		t.Errorf("%+v, although the collector had no processor for 250 ms", h)
 	}
+	r.raw = true
+	if h := r.handover(); h.corrected != h.raw || h.late != 150*time.Millisecond {
+		t.Errorf("%+v, although it was the only run", h)
+	}
 }
 
 func TestWhatTheBackendDoesNotSeeIsReadFromTheCollector(t *testing.T) {

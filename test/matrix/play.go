@@ -47,6 +47,7 @@ type result struct {
 	tripped       float64 // times a level went down, all signals
 	watch         *watch
 	stalls        *stalls
+	raw           bool // nothing is taken off for want of a processor: it is the only run
 	m             measures
 	acceptedWhile uint64 // items acknowledged while all levels were down
 	parked        uint64 // items in the emergency file when all was well again

@@ -137,7 +137,15 @@ func (r *result) judgeReturn() {
 
 // stalled is for how long the collector had no processor between two moments after the fault.
 func (r *result) stalled(from, to time.Duration) time.Duration {
-	return r.stalls.within(r.failed.Add(from), r.failed.Add(to))
+	return r.starved(r.failed.Add(from), r.failed.Add(to))
+}
+
+// starved is stalled, between two times. A run by itself has the machine, and what it lacks is its own doing.
+func (r *result) starved(from, to time.Time) time.Duration {
+	if r.raw {
+		return 0
+	}
+	return r.stalls.within(from, to)
 }
 
 // firstAfter is how long after the fault the first batch reached the secondary.
@@ -180,7 +188,7 @@ func (r *result) handover() (h handed) {
 			continue
 		}
 		h.unknown = false
-		stalled := r.stalls.within(failed.from, first)
+		stalled := r.starved(failed.from, first)
 		h.raw = max(h.raw, first.Sub(failed.from))
 		h.corrected = max(h.corrected, first.Sub(failed.from)-stalled, time.Millisecond) // 0 would read as none
 		h.late = max(h.late, first.Sub(failed.to)-stalled-bound)
