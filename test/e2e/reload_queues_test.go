@@ -191,6 +191,20 @@ func TestWhatATrialTookInAPipelineOfItsOwnIsNotLostAtARollback(t *testing.T) {
 	m.ends(70)
 }
 
+// bothArrive sends what is live behind a backlog, brings the backend back, and ends: it has got everything once.
+func (m *mover) bothArrive(old, live []string) {
+	m.t.Helper()
+	m.balanced()
+	m.post(live)
+	b := startBackend(m.t, m.host+":24317", nil)
+	b.await(m.t, old)
+	b.await(m.t, live)
+	if n := b.items("spans"); n != len(old)+len(live) {
+		m.t.Errorf("%d spans arrived, %d were sent", n, len(old)+len(live))
+	}
+	m.ends(int64(len(old) + len(live)))
+}
+
 // Fault: C7. A backlog follows its exporter, wherever a reload moves it, and what comes meanwhile is delivered too.
 func TestABacklogFollowsItsExporterThroughAReload(t *testing.T) {
 	t.Parallel()
@@ -209,15 +223,7 @@ func TestABacklogFollowsItsExporterThroughAReload(t *testing.T) {
 			old, live := numbered("old", 100), numbered("live", 30)
 			m.post(old)
 			m.to(c.to, c.toQueue)
-			m.balanced()
-			m.post(live)
-			b := startBackend(t, m.host+":24317", nil)
-			b.await(t, old)
-			b.await(t, live)
-			if n := b.items("spans"); n != len(old)+len(live) {
-				t.Errorf("%d spans arrived, %d were sent", n, len(old)+len(live))
-			}
-			m.ends(130)
+			m.bothArrive(old, live)
 		})
 	}
 }
@@ -283,15 +289,7 @@ func TestAnInheritedBacklogOutlivesTheNextReloads(t *testing.T) {
 			m.to(renamed, c.queue)
 			m.values["PIPELINES"], m.values["QUEUE"] = c.to, c.toQueue
 			m.becomes(strings.Replace(moving, "timeout: 2s", "timeout: 3s", 1), 0, `^committed`)
-			m.balanced()
-			m.post(live)
-			b := startBackend(t, m.host+":24317", nil)
-			b.await(t, old)
-			b.await(t, live)
-			if n := b.items("spans"); n != len(old)+len(live) {
-				t.Errorf("%d spans arrived, %d were sent", n, len(old)+len(live))
-			}
-			m.ends(130)
+			m.bothArrive(old, live)
 		})
 	}
 }
