@@ -24,6 +24,7 @@ import (
 
 	"github.com/holdfast-telemetry/holdfast/internal/admin"
 	"github.com/holdfast-telemetry/holdfast/internal/drill/child"
+	"github.com/holdfast-telemetry/holdfast/internal/drill/lookout"
 	"github.com/holdfast-telemetry/holdfast/internal/ledger"
 	"github.com/holdfast-telemetry/holdfast/internal/loadgen"
 	"github.com/holdfast-telemetry/holdfast/internal/mockbackend"
@@ -71,11 +72,10 @@ type stage struct {
 	fail    context.CancelCauseFunc // ends the run
 	watcher sync.WaitGroup
 	unwatch context.CancelFunc
+	seen    *lookout.Lookout[*snapshot]
 	mu      struct {
 		sync.Mutex
-		events  *timeline
-		now     *snapshot
-		changed chan struct{} // closed and replaced with every snapshot
+		events *timeline
 	}
 }
 
@@ -84,7 +84,7 @@ type stage struct {
 func newStage(ctx context.Context, o Options, run string, began time.Time) (*stage, context.Context, error) {
 	s := &stage{o: o, run: run, dir: filepath.Join(o.Dir, run)}
 	ctx, s.fail = context.WithCancelCause(ctx)
-	s.mu.events, s.mu.now, s.mu.changed = newTimeline(began, o.Events), &snapshot{}, make(chan struct{})
+	s.mu.events, s.seen = newTimeline(began, o.Events), lookout.New(&snapshot{})
 	if err := s.prepare(); err != nil {
 		return nil, nil, errors.Join(err, s.close())
 	}

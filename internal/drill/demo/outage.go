@@ -11,6 +11,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/holdfast-telemetry/holdfast/internal/drill/lookout"
 	"github.com/holdfast-telemetry/holdfast/internal/drill/words"
 	"github.com/holdfast-telemetry/holdfast/internal/ledger"
 	"github.com/holdfast-telemetry/holdfast/internal/loadgen"
@@ -68,7 +69,7 @@ func playControl(ctx context.Context, o Options, p pace, began time.Time) (*ledg
 	if err := s.prologue(ctx, p); err != nil {
 		return nil, err
 	}
-	if err := rest(ctx, controlTime); err != nil {
+	if err := lookout.Rest(ctx, controlTime); err != nil {
 		return nil, err
 	}
 	if _, err := s.load.stop(); err != nil {
@@ -109,7 +110,7 @@ func (s *stage) play(ctx context.Context, steps []step) error {
 	for i, st := range steps {
 		began := time.Now()
 		s.event("-- %d of %d: %s", i+1, len(steps), st.title)
-		var late *lateError
+		var late *lookout.LateError
 		switch err := st.do(ctx); {
 		case errors.As(err, &late):
 			s.doubt("%s", late)
@@ -117,7 +118,7 @@ func (s *stage) play(ctx context.Context, steps []step) error {
 			return err
 		}
 		// What was waited for shall be seen for a while, however long it took.
-		if err := rest(ctx, max(st.lasts-time.Since(began), st.lasts/4)); err != nil {
+		if err := lookout.Rest(ctx, max(st.lasts-time.Since(began), st.lasts/4)); err != nil {
 			return err
 		}
 		n := s.look(ctx)
@@ -180,7 +181,7 @@ func (s *stage) primaryAway(ctx context.Context) error {
 
 // first waits until a backend has more than it had.
 func (s *stage) first(ctx context.Context, b *mockbackend.Backend, had uint64) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, waitLimit, &lateError{"items at a backend that is there", waitLimit})
+	ctx, cancel := context.WithTimeoutCause(ctx, waitLimit, &lookout.LateError{What: "items at a backend that is there", Limit: waitLimit})
 	defer cancel()
 	err := b.Await(ctx, func(st mockbackend.State) bool {
 		sum := uint64(0)

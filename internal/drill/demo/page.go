@@ -29,7 +29,7 @@ func (s *stage) serve(addr string) (stop func(), err error) {
 		return nil, fmt.Errorf("status: %w", err)
 	}
 	p := page.New(page.Settings{Endpoint: addr, Status: func(context.Context) (status.Status, error) {
-		n, _ := s.latest()
+		n, _ := s.seen.Latest()
 		if n.status == nil {
 			return status.Status{}, errAway
 		}

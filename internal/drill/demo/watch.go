@@ -35,13 +35,12 @@ func (s *stage) watch(ctx context.Context) {
 	for {
 		next := s.look(ctx)
 		s.mu.Lock()
-		s.compare(s.mu.now, next)
-		s.mu.now = next
-		close(s.mu.changed)
-		s.mu.changed = make(chan struct{})
+		before, _ := s.seen.Latest()
+		s.compare(before, next)
 		s.mu.events.advance(time.Now())
 		err := s.mu.events.err
 		s.mu.Unlock()
+		s.seen.See(next)
 		if err != nil {
 			s.fail(fmt.Errorf("tell what happens: %w", err))
 		}
@@ -90,54 +89,10 @@ func (s *stage) compare(before, now *snapshot) {
 	}
 }
 
-// latest is the last snapshot, and a channel that is closed with the next.
-func (s *stage) latest() (*snapshot, <-chan struct{}) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.mu.now, s.mu.changed
-}
-
 // until waits for a snapshot that is as wanted. That it does not come in time is an error, and so is a collector that
 // ends.
 func (s *stage) until(ctx context.Context, limit time.Duration, what string, ok func(*snapshot) bool) error {
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	_, changed := s.latest()
-	for {
-		select {
-		case <-changed:
-		case <-s.child.Done:
-			return fmt.Errorf("holdfast ended by itself while this was waited for: %s\n%s", what, s.child.Last())
-		case <-timer.C:
-			return &lateError{what, limit}
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		var n *snapshot
-		if n, changed = s.latest(); ok(n) {
-			return nil
-		}
-	}
-}
-
-// lateError says that something did not happen in time.
-type lateError struct {
-	what  string
-	limit time.Duration
-}
-
-func (e *lateError) Error() string { return fmt.Sprintf("not within %s: %s", e.limit, e.what) }
-
-// rest waits.
-func rest(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return s.seen.Until(ctx, s.child, limit, what, ok)
 }
 
 // allAt reports whether the new data of every signal goes to the level.

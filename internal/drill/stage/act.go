@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/holdfast-telemetry/holdfast/internal/drill/lookout"
 	"github.com/holdfast-telemetry/holdfast/internal/drill/scenario"
 	"github.com/holdfast-telemetry/holdfast/internal/drill/verdict"
 )
@@ -50,7 +51,7 @@ func (m *room) well(ctx context.Context) error {
 	err = m.until(ctx, trialTime, "the trial of the configuration is over", func(n *look) bool {
 		return n.status != nil && n.status.Config.State != "trial"
 	})
-	var late *lateError
+	var late *lookout.LateError
 	if errors.As(err, &late) {
 		m.say("the configuration is still on trial")
 		return nil
@@ -72,7 +73,7 @@ func (m *room) steps(ctx context.Context) error {
 	for i := range m.scene.Steps {
 		s := &m.scene.Steps[i]
 		if s.At > 0 {
-			if err := rest(ctx, max(time.Until(began.Add(s.At)), 0)); err != nil {
+			if err := lookout.Rest(ctx, max(time.Until(began.Add(s.At)), 0)); err != nil {
 				return err
 			}
 		}
@@ -91,7 +92,7 @@ func (m *room) steps(ctx context.Context) error {
 func (m *room) own(s *scenario.Step, err error) error {
 	var broken *brokenError
 	var idle *idleError
-	var late *lateError
+	var late *lookout.LateError
 	at := fmt.Sprintf("%s:%d: ", m.scene.Source, s.Line)
 	switch {
 	case errors.As(err, &broken):
@@ -140,7 +141,7 @@ func (m *room) step(ctx context.Context, s *scenario.Step) error {
 	case scenario.Reload:
 		return m.reload(ctx, s.On[0], s.Within)
 	case scenario.Wait:
-		return rest(ctx, s.For)
+		return lookout.Rest(ctx, s.For)
 	default:
 		return fmt.Errorf("no such step: %s", s.Do)
 	}

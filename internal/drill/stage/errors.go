@@ -5,28 +5,12 @@ package stage
 
 import (
 	"errors"
-	"fmt"
-	"time"
 
+	"github.com/holdfast-telemetry/holdfast/internal/drill/lookout"
 	"github.com/holdfast-telemetry/holdfast/internal/drill/verdict"
 )
 
 // What may come of a step, besides what was wanted. Any other error is the drill's own.
-
-// lateError says that something did not happen in time.
-type lateError struct {
-	what  string
-	limit time.Duration
-}
-
-func (e *lateError) Error() string { return fmt.Sprintf("not within %s: %s", e.limit, e.what) }
-
-// endedError says that the collector ended by itself.
-type endedError struct{ what, tail string }
-
-func (e *endedError) Error() string {
-	return "holdfast ended by itself while this was waited for: " + e.what + "\n" + e.tail
-}
 
 // brokenError is a promise that was seen not to be kept.
 type brokenError struct{ promise, text string }
@@ -40,7 +24,7 @@ func (e *idleError) Error() string { return e.text }
 
 // owed makes a promise of what was waited for: that it did not come is not only late.
 func owed(promise string, err error) error {
-	var late *lateError
+	var late *lookout.LateError
 	if errors.As(err, &late) {
 		return &brokenError{promise, late.Error()}
 	}
@@ -49,7 +33,7 @@ func owed(promise string, err error) error {
 
 // fault makes what was waited for a part of the fault: without it nothing was tested.
 func fault(text string, err error) error {
-	var late *lateError
+	var late *lookout.LateError
 	if errors.As(err, &late) {
 		return &idleError{text + ": " + late.Error()}
 	}
@@ -60,8 +44,8 @@ func fault(text string, err error) error {
 func (m *room) take(err error) error {
 	var broken *brokenError
 	var idle *idleError
-	var late *lateError
-	var ended *endedError
+	var late *lookout.LateError
+	var ended *lookout.EndedError
 	switch {
 	case errors.As(err, &broken):
 		m.out.Breaks(broken.promise, nil, "%s", broken.text)

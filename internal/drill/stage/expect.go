@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/holdfast-telemetry/holdfast/internal/drill/lookout"
 	"github.com/holdfast-telemetry/holdfast/internal/drill/scenario"
 	"github.com/holdfast-telemetry/holdfast/internal/drill/verdict"
 	"github.com/holdfast-telemetry/holdfast/internal/drill/words"
@@ -44,7 +45,7 @@ func (m *room) expect(ctx context.Context, s *scenario.Step) error {
 	case scenario.Refused:
 		return m.refused(ctx, s.Within)
 	case scenario.Delivered:
-		n, _ := m.latest()
+		n, _ := m.seen.Latest()
 		had := n.stored[first]
 		err := m.until(ctx, s.Within, words.Count(s.Count)+" more items at "+first, func(n *look) bool { return n.stored[first] >= had+s.Count })
 		return m.promised(verdict.Switch, err)
@@ -79,7 +80,7 @@ func (m *room) partOfFault(text string, err error) error {
 }
 
 func (m *room) sayWaiting() {
-	n, _ := m.latest()
+	n, _ := m.seen.Latest()
 	m.say("%s items wait in the queue, %s are in the emergency file", words.Count(n.queued()), words.Count(n.parked()))
 }
 
@@ -115,7 +116,7 @@ func (m *room) down(ctx context.Context, label string, limit time.Duration) erro
 
 // accepted waits until the door has accepted more, where a queue promises that.
 func (m *room) accepted(ctx context.Context, s *scenario.Step) error {
-	n, _ := m.latest()
+	n, _ := m.seen.Latest()
 	had, waited := n.acked, m.isAnyWrong()
 	if waited && !m.queued() && m.scene.Source == "" {
 		return nil // while no backend takes anything, clients wait: there is no queue
@@ -140,9 +141,9 @@ func (m *room) isAnyWrong() bool {
 func (m *room) refused(ctx context.Context, limit time.Duration) error {
 	if m.mayDrop() && m.scene.Source == "" {
 		m.say("a queue that is full gives up its oldest: the door need not refuse")
-		return rest(ctx, min(limit, 8*time.Second))
+		return lookout.Rest(ctx, min(limit, 8*time.Second))
 	}
-	n, _ := m.latest()
+	n, _ := m.seen.Latest()
 	had, began := n.turned+n.final, time.Now()
 	err := m.until(ctx, limit, "the door refuses", func(n *look) bool { return n.turned+n.final > had })
 	if err != nil {
@@ -155,7 +156,7 @@ func (m *room) refused(ctx context.Context, limit time.Duration) error {
 		hint = m.mu.answer
 	}
 	m.mu.Unlock()
-	n, _ = m.latest()
+	n, _ = m.seen.Latest()
 	m.say("after %s the door refuses, %s", words.Seconds(time.Since(began)), hint)
 	m.say("%s items were acknowledged until then, and %s wait", words.Count(n.acked), words.Count(n.waiting()))
 	return nil
@@ -215,10 +216,10 @@ func (m *room) caughtUp(ctx context.Context, limit time.Duration) error {
 
 // silent looks whether a backend gets nothing for a while.
 func (m *room) silent(ctx context.Context, id string, lasts time.Duration) error {
-	n, _ := m.latest()
+	n, _ := m.seen.Latest()
 	had := n.stored[id]
 	err := m.until(ctx, lasts, "", func(n *look) bool { return n.stored[id] > had })
-	var late *lateError
+	var late *lookout.LateError
 	switch {
 	case errors.As(err, &late):
 		m.say("%s gets nothing any more (looked on for %s)", id, words.Seconds(lasts))
@@ -226,7 +227,7 @@ func (m *room) silent(ctx context.Context, id string, lasts time.Duration) error
 	case err != nil:
 		return err
 	}
-	n, _ = m.latest()
+	n, _ = m.seen.Latest()
 	return &brokenError{verdict.Clean, fmt.Sprintf("%s still gets data: %s items more", id, words.Count(n.stored[id]-had))}
 }
 

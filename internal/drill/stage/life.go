@@ -16,6 +16,7 @@ import (
 
 	"github.com/holdfast-telemetry/holdfast/internal/admin"
 	"github.com/holdfast-telemetry/holdfast/internal/drill/child"
+	"github.com/holdfast-telemetry/holdfast/internal/drill/lookout"
 	"github.com/holdfast-telemetry/holdfast/internal/drill/scenario"
 	"github.com/holdfast-telemetry/holdfast/internal/drill/verdict"
 	"github.com/holdfast-telemetry/holdfast/internal/drill/words"
@@ -147,7 +148,7 @@ func (m *room) end(ctx context.Context) (books *ledger.Metrics, late error, err 
 		}
 		return n.at.Sub(since) > quiet
 	})
-	var slow *lateError
+	var slow *lookout.LateError
 	if late != nil && !errors.As(late, &slow) {
 		return nil, nil, late
 	}

@@ -42,14 +42,12 @@ func (m *room) watch(ctx context.Context) {
 	for {
 		n := m.look(ctx)
 		m.mu.Lock()
-		m.mu.now = n
-		close(m.mu.changed)
-		m.mu.changed = make(chan struct{})
 		if n.at.Sub(last) >= sampleEvery {
 			last = n.at
 			m.sampleLocked(n)
 		}
 		m.mu.Unlock()
+		m.seen.See(n)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -93,45 +91,9 @@ func (m *room) look(ctx context.Context) *look {
 	return n
 }
 
-// latest is the last look, and a channel that is closed with the next.
-func (m *room) latest() (*look, <-chan struct{}) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.mu.now, m.mu.changed
-}
-
-// until waits for a look that is as wanted. That it does not come in time is a *lateError.
+// until waits for a look that is as wanted. That it does not come in time is a *lookout.LateError.
 func (m *room) until(ctx context.Context, limit time.Duration, what string, ok func(*look) bool) error {
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	_, changed := m.latest()
-	for {
-		select {
-		case <-changed:
-		case <-m.child.Done:
-			return &endedError{what: what, tail: m.child.Last()}
-		case <-timer.C:
-			return &lateError{what, limit}
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		var n *look
-		if n, changed = m.latest(); ok(n) {
-			return nil
-		}
-	}
-}
-
-// rest waits.
-func rest(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return m.seen.Until(ctx, m.child, limit, what, ok)
 }
 
 // waiting is what was acknowledged and is at no backend yet, by the process's own books.

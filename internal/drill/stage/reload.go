@@ -24,7 +24,7 @@ const (
 
 // reload offers another configuration, and waits until it was looked at.
 func (m *room) reload(ctx context.Context, which string, limit time.Duration) error {
-	n, _ := m.latest()
+	n, _ := m.seen.Latest()
 	if n.status == nil {
 		return &idleError{"the process cannot be asked"}
 	}
@@ -54,7 +54,7 @@ func (m *room) reload(ctx context.Context, which string, limit time.Duration) er
 		return owed(verdict.OldConfig, err)
 	}
 	m.say("the %s configuration: %s %s", which, last.State, last.Reason)
-	n, _ = m.latest()
+	n, _ = m.seen.Latest()
 	if which == broken && n.status.Config.Running.SHA256 != m.was {
 		return &brokenError{verdict.OldConfig, "another configuration runs"}
 	}

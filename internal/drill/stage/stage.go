@@ -22,6 +22,7 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/admin"
 	"github.com/holdfast-telemetry/holdfast/internal/drill/child"
 	"github.com/holdfast-telemetry/holdfast/internal/drill/disk"
+	"github.com/holdfast-telemetry/holdfast/internal/drill/lookout"
 	"github.com/holdfast-telemetry/holdfast/internal/drill/report"
 	"github.com/holdfast-telemetry/holdfast/internal/drill/scenario"
 	"github.com/holdfast-telemetry/holdfast/internal/drill/topology"
@@ -77,16 +78,15 @@ type room struct {
 
 	unwatch context.CancelFunc
 	watcher sync.WaitGroup
+	seen    *lookout.Lookout[*look]
 	mu      struct {
 		sync.Mutex
-		now     *look
-		changed chan struct{}
-		acked   uint64
-		turned  uint64                   // requests refused so that clients come back
-		final   uint64                   // requests refused for good
-		hint    string                   // the last of the former
-		answer  string                   // the last of the latter
-		wrong   map[string]*report.Fault // in force, by backend
+		acked  uint64
+		turned uint64                   // requests refused so that clients come back
+		final  uint64                   // requests refused for good
+		hint   string                   // the last of the former
+		answer string                   // the last of the latter
+		wrong  map[string]*report.Fault // in force, by backend
 	}
 }
 
@@ -147,7 +147,7 @@ func (e *impossibleError) Error() string { return e.text }
 func (p *Play) newRoom(s *scenario.Scenario, dir string, out *report.Scenario) (*room, error) {
 	m := &room{play: p, scene: s, out: out, dir: dir, backends: map[string]*mockbackend.Backend{},
 		doubles: map[string]*mockbackend.Backend{}, addresses: map[string]string{}, via: map[verdict.Source]string{}}
-	m.mu.now, m.mu.changed, m.mu.wrong = &look{stored: map[string]uint64{}}, make(chan struct{}), map[string]*report.Fault{}
+	m.seen, m.mu.wrong = lookout.New(&look{stored: map[string]uint64{}}), map[string]*report.Fault{}
 	if err := m.prepare(); err != nil {
 		return nil, errors.Join(err, m.close())
 	}
