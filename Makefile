@@ -68,7 +68,7 @@ fuzz: ## every fuzz target for FUZZTIME (20s) each
 	@$(GO) list -tags $(TAGS) -f '{{.ImportPath}} {{.Dir}}' ./... | while read -r package dir; do \
 	  for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' "$$dir"/*_test.go 2>/dev/null | cut -c6-); do \
 	    echo "fuzz $$target in $$package"; \
-	    $(GO) test -tags $(TAGS) -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -parallel 2 "$$package" </dev/null; \
+	    $(GO) test -tags $(TAGS) -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 2s -parallel 2 "$$package" </dev/null; \
 	  done; \
 	done
 
