@@ -101,6 +101,7 @@ func (a *App) adminRoutes() []admin.Route {
 		{Method: http.MethodPost, Path: "/reload", Timeout: reloadTime, Handle: a.adminReload},
 		{Method: http.MethodGet, Path: "/config/history", Handle: a.adminHistory},
 		{Method: http.MethodPost, Path: "/config/confirm", Handle: a.adminConfirm},
+		{Method: http.MethodPost, Path: "/config/rollback", Timeout: reloadTime, Handle: a.adminRollback},
 		{Method: http.MethodPost, Path: "/failover/probe", Timeout: probeTime, Handle: a.adminProbe},
 		{Method: http.MethodPost, Path: "/failover/hold", Handle: a.adminHold},
 		{Method: http.MethodPost, Path: "/failover/release", Handle: a.adminRelease},

@@ -52,6 +52,12 @@ func (r *ReloadRequest) plain() bool {
 	return !r.Wait && !r.Force && r.Expect == "" && r.ConfirmSeconds == 0
 }
 
+// RollbackRequest is what the command rollback asks for.
+type RollbackRequest struct {
+	ReloadRequest
+	To uint64 `json:"to,omitempty"` // a stored generation; 0 = what ran before
+}
+
 // ConfirmRequest is what the command confirm asks for.
 type ConfirmRequest struct {
 	Expect string `json:"expect,omitempty"` // first digits of the hash that is meant
@@ -92,13 +98,38 @@ func (a *App) adminReload(ctx context.Context, r *admin.Request) (any, error) {
 		a.driver.Notify("reload")
 		return ReloadAnswer{Text: "asked for; holdfast status shows what comes of it"}, nil
 	}
+	return a.request(ctx, &req, ask), nil
+}
+
+// request waits for what comes of it as long as who asks wants to.
+func (a *App) request(ctx context.Context, req *ReloadRequest, ask reload.Ask) ReloadAnswer {
 	if limit := time.Duration(req.TimeoutSeconds * float64(time.Second)); limit > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
 	}
 	res := a.driver.Request(ctx, ask)
-	return answerOf(&res), nil
+	return answerOf(&res)
+}
+
+// adminRollback offers what is stored instead of what the sources say.
+func (a *App) adminRollback(ctx context.Context, r *admin.Request) (any, error) {
+	var req RollbackRequest
+	if err := r.Decode(&req); err != nil {
+		return nil, err
+	}
+	if a.driver == nil {
+		return nil, admin.Refuse(http.StatusConflict, "this process does not reload")
+	}
+	ask, err := req.ask("rollback")
+	if err != nil {
+		return nil, err
+	}
+	if ask.Expect != "" {
+		return nil, admin.Refuse(http.StatusBadRequest, "a rollback does not ask the sources, there is nothing to expect of them")
+	}
+	ask.Back, ask.To = true, reload.Generation(req.To)
+	return a.request(ctx, &req.ReloadRequest, ask), nil
 }
 
 // adminConfirm is somebody who says that the trial under way went well.

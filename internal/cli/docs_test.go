@@ -42,7 +42,7 @@ func TestEveryCommandInTheDocumentsExists(t *testing.T) {
 			}
 		}
 	}
-	for _, verb := range []string{"validate", "queue replay", "queue drop", "replay", "failover show", "config history", "status", "reload"} {
+	for _, verb := range []string{"validate", "queue replay", "queue drop", "replay", "failover show", "config history", "config confirm", "config rollback", "status", "reload"} {
 		if !seen[verb] {
 			t.Errorf("no document has %q: are the lines still found?", verb)
 		}

@@ -29,14 +29,14 @@ type stranger struct {
 	asked  map[string]app.LevelRequest // by path, the last one
 	// What it says of configurations, and what it was asked for.
 	trials  map[string]app.ReloadAnswer // by path
-	offered map[string]app.ReloadRequest
+	offered map[string]app.RollbackRequest
 	history []reload.Entry
 }
 
 func newStranger(t *testing.T) *stranger {
 	t.Helper()
 	s := &stranger{socket: filepath.Join(t.TempDir(), admin.SocketName), asked: map[string]app.LevelRequest{},
-		trials: map[string]app.ReloadAnswer{}, offered: map[string]app.ReloadRequest{}}
+		trials: map[string]app.ReloadAnswer{}, offered: map[string]app.RollbackRequest{}}
 	s.status = status.Status{Phase: "running", Config: status.Config{Running: status.Generation{SHA256: strings.Repeat("ab", 32)}}}
 	door := admin.NewServer(zap.NewNop())
 	door.Handle(admin.Route{Method: http.MethodGet, Path: "/status", Handle: func(context.Context, *admin.Request) (any, error) {
@@ -58,9 +58,9 @@ func newStranger(t *testing.T) *stranger {
 	door.Handle(admin.Route{Method: http.MethodGet, Path: "/config/history", Handle: func(context.Context, *admin.Request) (any, error) {
 		return s.history, nil
 	}})
-	for _, path := range []string{"/reload", "/config/confirm"} {
+	for _, path := range []string{"/reload", "/config/confirm", "/config/rollback"} {
 		door.Handle(admin.Route{Method: http.MethodPost, Path: path, Handle: func(_ context.Context, r *admin.Request) (any, error) {
-			var req app.ReloadRequest
+			var req app.RollbackRequest
 			if err := r.Decode(&req); err != nil {
 				return nil, err
 			}

@@ -60,7 +60,7 @@ func TestReloadSaysWhatCameOfItWithItsExitCode(t *testing.T) {
 			if code != tc.code || !strings.Contains(stdout, tc.stdout) || !strings.Contains(stderr, tc.stderr) {
 				t.Errorf("exit code %d, want %d\n%s\n%s", code, tc.code, stdout, stderr)
 			}
-			if got := s.offered["/reload"]; got != tc.asked {
+			if got := s.offered["/reload"]; got != (app.RollbackRequest{ReloadRequest: tc.asked}) {
 				t.Errorf("asked for %+v, want %+v", got, tc.asked)
 			}
 		})
@@ -95,9 +95,46 @@ func TestConfirmSaysWhetherThereWasSomethingToConfirm(t *testing.T) {
 		}
 	}
 	gone := &stranger{socket: filepath.Join(t.TempDir(), "none.sock")}
-	for _, args := range [][]string{{"reload"}, {"reload", "--confirm", "5m"}, {"config", "confirm"}} {
+	for _, args := range [][]string{{"reload"}, {"reload", "--confirm", "5m"}, {"config", "confirm"}, {"config", "rollback"}} {
 		if code, _, _ := gone.ask(args...); code != 4 {
 			t.Errorf("%v: exit code %d, want 4", args, code)
 		}
+	}
+}
+
+func TestRollbackAsksForAGenerationAndSaysWhatCameOfIt(t *testing.T) {
+	s := newStranger(t)
+	still := "the sources still say 0123456789ab: the next reload or restart runs that again"
+	for _, tc := range []struct {
+		args   []string
+		answer app.ReloadAnswer
+		code   int
+		said   string
+		asked  app.RollbackRequest
+	}{
+		{nil, app.ReloadAnswer{Outcome: "trial", Generation: 9, Text: still}, 0, "generation 9 runs, and stays if it does no harm; " + still,
+			app.RollbackRequest{ReloadRequest: app.ReloadRequest{TimeoutSeconds: 180}}},
+		{nil, app.ReloadAnswer{Outcome: "committed", Text: still}, 0, "committed " + still,
+			app.RollbackRequest{ReloadRequest: app.ReloadRequest{TimeoutSeconds: 180}}},
+		{nil, app.ReloadAnswer{}, 3, "time ran out", app.RollbackRequest{ReloadRequest: app.ReloadRequest{TimeoutSeconds: 180}}},
+		{[]string{"7", "--wait", "--force"}, app.ReloadAnswer{Outcome: "rolled_back", Reason: "undelivered", Text: "no delivery"}, 2, "rolled_back no delivery",
+			app.RollbackRequest{ReloadRequest: app.ReloadRequest{TimeoutSeconds: 180, Wait: true, Force: true}, To: 7}},
+		{[]string{"7"}, app.ReloadAnswer{Outcome: "rejected", Reason: "not_stored", Text: "stored are 3 4"}, 1, "stored are 3 4",
+			app.RollbackRequest{ReloadRequest: app.ReloadRequest{TimeoutSeconds: 180}, To: 7}},
+		{[]string{"--confirm", "5m"}, app.ReloadAnswer{Outcome: "trial", ConfirmUntil: time.Now()}, 0, "holdfast config confirm",
+			app.RollbackRequest{ReloadRequest: app.ReloadRequest{TimeoutSeconds: 180, ConfirmSeconds: 300}}},
+		{[]string{"0"}, app.ReloadAnswer{}, 1, "is no generation", app.RollbackRequest{}},
+		{[]string{"last"}, app.ReloadAnswer{}, 1, "is no generation", app.RollbackRequest{}},
+	} {
+		s.trials["/config/rollback"] = tc.answer
+		delete(s.offered, "/config/rollback")
+		code, stdout, stderr := s.ask(append([]string{"config", "rollback"}, tc.args...)...)
+		if code != tc.code || !strings.Contains(stdout+stderr, tc.said) || s.offered["/config/rollback"] != tc.asked {
+			t.Errorf("%v: exit code %d, want %d; asked for %+v\n%s%s", tc.args, code, tc.code, s.offered["/config/rollback"], stdout, stderr)
+		}
+	}
+	s.history = []reload.Entry{{Generation: 3, State: reload.Committed, Stored: true}, {Generation: 2, State: reload.Rejected}}
+	if _, stdout, _ := s.ask("config", "history"); !strings.Contains(stdout, "committed  yes") || !strings.Contains(stdout, "rejected   -") {
+		t.Errorf("history: %s", stdout)
 	}
 }

@@ -40,6 +40,7 @@ const (
 	idleEvery     = 10 * time.Second
 	baselineEvery = time.Minute
 	diskLimit     = 5 * time.Second // for one operation of the store; a stalled disk must not hold up a rollback
+	sourcesLimit  = 2 * time.Second
 	expectLimit   = 120 * time.Second
 	expectEvery   = time.Second
 )
@@ -83,6 +84,7 @@ type Driver struct {
 	deliveries map[string]time.Time
 	saved      time.Time // baseline
 	history    []Entry   // oldest first
+	stored     []kept
 	storeErr   error
 	calls      sync.WaitGroup // load and prepare
 	retiring   retiring
@@ -263,6 +265,7 @@ func (d *Driver) remember(boot *Boot) {
 	}
 	d.history, errs[3] = d.store.History()
 	boot.Last = d.store.Last()
+	d.stored = d.store.kept()
 	if err := errors.Join(errs[:]...); err != nil {
 		d.storeFailed("read", err)
 	}

@@ -85,7 +85,16 @@ func (d *Driver) storeGood(a *Action) error {
 		return errors.New("its text is gone")
 	}
 	good := &Good{Record: a.Record, Texts: l.texts, Version: d.set.Version, Deliveries: d.lastDeliveries()}
-	return d.keep("good", func() error { return d.store.SaveGood(good) })
+	var stored []kept
+	err := d.keep("good", func() error {
+		err := d.store.SaveGood(good)
+		stored = d.store.kept()
+		return err
+	})
+	if !errors.Is(err, errStalled) { // else it is still being written to
+		d.stored = stored
+	}
+	return err
 }
 
 // remembered appends to the history.

@@ -42,6 +42,8 @@ type Request struct {
 	Confirm time.Duration // 0 = none: the trial lasts until confirmed, and is undone after so long
 	Begun   bool          // who waits hears that it is on trial, and not how that ends
 	Expect  string        // EventConfirmed: first digits of the hash that is meant; "" = whatever waits
+	Back    bool          // offers a stored generation instead of what the sources say
+	To      Generation    // with Back: which; 0 = the one before what runs
 }
 
 // Loaded is what is known of a configuration after it was read.
@@ -49,6 +51,8 @@ type Loaded struct {
 	Hash        string // "" = nothing was read
 	Fingerprint string
 	Settings    Settings
+	From        Generation // the stored one whose text it is; 0 = it is what the sources say
+	Sources     string     // with From: the hash of what the sources say; "" = not known
 }
 
 // Boot is what the store knows when the process begins.
@@ -78,7 +82,7 @@ type ActionKind uint8
 
 // The actions, done in the order they come.
 const (
-	ActionLoad         ActionKind = 1 + iota // read and load the sources as Generation; Stored: load the good texts instead
+	ActionLoad         ActionKind = 1 + iota // read and load the sources as Generation; Stored: the good texts; Back: those of Of
 	ActionPrepare                            // prepare what was loaded as Generation; Preflight: and ask its senders
 	ActionCancel                             // end the load or prepare under way; its answer still comes
 	ActionUnwind                             // retire the prepared instance Generation, which never ran
@@ -99,6 +103,7 @@ type Action struct {
 	Kind       ActionKind
 	Generation Generation
 	Stored     bool
+	Back       bool // load the stored texts of Of, 0 = of the last one that says something else than what runs
 	Preflight  bool
 	Of         Generation // ActionPrepare: prepare what was loaded under this number, if not 0
 	Attempt    Attempt

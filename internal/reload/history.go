@@ -19,12 +19,15 @@ type Entry struct {
 	Time       time.Time  `json:"time"`
 	Hash       string     `json:"hash,omitempty"`
 	Source     string     `json:"source,omitempty"`
+	From       Generation `json:"from,omitempty"` // whose text it has, where it was gone back to that one
 	State      Outcome    `json:"state"`
 	Reason     Reason     `json:"reason,omitempty"`
 	Text       string     `json:"text,omitempty"`
 	Evidence   Evidence   `json:"evidence,omitempty"`
 	// Times is how often in a row the same text ended the same way, 0 = once; generation and time are the last one's.
 	Times int `json:"times,omitempty"`
+	// Stored says that its text is kept, and can be gone back to; worked out where it is shown.
+	Stored bool `json:"stored,omitempty"`
 }
 
 // withEntry appends e, or counts it if it repeats the last one, and drops the oldest of more than keptHistory.
@@ -67,9 +70,25 @@ func readHistory(disk vfs.FS, dir string) (all []Entry, lines int, err error) {
 // ReadHistory reads the history of these sources in a state directory, newest first, without opening the store: it works
 // beside a running process and without one. None is no error.
 func ReadHistory(disk vfs.FS, place string, uris []string) ([]Entry, error) {
-	all, _, err := readHistory(disk, DirOf(place, uris))
+	dir := DirOf(place, uris)
+	all, _, err := readHistory(disk, dir)
 	slices.Reverse(all)
-	return all, err
+	generations, failed := goodFiles(disk, dir)
+	stored := make([]kept, 0, len(generations))
+	for _, g := range generations {
+		stored = append(stored, kept{g, hashIn(disk, dir, g)})
+	}
+	markStored(all, stored)
+	return all, errors.Join(err, ignoreMissing(failed))
+}
+
+// markStored says of entries whether they can be gone back to: those that were committed and whose text is kept, be it
+// under another number.
+func markStored(all []Entry, stored []kept) {
+	for i := range all {
+		e := &all[i]
+		e.Stored = e.State == Committed && e.Hash != "" && slices.ContainsFunc(stored, func(k kept) bool { return k.hash == e.Hash })
+	}
 }
 
 // AddHistory appends an entry; one that repeats the last one is counted there when it is read. The line is not synced:

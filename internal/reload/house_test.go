@@ -51,9 +51,16 @@ type house struct {
 type disk struct {
 	good       *reload.Record
 	goodOf     *config
+	stored     []kept // ascending
 	attempt    *reload.Attempt
 	deliveries map[string]time.Time
 	last       reload.Generation
+}
+
+// kept is a configuration that was committed, and stored.
+type kept struct {
+	reload.Record
+	cfg *config
 }
 
 // config is one text the sources can have.
@@ -258,7 +265,7 @@ func (h *house) act(a reload.Action) []reload.Event {
 	h.disk.last = max(h.disk.last, g)
 	switch a.Kind {
 	case reload.ActionLoad:
-		h.load(g, a.Stored)
+		h.load(&a)
 	case reload.ActionPrepare:
 		h.prepare(a)
 	case reload.ActionCancel:
@@ -322,31 +329,58 @@ func (h *house) begin(j job) {
 	h.job = &j
 }
 
-func (h *house) load(g reload.Generation, stored bool) {
+func (h *house) load(a *reload.Action) {
 	h.loadings++
+	g, stored := a.Generation, a.Stored
 	ev := reload.Event{Kind: reload.EventLoaded, Generation: g}
 	c := h.configs[h.offered]
 	if stored {
 		c = h.disk.goodOf
 	}
+	if a.Back {
+		if !h.unread {
+			ev.Loaded.Sources = h.offered
+		}
+		k := h.find(a.Of)
+		if k == nil {
+			ev.Err = &reload.Refusal{Reason: reload.ReasonNotStored, Err: fmt.Errorf("generation %d is not stored", a.Of)}
+			h.begin(job{at: h.now.Add(h.loadTakes), ev: ev})
+			return
+		}
+		c, ev.Loaded.From = h.configs[k.cfg.name], k.Generation
+	}
 	switch {
 	case stored && h.goodGone:
 		ev.Err = errors.New("the file of the good one is damaged")
-	case !stored && h.unread:
+	case !stored && !a.Back && h.unread:
 		ev.Err = &reload.Refusal{Reason: reload.ReasonUnread, Err: errors.New("no such file")}
 	default:
-		ev.Loaded = reload.Loaded{Hash: c.name}
+		l := &ev.Loaded
+		l.Hash = c.name
 		if c.loadErr != "" {
 			ev.Err = errors.New(c.loadErr)
 			break
 		}
-		ev.Loaded = c.loaded()
+		l.Hash, l.Fingerprint, l.Settings = c.name, c.fingerprint(), c.settings
 	}
 	h.begin(job{at: h.now.Add(h.loadTakes), ev: ev, do: func() { h.loads[g] = c }})
 }
 
+// find is what the store has: a generation, or the newest one of another text than what runs.
+func (h *house) find(g reload.Generation) *kept {
+	for i := len(h.disk.stored) - 1; i >= 0; i-- {
+		k := &h.disk.stored[i]
+		if g == 0 && k.Hash != h.instances[h.running].cfg.name || g == k.Generation {
+			return k
+		}
+	}
+	return nil
+}
+
+func (c *config) fingerprint() string { return c.name + "/" + c.secret }
+
 func (c *config) loaded() reload.Loaded {
-	return reload.Loaded{Hash: c.name, Fingerprint: c.name + "/" + c.secret, Settings: c.settings}
+	return reload.Loaded{Hash: c.name, Fingerprint: c.fingerprint(), Settings: c.settings}
 }
 
 func (h *house) prepare(a reload.Action) {
@@ -415,6 +449,7 @@ func (h *house) store(a reload.Action) reload.Event {
 	}
 	rec := a.Record
 	h.disk.good, h.disk.goodOf = &rec, in.cfg
+	h.disk.stored = append(h.disk.stored, kept{rec, in.cfg})
 	return ev
 }
 

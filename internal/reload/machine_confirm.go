@@ -85,6 +85,7 @@ func (m *machine) onTrialResult() Result {
 		res.Text = fmt.Sprintf("generation %d runs again at %s, unless somebody confirms it before", m.back.Generation,
 			m.until.UTC().Format(time.RFC3339))
 	}
+	res.Text = joined(res.Text, m.fromText(&m.run.Record))
 	return res
 }
 
@@ -100,9 +101,8 @@ func (m *machine) sayBegun() {
 }
 
 // keepOut holds what nobody confirmed.
-func (m *machine) keepOut(was *seat) {
-	m.held = Hold{Hash: was.Hash, Times: 1, Until: m.now, Forever: true, Unconfirmed: true}
-	m.settleAttempt()
+func (m *machine) keepOut(hash string) {
+	m.held = Hold{Hash: hash, Times: 1, Until: m.now, Forever: true, Unconfirmed: true}
 }
 
 // settleAttempt leaves nothing on disk of what was tried, but for what the next start must not try.

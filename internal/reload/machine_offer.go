@@ -37,11 +37,16 @@ func (m *machine) begin() {
 		m.commit("")
 	}
 	r := m.next
+	if m.warmBack(r) {
+		m.next = nil
+		m.takeBack(r)
+		return
+	}
 	m.next, m.begun = nil, m.now
 	m.last++
 	m.work = work{stage: loading, request: r, record: Record{Generation: m.last, Source: r.Source, At: m.now}}
 	m.do(Action{Kind: ActionTell, Record: m.work.record, Result: Result{Outcome: Received, Generation: m.last}})
-	m.do(Action{Kind: ActionLoad, Generation: m.last})
+	m.do(Action{Kind: ActionLoad, Generation: m.last, Back: r.Back, Of: r.To})
 }
 
 // answers says whether an answer is about the work under way, at the stage it belongs to, and ends work that was
@@ -72,8 +77,12 @@ func (m *machine) loaded(ev *Event) {
 		}
 		return
 	}
-	m.offered, m.refused = *rec, false
-	if rec.Hash != "" && m.held.Hash != "" && m.held.Hash != rec.Hash {
+	if m.work.back() {
+		m.knowSources(&ev.Loaded)
+	} else {
+		m.offered, m.refused = *rec, false
+	}
+	if !m.work.back() && rec.Hash != "" && m.held.Hash != "" && m.held.Hash != rec.Hash {
 		if m.held.Forever {
 			m.clearAttempt()
 		}
@@ -128,7 +137,9 @@ func (m *machine) unchanged() {
 		m.refused = false // it runs
 		return
 	}
-	m.offered.Generation = m.run.Generation
+	if !m.work.back() {
+		m.offered.Generation = m.run.Generation
+	}
 	m.do(Action{Kind: ActionRefresh, Generation: m.run.Generation})
 	r := m.work.request
 	if m.phase == Trial && r.Confirm > 0 {
@@ -149,7 +160,7 @@ func (m *machine) unchanged() {
 
 // reject ends the work; nothing was changed.
 func (m *machine) reject(err error, otherwise Reason) {
-	m.refused = true
+	m.refused = m.refused || !m.work.back()
 	m.end(&m.work.record, m.work.request, Result{Outcome: Rejected, Reason: reasonOf(err, otherwise), Text: err.Error()})
 	m.work, m.restarts = work{}, 0
 }
@@ -201,8 +212,10 @@ func (m *machine) take(probes []Probe) {
 	switch m.phase {
 	case Idle, Trial:
 		m.coming.trial, m.coming.supersedes = true, m.phase == Trial
-		m.writeAttempt(Attempt{Generation: w.record.Generation, Hash: w.record.Hash,
-			Confirm: w.request != nil && w.request.Confirm > 0})
+		if !w.back() || !m.held.Forever { // else what is there matters more: it is about what the sources say
+			m.writeAttempt(Attempt{Generation: w.record.Generation, Hash: w.record.Hash,
+				Confirm: w.request != nil && w.request.Confirm > 0})
+		}
 		m.phase = Switching
 	case Booting:
 		m.coming.trial = !w.stored && w.of == 0

@@ -54,7 +54,7 @@ func (m *machine) onTrial(before *baseline, s *Sample) {
 	}
 	m.trial = newWatch(before.withProbes(m.probes), m.back != nil, m.probes, s, length, m.now)
 	m.do(Action{Kind: ActionTell, Record: m.run.Record,
-		Result: Result{Outcome: OnTrial, Generation: m.run.Generation, Hash: m.run.Hash, Reason: NoReason}})
+		Result: Result{Outcome: OnTrial, Generation: m.run.Generation, Hash: m.run.Hash, Reason: NoReason, Text: m.fromText(&m.run.Record)}})
 	switch {
 	case !m.until.IsZero():
 		m.tellUnconfirmed()
@@ -104,7 +104,7 @@ func (m *machine) commit(text string) {
 		m.held = Hold{}
 	}
 	m.settleAttempt()
-	m.end(&run.Record, m.asked, Result{Outcome: Committed, Evidence: run.Evidence, Text: text})
+	m.end(&run.Record, m.asked, Result{Outcome: Committed, Evidence: run.Evidence, Text: joined(text, m.fromText(&run.Record))})
 	m.phase, m.back, m.asked, m.alarm, m.until, m.trial, m.probes = Idle, nil, nil, "", time.Time{}, watch{}, nil
 }
 
@@ -164,6 +164,10 @@ func (m *machine) rollBack(why *symptom) {
 func (m *machine) wayBack() {
 	r := m.work.request
 	m.work, m.restarts = work{}, 0
+	if r.Back {
+		m.takeBack(r)
+		return
+	}
 	m.goBack(coming{request: r})
 }
 
@@ -181,21 +185,27 @@ func (m *machine) rolledBack(was *seat, c coming) {
 	m.do(Action{Kind: ActionRetire, Generation: was.Generation})
 	if c.undoing == nil {
 		m.settleAttempt()
-		m.offered, m.refused = m.run.Record, false
+		if !c.request.Back {
+			m.offered, m.refused = m.run.Record, false
+		}
 		m.end(&was.Record, m.asked, Result{Outcome: Superseded, Reason: ReasonWayBack,
 			Text: "what ran before was asked for"})
-		m.answer(c.request, Result{Outcome: Committed, Generation: m.run.Generation, Hash: m.run.Hash, Reason: NoReason,
-			Evidence: m.run.Evidence, Text: fmt.Sprintf("generation %d, which ran before, runs again", m.run.Generation)})
 	} else {
-		if c.undoing.reason == ReasonNotConfirmed {
-			m.keepOut(was)
-		} else {
+		unconfirmed := c.undoing.reason == ReasonNotConfirmed
+		switch {
+		case was.From != 0 && (unconfirmed || m.held.Forever):
+			// The sources do not say it: it does not come back by itself, and a hold of what they say stays.
+		case unconfirmed:
+			m.keepOut(was.Hash)
+		default:
 			m.held = m.held.after(was.Hash, m.now)
-			m.settleAttempt()
 		}
-		m.refused = true
+		m.settleAttempt()
+		m.refused = m.refused || was.From == 0
 		m.end(&was.Record, m.asked, Result{Outcome: RolledBack, Reason: c.undoing.reason, Text: c.undoing.text})
 	}
+	m.answer(c.request, Result{Outcome: Committed, Generation: m.run.Generation, Hash: m.run.Hash, Reason: NoReason,
+		Evidence: m.run.Evidence, Text: joined(fmt.Sprintf("generation %d, which ran before, runs again", m.run.Generation), m.aside())})
 	m.asked, m.until, m.trial, m.probes = nil, time.Time{}, watch{}, nil
 }
 

@@ -206,6 +206,13 @@ func (w *walk) event() {
 			w.log("request")
 			w.request(reload.Request{Force: w.r.IntN(5) == 0, Begun: w.r.IntN(3) == 0})
 		}
+	case n < 10 && w.r.IntN(2) == 0:
+		w.log("rollback")
+		to := reload.Generation(0)
+		if stored := w.disk.stored; len(stored) > 0 && w.r.IntN(2) == 0 {
+			to = stored[w.r.IntN(len(stored))].Generation
+		}
+		w.request(reload.Request{Back: true, To: to, Force: w.r.IntN(3) == 0, Begun: w.r.IntN(2) == 0})
 	case n < 10:
 		w.log("request to be confirmed")
 		w.request(reload.Request{Force: w.r.IntN(2) == 0, Begun: w.r.IntN(2) == 0, Confirm: time.Duration(1+w.r.IntN(100)) * time.Second})

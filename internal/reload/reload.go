@@ -73,6 +73,7 @@ const (
 	ReasonExpected  Reason = "expected"  // the text is not the one the request expects
 
 	ReasonNoWayBack Reason = "no_way_back" // it was to be confirmed, and there is nothing to go back to
+	ReasonNotStored Reason = "not_stored"  // the store has no such configuration to go back to
 
 	ReasonFatal         Reason = "fatal"         // S1
 	ReasonListener      Reason = "listener"      // S2
@@ -93,7 +94,8 @@ const (
 // rejectedReasons, rolledBackReasons and supersededReasons are the label sets of the metrics.
 var (
 	rejectedReasons = []Reason{ReasonUnstable, ReasonUnread, ReasonTooLarge, ReasonEmpty, ReasonInvalid, ReasonPrepare,
-		ReasonTimeout, ReasonPanic, ReasonPreflight, ReasonHeld, ReasonExpected, ReasonNoWayBack, ReasonStopping}
+		ReasonTimeout, ReasonPanic, ReasonPreflight, ReasonHeld, ReasonExpected, ReasonNoWayBack,
+		ReasonNotStored, ReasonStopping}
 	rolledBackReasons = []Reason{ReasonFatal, ReasonListener, ReasonAppend, ReasonMemory, ReasonMisconfigured,
 		ReasonUndelivered, ReasonRefusedData, ReasonRefusesAll, ReasonCrashLoop, ReasonNotConfirmed}
 	supersededReasons = []Reason{ReasonNewer, ReasonWayBack, ReasonStopping}
@@ -159,9 +161,10 @@ type Settings struct {
 // Record describes one generation.
 type Record struct {
 	Generation  Generation
-	Source      string // who asked: start, SIGHUP, reload, …
-	Hash        string // SHA-256 of the text, as sha256sum prints it (see HashOf)
-	Fingerprint string // HMAC of the expanded document; never shown, it depends on secrets
+	Source      string     // who asked: start, SIGHUP, reload, …
+	From        Generation // whose text it has, where it was gone back to that one; 0 = what the sources said
+	Hash        string     // SHA-256 of the text, as sha256sum prints it (see HashOf)
+	Fingerprint string     // HMAC of the expanded document; never shown, it depends on secrets
 	Settings    Settings
 	Evidence    Evidence  // once committed
 	At          time.Time // committed, or else offered

@@ -27,6 +27,9 @@ type Ask struct {
 	// ordinary trial.
 	Confirm time.Duration
 	Begun   bool // wait until it is on trial, or ended before that: then the Outcome is OnTrial
+	// Back offers the stored configuration To instead of what the sources say, which are not changed; To 0 = what ran before.
+	Back bool
+	To   Generation
 }
 
 // Request asks for the sources to be read again and waits for what becomes of it: a trial takes its time. A result
@@ -39,7 +42,7 @@ func (d *Driver) Request(ctx context.Context, ask Ask) Result {
 		}
 	}
 	return d.wait(ctx, Event{Kind: EventRequested, Request: Request{Source: ask.Source, Force: ask.Force, Confirm: ask.Confirm,
-		Begun: ask.Begun}})
+		Begun: ask.Begun, Back: ask.Back, To: ask.To}})
 }
 
 // wait puts an event in front of the loop and returns what comes of it.

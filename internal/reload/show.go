@@ -76,6 +76,7 @@ func (d *Driver) show() {
 		}
 		s.Attempts = append(s.Attempts, e)
 	}
+	markStored(s.Attempts, d.stored)
 	if d.store != nil {
 		s.Store = d.store.Dir()
 	}
@@ -171,7 +172,7 @@ func (d *Driver) tell(a *Action) {
 	}
 	switch {
 	case res.Text == "":
-	case res.Outcome == Committed || res.Outcome == Unconfirmed: // no trouble
+	case res.Outcome == Committed || res.Outcome == OnTrial || res.Outcome == Unconfirmed: // no trouble
 		fields = append(fields, zap.String("detail", res.Text))
 	default:
 		fields = append(fields, telemetry.Foreign("error", res.Text))
@@ -183,7 +184,7 @@ func (d *Driver) tell(a *Action) {
 		return
 	}
 	d.figures.ended(res)
-	d.remembered(Entry{Generation: rec.Generation, Time: time.Now(), Hash: rec.Hash, Source: rec.Source,
+	d.remembered(Entry{Generation: rec.Generation, Time: time.Now(), Hash: rec.Hash, Source: rec.Source, From: rec.From,
 		State: res.Outcome, Reason: res.Reason, Text: res.Text, Evidence: res.Evidence})
 }
 

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strconv"
@@ -32,15 +33,17 @@ const (
 	lockFile     = "lock"
 	badDir       = "bad"
 
-	keptGood    = 2   // the newest are kept
-	keptHistory = 100 // entries
+	keptGood    = 10 // of what was committed; the newest two in any case, older ones once for each text
+	keptNewest  = 2
+	keptBytes   = 16 << 20 // of more than the newest two
+	keptHistory = 100      // entries
 	keyBytes    = 32
 )
 
 // Store keeps, in one directory per set of sources, what a restart must know. Every file is replaced whole and carries
 // a sum; one that is damaged is moved to bad/, and what stood before it is used. Of the good configurations the newest
-// two are kept, so one damaged file, and a crash at any moment, leave one. Its methods are called by one goroutine at
-// a time.
+// two are kept at least, so one damaged file, and a crash at any moment, leave one, and some older ones that a person may
+// want to go back to. Its methods are called by one goroutine at a time.
 type Store struct {
 	disk vfs.FS
 	dir  string
@@ -49,6 +52,8 @@ type Store struct {
 	// Notes are what was found wrong when it was opened: lines for the log.
 	notes []string
 	lines int // of the history's file; 0 = not known
+	// hashes are those of stored configurations, as far as somebody asked.
+	hashes map[Generation]string
 }
 
 // storedGood is the body of good-<generation>.json.
@@ -218,32 +223,46 @@ func (s *Store) setAside(name string, why error) error {
 
 // Good is the newest configuration that was committed and is not damaged; nil = none. The error, if any, is about files
 // that could not be read.
-func (s *Store) Good() (*Good, error) {
+func (s *Store) Good() (*Good, error) { return s.Newest(func(*Good) bool { return true }) }
+
+// Newest is the newest configuration that was committed, fits, and is not damaged; nil = there is none, or not any more.
+func (s *Store) Newest(fits func(*Good) bool) (*Good, error) {
 	all, err := s.goodFiles()
 	var errs []error
 	for _, g := range slices.Backward(all) {
-		name := goodName(g)
-		var body storedGood
-		err := s.load(name, &body)
-		if err == nil && (body.Generation != g || HashOf(body.Texts) != body.Hash || check(body.Texts) != nil) {
-			err = s.setAside(name, fmt.Errorf("%w: its text is not what its hash says", errDamaged))
+		good, err := s.goodOf(g)
+		if err == nil && fits(good) {
+			return good, errors.Join(errs...)
 		}
-		if err == nil {
-			return &Good{Texts: body.Texts, Version: body.Version, Deliveries: body.Deliveries, Record: Record{
-				Generation: g, Source: body.Source, Hash: body.Hash, Fingerprint: body.Fingerprint,
-				Settings: body.Settings, Evidence: body.Evidence, At: body.Time,
-			}}, errors.Join(errs...)
-		}
-		if !errors.Is(err, errDamaged) {
+		if err != nil && !errors.Is(err, errDamaged) {
 			errs = append(errs, err)
 		}
 	}
 	return nil, errors.Join(append(errs, err)...)
 }
 
+// goodOf reads one; errDamaged says that it was set aside.
+func (s *Store) goodOf(g Generation) (*Good, error) {
+	name := goodName(g)
+	var body storedGood
+	err := s.load(name, &body)
+	if err == nil && (body.Generation != g || HashOf(body.Texts) != body.Hash || check(body.Texts) != nil) {
+		err = s.setAside(name, fmt.Errorf("%w: its text is not what its hash says", errDamaged))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Good{Texts: body.Texts, Version: body.Version, Deliveries: body.Deliveries, Record: Record{
+		Generation: g, Source: body.Source, Hash: body.Hash, Fingerprint: body.Fingerprint,
+		Settings: body.Settings, Evidence: body.Evidence, At: body.Time,
+	}}, nil
+}
+
 // goodFiles are the generations there are files of, ascending.
-func (s *Store) goodFiles() ([]Generation, error) {
-	entries, err := s.disk.ReadDir(s.dir)
+func (s *Store) goodFiles() ([]Generation, error) { return goodFiles(s.disk, s.dir) }
+
+func goodFiles(disk vfs.FS, dir string) ([]Generation, error) {
+	entries, err := disk.ReadDir(dir)
 	var all []Generation
 	for _, e := range entries {
 		number, ok := strings.CutPrefix(e.Name, goodPrefix)
@@ -260,7 +279,7 @@ func goodName(g Generation) string {
 	return goodPrefix + strconv.FormatUint(uint64(g), 10) + goodSuffix
 }
 
-// SaveGood makes g the good configuration. The one before stays beside it; older ones go.
+// SaveGood makes g the good configuration. The one before stays beside it, and of older ones as many as are kept.
 func (s *Store) SaveGood(g *Good) error {
 	data, err := seal(storedGood{
 		Generation: g.Generation, Texts: g.Texts, Hash: g.Hash, Fingerprint: g.Fingerprint, Settings: g.Settings,
@@ -276,12 +295,73 @@ func (s *Store) SaveGood(g *Good) error {
 	if err != nil {
 		return nil // it is stored; old files are tidied up another time
 	}
-	for _, old := range all[:max(0, len(all)-keptGood)] {
+	for _, old := range s.surplus(all) {
 		if err := s.disk.Remove(path.Join(s.dir, goodName(old))); err != nil {
 			s.notes = append(s.notes, fmt.Sprintf("%s in %s stays: %v", goodName(old), s.dir, err))
 		}
 	}
 	return nil
+}
+
+// surplus are the configurations that go: what is too old, and of older ones what a newer one says too. A script that
+// alternates between two texts leaves room for others.
+func (s *Store) surplus(all []Generation) (gone []Generation) {
+	seen, kept, bytes := map[string]bool{}, 0, int64(0)
+	for _, g := range slices.Backward(all) {
+		hash := s.hashOf(g)
+		if info, err := s.disk.Stat(path.Join(s.dir, goodName(g))); err == nil {
+			bytes += info.Size
+		}
+		if kept >= keptGood || kept >= keptNewest && (bytes > keptBytes || hash != "" && seen[hash]) {
+			gone = append(gone, g)
+			continue
+		}
+		seen[hash] = true
+		kept++
+	}
+	maps.DeleteFunc(s.hashes, func(g Generation, _ string) bool { return slices.Contains(gone, g) })
+	return gone
+}
+
+// hashOf is the hash that a stored configuration is said to have; "" = it cannot be read.
+func (s *Store) hashOf(g Generation) string {
+	if hash, ok := s.hashes[g]; ok {
+		return hash
+	}
+	hash := hashIn(s.disk, s.dir, g)
+	if hash != "" {
+		if s.hashes == nil {
+			s.hashes = map[Generation]string{}
+		}
+		s.hashes[g] = hash
+	}
+	return hash
+}
+
+func hashIn(disk vfs.FS, dir string, g Generation) string {
+	var body storedGood
+	data, err := readFile(disk, path.Join(dir, goodName(g)))
+	if err != nil || unseal(data, &body) != nil {
+		return ""
+	}
+	return body.Hash
+}
+
+// kept is a text there is to go back to.
+type kept struct {
+	generation Generation
+	hash       string
+}
+
+// kept are the texts there are to go back to, the oldest first. What cannot be read is none.
+func (s *Store) kept() (all []kept) {
+	generations, _ := s.goodFiles() // Good reports that
+	for _, g := range generations {
+		if hash := s.hashOf(g); hash != "" {
+			all = append(all, kept{g, hash})
+		}
+	}
+	return all
 }
 
 // storedAttempt is the body of attempt.json.

@@ -58,6 +58,7 @@ func (s *tale) command(words []string) {
 		s.disk.good = &reload.Record{Generation: s.disk.last, Source: "reload", Hash: l.Hash, Fingerprint: l.Fingerprint,
 			Settings: l.Settings, Evidence: reload.EvidenceDelivered, At: s.now}
 		s.disk.goodOf = c
+		s.disk.stored = append(s.disk.stored, kept{*s.disk.good, c})
 		for _, x := range c.senders {
 			if x.does == "delivers" {
 				s.disk.deliveries[x.id] = s.now
@@ -71,6 +72,10 @@ func (s *tale) command(words []string) {
 		s.kill()
 	case "request":
 		s.requests(args)
+	case "back": // TO, as requests
+		r := s.wish(args[1:])
+		r.Back, r.To = true, reload.Generation(s.number(args[0]))
+		s.request(r)
 	case "confirm":
 		s.confirm(strings.Join(args, ""))
 	case "stop":
@@ -136,19 +141,9 @@ func (s *tale) config(args []string) {
 
 // requests asks: N times at once, --force, --confirm D, --begun.
 func (s *tale) requests(args []string) {
-	n, r := 1, reload.Request{}
-	for _, a := range args {
-		key, value, _ := strings.Cut(a, "=")
-		switch key {
-		case "--force":
-			r.Force = true
-		case "--begun":
-			r.Begun = true
-		case "--confirm":
-			r.Confirm = s.duration(value)
-		default:
-			n = s.number(a)
-		}
+	n, r := 1, s.wish(args)
+	if len(args) > 0 && !strings.HasPrefix(args[0], "--") {
+		n = s.number(args[0])
 	}
 	s.silent = n > 10
 	loads := s.loadings
@@ -161,6 +156,21 @@ func (s *tale) requests(args []string) {
 		s.lines = append(s.lines, fmt.Sprintf("%d requests: %d loads, %d not answered yet", n, s.loadings-loads, len(s.open)))
 		s.tally()
 	}
+}
+
+func (s *tale) wish(args []string) (r reload.Request) {
+	for _, a := range args {
+		key, value, _ := strings.Cut(a, "=")
+		switch key {
+		case "--force":
+			r.Force = true
+		case "--begun":
+			r.Begun = true
+		case "--confirm":
+			r.Confirm = s.duration(value)
+		}
+	}
+	return r
 }
 
 // repeat asks again and again, and sums up.

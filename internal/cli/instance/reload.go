@@ -49,7 +49,7 @@ back or superseded; 3 the time ran out; 4 no instance answers.`,
   holdfast reload --confirm 5m && holdfast status && holdfast config confirm`,
 		Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return t.offer(cmd, &f, "/reload", &t.req)
+			return t.offer(cmd, &f, "/reload", func() any { return t.req })
 		},
 	}
 	f.register(cmd)

@@ -42,7 +42,7 @@ func (t *trialFlags) register(cmd *cobra.Command) {
 }
 
 // offer asks for a trial and says what comes of it, at its beginning or at its end.
-func (t *trialFlags) offer(cmd *cobra.Command, f *instanceFlags, path string, request any) error {
+func (t *trialFlags) offer(cmd *cobra.Command, f *instanceFlags, path string, request func() any) error {
 	if cmd.Flags().Changed("confirm") && (t.confirm < reload.MinConfirm || t.confirm > reload.MaxConfirm) {
 		return fmt.Errorf("--confirm %s: between %s and %s are possible", t.confirm, reload.MinConfirm, reload.MaxConfirm)
 	}
@@ -53,12 +53,12 @@ func (t *trialFlags) offer(cmd *cobra.Command, f *instanceFlags, path string, re
 		return err
 	}
 	wait := t.req.Wait
-	if t.confirm > 0 { // it is said how to confirm it before the wait for that
+	if t.confirm > 0 { // it is said how to confirm it, and then waited for that
 		t.req.Wait = false
 	}
 	t.req.TimeoutSeconds, t.req.ConfirmSeconds = t.timeout.Seconds(), t.confirm.Seconds()
 	var answer app.ReloadAnswer
-	if err := c.Post(ctx, path, request, &answer); err != nil {
+	if err := c.Post(ctx, path, request(), &answer); err != nil {
 		return asked(err)
 	}
 	if wait && answer.Outcome == string(reload.OnTrial) {
@@ -70,7 +70,7 @@ func (t *trialFlags) offer(cmd *cobra.Command, f *instanceFlags, path string, re
 	if err := f.print(cmd.OutOrStdout(), &answer); err != nil {
 		return err
 	}
-	if answer.Outcome == "" && !wait && t.confirm == 0 && !t.req.Force && t.req.Expect == "" {
+	if answer.Outcome == "" && request() == any(app.ReloadRequest{TimeoutSeconds: t.req.TimeoutSeconds}) {
 		return nil // it was only asked for
 	}
 	return reloadCode(&answer)
@@ -81,7 +81,7 @@ func (f *instanceFlags) print(to io.Writer, a *app.ReloadAnswer) error {
 	if f.asJSON {
 		return command.PrintJSON(to, a)
 	}
-	if !a.ConfirmUntil.IsZero() {
+	if a.Outcome == string(reload.OnTrial) {
 		f.printBegun(to, a)
 		return nil
 	}
@@ -92,15 +92,20 @@ func (f *instanceFlags) print(to io.Writer, a *app.ReloadAnswer) error {
 // printBegun says what to do next.
 func (f *instanceFlags) printBegun(to io.Writer, a *app.ReloadAnswer) {
 	if a.ConfirmUntil.IsZero() {
-		fmt.Fprintf(to, "trial: generation %d runs, and stays if it does no harm\n", a.Generation)
+		fmt.Fprintf(to, "trial generation %d runs, and stays if it does no harm", a.Generation)
+		if a.Text != "" {
+			fmt.Fprintf(to, "; %s", a.Text)
+		}
+		fmt.Fprintln(to)
 		return
 	}
-	fmt.Fprintf(to, `trial: generation %d runs, for %s. To keep it:
+	fmt.Fprintf(to, `trial: generation %d runs, for %s. To keep it, or to take it back now:
 
     holdfast config confirm%s
+    holdfast config rollback%s
 
-Else %s, and so it does if the process ends.
-`, a.Generation, time.Until(a.ConfirmUntil).Round(time.Second), f.again(), a.Text)
+Else %s. So it does if the process ends.
+`, a.Generation, time.Until(a.ConfirmUntil).Round(time.Second), f.again(), f.again(), a.Text)
 }
 
 // again are the flags by which the same instance is found again.
