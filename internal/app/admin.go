@@ -19,7 +19,7 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/failover"
 	"github.com/holdfast-telemetry/holdfast/internal/journal"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
-	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
+	"github.com/holdfast-telemetry/holdfast/internal/pipeline/switchroom"
 	"github.com/holdfast-telemetry/holdfast/internal/status"
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
 )
@@ -235,7 +235,7 @@ func (a *App) order(ctx context.Context, r *admin.Request, kind failover.EventKi
 	for _, id := range ids {
 		err := a.switches.Order(ctx, failover.Event{Kind: kind, Route: id, Level: req.Level,
 			For: time.Duration(req.ForSeconds * float64(time.Second)), Force: req.Force})
-		var refused *pipeline.RefusedError
+		var refused *switchroom.RefusedError
 		if err != nil && !errors.As(err, &refused) {
 			return nil, err
 		}

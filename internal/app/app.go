@@ -27,7 +27,7 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/extension"
 	"github.com/holdfast-telemetry/holdfast/internal/failover"
 	"github.com/holdfast-telemetry/holdfast/internal/failover/statefile"
-	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
+	"github.com/holdfast-telemetry/holdfast/internal/pipeline/switchroom"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
 	"github.com/holdfast-telemetry/holdfast/internal/receiver/sockets"
 	"github.com/holdfast-telemetry/holdfast/internal/reload"
@@ -77,7 +77,7 @@ type App struct {
 		memories map[string]*memoryQueue // queues in memory, by pipeline
 		vaults   map[string]*vault.Vault // emergency files, by path
 	}
-	switches *pipeline.SwitchRoom         // nil before the first generation is built
+	switches *switchroom.Room             // nil before the first generation is built
 	named    map[string]map[string]string // labels of destinations, by pipeline and canonical name; register's alone
 	keeper   *statefile.File              // of what the switches should know after a restart; nil = nobody keeps it
 	metrics  *telemetry.Server

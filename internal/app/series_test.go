@@ -33,7 +33,7 @@ var foreignSeries = map[string][]string{
 var targetLabels = []string{"job", "instance", "le"}
 
 // lazyDirs hold series that are there from their first event on; their names stand in the sources in one piece.
-var lazyDirs = []string{".", "emergency", "queuelog", "series", "../pipeline", "../reload", "../receiver/door", "../processor/memorylimiter"}
+var lazyDirs = []string{".", "emergency", "queuelog", "series", "../pipeline", "../pipeline/switchroom", "../reload", "../receiver/door", "../processor/memorylimiter"}
 
 // everything has a component of every kind that has series of its own.
 func everything(dir string) string {

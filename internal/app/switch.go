@@ -23,6 +23,7 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/failover"
 	"github.com/holdfast-telemetry/holdfast/internal/failover/statefile"
 	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
+	"github.com/holdfast-telemetry/holdfast/internal/pipeline/switchroom"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
 	"github.com/holdfast-telemetry/holdfast/internal/reload"
 	"github.com/holdfast-telemetry/holdfast/internal/vfs"
@@ -36,11 +37,11 @@ func (g *generation) switchPlan() *failover.SwitchPlan {
 // learnRoutes makes the destinations known to the room above them, which the first generation makes.
 func (g *generation) learnRoutes() error {
 	if a := g.app; a.switches == nil {
-		set := pipeline.RoomSettings{Plan: g.switchPlan(), Telemetry: a.opts.Telemetry, Probe: a.probe}
+		set := switchroom.Settings{Plan: g.switchPlan(), Telemetry: a.opts.Telemetry, Probe: a.probe}
 		if a.keeper = statefile.New(vfs.OS(), a.memoryDirs(vfs.OS()), a.log); a.keeper != nil {
 			set.Remembered, set.Remember = a.keeper.Recall(), a.keeper.Tell
 		}
-		a.switches = pipeline.NewSwitchRoom(set)
+		a.switches = switchroom.New(set)
 		return nil
 	}
 	g.app.switches.Learn(g.switchPlan())

@@ -78,3 +78,16 @@ var classes = [...]breaker.Class{
 	breaker.Local, breaker.Delivered, breaker.Retry, breaker.RetryAfter, breaker.Ambiguous, breaker.Misconfigured,
 	breaker.Rejected,
 }
+
+// SpeaksAgainst reports whether an answer speaks against an exporter's backend.
+func SpeaksAgainst(k exporter.Kind) bool {
+	return k == exporter.Retry || k == exporter.Ambiguous || k == exporter.Misconfigured
+}
+
+// VerdictWord is a verdict's word in metrics: none is local.
+func VerdictWord(k exporter.Kind) string {
+	if k == 0 {
+		return "local"
+	}
+	return k.String()
+}

@@ -270,8 +270,9 @@ func (x *dispatch) repayment() *source {
 		}
 	}
 	labels := []string{"connector", x.dest.Label, "signal", x.set.Plan.Signal.String()}
+	_, news := x.room.Follow(x.id, nil)
 	return &source{stored: true, repays: true, Cursor: newBackfill(&backfill{
-		debts: x.debts, after: x.dest.Route.Config.Backfill.After, most: max(slots/2, 1), nudges: x.room.follow(x.id, nil),
+		debts: x.debts, after: x.dest.Route.Config.Backfill.After, most: max(slots/2, 1), nudges: news,
 		view: func() *failover.View { return x.room.View(x.id) }, queued: x.owed,
 		log: x.set.Telemetry.Logger.With(zap.String("connector", x.dest.Label),
 			zap.String("signal", x.set.Plan.Signal.String())),

@@ -12,6 +12,7 @@ import (
 
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 	"github.com/holdfast-telemetry/holdfast/internal/failover"
+	"github.com/holdfast-telemetry/holdfast/internal/pipeline/switchroom"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
 )
@@ -29,7 +30,7 @@ import (
 // are taken only when the router wants some.
 type dispatch struct {
 	*delivery
-	room    *SwitchRoom
+	room    *switchroom.Room
 	id      failover.RouteID
 	config  *failover.Config
 	senders [][]*sender // by level and member
@@ -40,7 +41,7 @@ type dispatch struct {
 	fortune *fortune
 	several bool   // sources: each has a feeder
 	trial   uint64 // levels on trial; guarded by mu
-	at      *viewOf
+	at      *atomic.Pointer[failover.View]
 	nudges  <-chan struct{}
 	sooner  chan struct{} // of one place: the loop is to wake up earlier than it meant to
 	over    chan struct{} // closed when nothing is in hand, all is resolved and nothing comes any more
@@ -105,7 +106,7 @@ func newDispatch(set *Settings, d *plan.Destination) (*dispatch, error) {
 		own = newSender(set, d.Levels[0].Exporters[0], own.exporter, d)
 	}
 	x.meter.line = own
-	if x.at, x.nudges = set.Switch.at(x.id), set.Switch.follow(x.id, x.fortune); x.at == nil {
+	if x.at, x.nudges = set.Switch.Follow(x.id, x.fortune.failed); x.at == nil {
 		return nil, fmt.Errorf("pipeline %s: destination %s has no route", set.Plan.ID, d.Label)
 	}
 	if !d.Wait && set.Queue == nil {
@@ -175,7 +176,7 @@ func (x *dispatch) halt(grace time.Duration) {
 // part gives back what was borrowed: leases, and the place where views are told.
 func (x *dispatch) part() {
 	x.close()
-	x.room.leave(x.id, x.nudges, x.fortune)
+	x.room.Leave(x.id, x.nudges)
 }
 
 // cut ends what is in flight.
@@ -236,7 +237,7 @@ func (x *dispatch) step(c *chores, now time.Time, ev failover.RouterEvent) {
 	}
 	m.events = append(m.events[:0], ev)
 	for i := 0; i < len(m.events); i++ {
-		m.view = x.at.view.Load()
+		m.view = x.at.Load()
 		m.out = m.router.Step(m.now, m.view, x.share(), m.events[i], m.out[:0])
 		for k := range m.out {
 			x.do(c, &m.out[k])
@@ -310,7 +311,7 @@ func (x *dispatch) do(c *chores, e *failover.RouterEffect) {
 
 // held reports whether nobody takes what is accepted now, and how long it is until the next probe.
 func (x *dispatch) held() (time.Duration, bool) {
-	v := x.at.view.Load()
+	v := x.at.Load()
 	if v == nil || !v.AllDown {
 		return 0, false
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/failover"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
 	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
+	"github.com/holdfast-telemetry/holdfast/internal/pipeline/switchroom"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
 	"github.com/holdfast-telemetry/holdfast/internal/queue/memory"
@@ -53,7 +54,7 @@ func (e *endpoint) asked() int {
 // connector is a pipeline with one failover connector over endpoints, and the switch room above it.
 type connector struct {
 	house
-	room *pipeline.SwitchRoom
+	room *switchroom.Room
 	ends map[string]*endpoint
 	stop func(limit time.Duration)
 	sent int
@@ -101,7 +102,7 @@ func owing(
 	if err := c.queue.Prepare(d.Destination); err != nil {
 		t.Fatal(err)
 	}
-	c.room = pipeline.NewSwitchRoom(pipeline.RoomSettings{
+	c.room = switchroom.New(switchroom.Settings{
 		Plan: pipeline.SwitchPlan(&plan.Plan{Pipelines: []plan.Pipeline{pl}}, func(string) (string, string) {
 			return "", "empty"
 		}, func() float64 { return 0.5 }),

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
+	"github.com/holdfast-telemetry/holdfast/internal/failover"
 )
 
 // fortune is how a destination with levels fares: what failed since its last delivery, at whatever level. With all
@@ -30,7 +31,7 @@ func (f *fortune) delivered(items int64, now time.Time) {
 func (f *fortune) failed(v exporter.Verdict, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if speaksAgainst(v.Kind) {
+	if failover.SpeaksAgainst(v.Kind) {
 		f.mu.Failed++
 		f.mu.LastFailure = now
 	}
@@ -47,7 +48,5 @@ func (f *fortune) health(label string) Health {
 	return h
 }
 
-// speaksAgainst reports whether an answer speaks against an exporter's backend.
-func speaksAgainst(k exporter.Kind) bool {
-	return k == exporter.Retry || k == exporter.Ambiguous || k == exporter.Misconfigured
-}
+// health is how a destination fares: a connector as its levels do together.
+func (x *dispatch) health() Health { return x.fortune.health(x.dest.Label) }

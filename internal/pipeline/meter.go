@@ -14,6 +14,7 @@ import (
 
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 	"github.com/holdfast-telemetry/holdfast/internal/failover"
+	"github.com/holdfast-telemetry/holdfast/internal/pipeline/switchroom"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
 )
@@ -87,7 +88,7 @@ func newMeter(set *Settings, d *plan.Destination) *meter {
 		m.levels = append(m.levels, m.newLevel(i, &d.Levels[i]))
 	}
 	for from := range d.Levels {
-		for to := 0; to < len(d.Levels) && len(d.Levels) <= maxEager; to++ {
+		for to := 0; to < len(d.Levels) && len(d.Levels) <= switchroom.MaxEager; to++ {
 			for cause := failover.MoveFailure; cause <= failover.MoveReturn; cause++ {
 				if from != to {
 					m.movedOf(move{from, to, cause})
@@ -130,10 +131,10 @@ func (m *meter) newLevel(i int, l *plan.Level) levelMeter {
 		var verdicts [exporter.Rejected + 1]*telemetry.Counter
 		for v := range verdicts {
 			verdicts[v] = reg.Counter("holdfast_failover_attempts_total", "Attempts, by what came of them.",
-				m.with("level", level, "exporter", id, "verdict", verdictWord(exporter.Kind(v)))...)
+				m.with("level", level, "exporter", id, "verdict", failover.VerdictWord(exporter.Kind(v)))...)
 		}
 		out.members = append(out.members, verdicts)
-		out.failed = append(out.failed, failedItems(reg, id, m.set.Plan.Signal))
+		out.failed = append(out.failed, switchroom.FailedItems(reg, id, m.set.Plan.Signal))
 	}
 	return out
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/admission"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
+	"github.com/holdfast-telemetry/holdfast/internal/pipeline/switchroom"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
@@ -59,7 +60,7 @@ type Settings struct {
 	// Room reports whether the queue could store more, queue_size aside; nil = it always could. It never blocks.
 	Room func() bool
 	// Switch says which exporters are up; it knows every destination.
-	Switch *SwitchRoom
+	Switch *switchroom.Room
 	// Exporters holds every exporter the plan names, by ID as written. The caller starts and stops them.
 	Exporters map[string]exporter.Exporter
 	// Decode returns the identity form of a compressed body of size bytes; needed to split what a backend finds

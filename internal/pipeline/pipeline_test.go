@@ -21,6 +21,7 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
 	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
+	"github.com/holdfast-telemetry/holdfast/internal/pipeline/switchroom"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
 	"github.com/holdfast-telemetry/holdfast/internal/queue/memory"
@@ -97,7 +98,7 @@ type house struct {
 
 // under puts a switch room above the pipeline. Its exporters have no probes: they are asked by live batches.
 func under(set *pipeline.Settings) (stop func()) {
-	room := pipeline.NewSwitchRoom(pipeline.RoomSettings{
+	room := switchroom.New(switchroom.Settings{
 		Plan: pipeline.SwitchPlan(&plan.Plan{Pipelines: []plan.Pipeline{set.Plan}}, func(string) (string, string) {
 			return "", ""
 		}, set.Jitter),

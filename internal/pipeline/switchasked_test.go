@@ -16,13 +16,14 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/failover"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
 	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
+	"github.com/holdfast-telemetry/holdfast/internal/pipeline/switchroom"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
 )
 
 var tracesRoute = failover.RouteID{Connector: "failover", Signal: otlp.Traces}
 
 // probe asks one level and returns what came of its only member.
-func (c *connector) probe(level int) pipeline.ProbeAnswer {
+func (c *connector) probe(level int) switchroom.ProbeAnswer {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -79,7 +80,7 @@ func TestWhatCannotBeProbedSaysWhy(t *testing.T) {
 		if a := c.probe(0); a.Kind != "" || !strings.Contains(a.Why, "silence") {
 			t.Errorf("one that asked for silence: %+v", a)
 		}
-		var refused *pipeline.RefusedError
+		var refused *switchroom.RefusedError
 		for _, route := range []failover.RouteID{{Connector: "none", Signal: otlp.Traces}, tracesRoute} {
 			if _, err := c.room.Probe(t.Context(), route, 7); !errors.As(err, &refused) {
 				t.Errorf("level 7 of %v: %v", route, err)
@@ -104,7 +105,7 @@ func TestTheStatusOutlivesTheRoom(t *testing.T) {
 		if age < time.Minute || len(routes) != 1 || routes[0].Active != 1 {
 			t.Errorf("stopped: %+v, %s old", routes, age)
 		}
-		if err := c.room.Order(t.Context(), failover.Event{Kind: failover.EventProbeNow, Route: tracesRoute}); !errors.Is(err, pipeline.ErrNoRoom) {
+		if err := c.room.Order(t.Context(), failover.Event{Kind: failover.EventProbeNow, Route: tracesRoute}); !errors.Is(err, switchroom.ErrNoRoom) {
 			t.Errorf("an order to nobody: %v", err)
 		}
 	})

@@ -44,7 +44,7 @@ var importRules = []importRule{
 	},
 	{
 		of: []string{"internal/app/components"},
-		never: []string{"internal/app", "internal/app/replay", "internal/pipeline", "internal/plan", "internal/reload",
+		never: []string{"internal/app", "internal/app/replay", "internal/pipeline/...", "internal/plan", "internal/reload",
 			"internal/queue/...", "internal/status"},
 		reason: "the list of components builds nothing and runs nothing",
 	},
@@ -100,13 +100,13 @@ var importRules = []importRule{
 	{
 		of: []string{"internal/receiver/..."},
 		never: []string{"internal/journal/...", "internal/queue/...", "internal/exporter/...", "internal/failover",
-			"internal/processor/...", "internal/pipeline", "internal/plan"},
+			"internal/processor/...", "internal/pipeline/...", "internal/plan"},
 		reason: "a receiver knows a Sink, not what stands behind it",
 	},
 	{
 		of: []string{"internal/exporter/..."},
 		never: []string{"internal/receiver/...", "internal/queue/...", "internal/journal/...", "internal/failover",
-			"internal/processor/...", "internal/pipeline", "internal/plan", "internal/admission"},
+			"internal/processor/...", "internal/pipeline/...", "internal/plan", "internal/admission"},
 		reason: "an exporter sends and says the verdict; it does not know that it is second, nor who queues",
 	},
 	{
@@ -118,8 +118,14 @@ var importRules = []importRule{
 	{
 		of: []string{"internal/breaker", "internal/failover"},
 		never: []string{"net", "net/http", "os", grpc, "internal/exporter/*", "internal/queue/...",
-			"internal/journal/...", "internal/pipeline"},
+			"internal/journal/...", "internal/pipeline/..."},
 		reason: "decisions are pure: no sockets, no files",
+	},
+	{
+		of: []string{"internal/pipeline/switchroom"},
+		only: []string{"std", "go.uber.org/zap/...", "internal/breaker", "internal/exporter", "internal/failover", "internal/otlp",
+			"internal/queue", "internal/telemetry"},
+		reason: "the switch is driven for all pipelines, and knows none of them",
 	},
 	{
 		of: []string{"internal/failover/statefile"}, only: []string{"std", "go.uber.org/zap/...", "internal/failover", "internal/vfs"},
@@ -130,8 +136,8 @@ var importRules = []importRule{
 		reason: "decisions do not wait for a disk",
 	},
 	{
-		of: []string{"internal/journal/...", "internal/queue/memory", "internal/queue/window", "internal/failover/...", "internal/pipeline",
-			"internal/receiver/otlpgrpc", "internal/receiver/otlphttp", "internal/exporter/otlphttp"},
+		of: []string{"internal/journal/...", "internal/queue/memory", "internal/queue/window", "internal/failover/...",
+			"internal/pipeline/...", "internal/receiver/otlpgrpc", "internal/receiver/otlphttp", "internal/exporter/otlphttp"},
 		never:  []string{"os", "io/ioutil"},
 		reason: "only vfs touches data files through os",
 	},
@@ -154,14 +160,14 @@ var importRules = []importRule{
 	},
 	{
 		of: []string{"internal/config"},
-		never: []string{"internal/app/...", "internal/cli", "internal/cli/...", "internal/pipeline", "internal/plan", "internal/failover",
+		never: []string{"internal/app/...", "internal/cli", "internal/cli/...", "internal/pipeline/...", "internal/plan", "internal/failover",
 			"internal/receiver/...", "internal/exporter/...", "internal/processor/...", "internal/extension/...",
 			"internal/journal/...", "internal/queue/..."},
 		reason: "config imports no component; a component owns its Config and arrives in a Registry",
 	},
 	{
 		of: []string{"internal/status"},
-		never: []string{"internal/app/...", "internal/pipeline", "internal/journal/...", "internal/queue/...",
+		never: []string{"internal/app/...", "internal/pipeline/...", "internal/journal/...", "internal/queue/...",
 			"internal/exporter/...", "internal/receiver/..."},
 		reason: "status is handed snapshots; it can never hold up the data path",
 	},
@@ -182,7 +188,7 @@ var importRules = []importRule{
 	},
 	{
 		of: []string{"internal/reload"},
-		never: []string{"internal/config", "internal/pipeline", "internal/plan", "internal/queue/...", "internal/journal/...",
+		never: []string{"internal/config", "internal/pipeline/...", "internal/plan", "internal/queue/...", "internal/journal/...",
 			"internal/exporter/...", "internal/receiver/...", "internal/failover", "internal/otlp", "net", "net/http", "os"},
 		reason: "reload decides from evidence and texts; app builds, and vfs keeps",
 	},

@@ -77,7 +77,7 @@ func TestATimelineNobodyReadsSaysSoOnce(t *testing.T) {
 func TestLinesOfTheLogAreToldInTheirOwnWords(t *testing.T) {
 	const stamp = "2026-11-21T10:00:07.500Z\t"
 	for line, want := range map[string]string{
-		stamp + "warn\tpipeline/scribe.go:1\tFailover: level is down, data goes to the next level\t" +
+		stamp + "warn\tswitchroom/scribe.go:1\tFailover: level is down, data goes to the next level\t" +
 			`{"signal":"traces","exporter":"otlp_grpc/primary","error":"dial tcp 127.1.2.3:1: connect: connection refused"}`: "" +
 			"   7.5 s  log   primary: level is down, data goes to the next level: connection refused (traces)\n",
 		stamp + "info\tFailover: active level changed\t" + `{"signal":"logs","from":1,"to":2}`: "" +

@@ -1,7 +1,15 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package pipeline
+// Package switchroom drives the one Switch of the process, which says of every exporter whether it is up.
+//
+//	pipelines ─ outcomes ─► Room ─► failover.Switch ─► views ─► pipelines
+//	                         └─► probes, lines, series, what the next process should know
+//
+// It stands above the destinations, which follow its views and wait for nothing here. It promises that no outcome is lost,
+// that every transition has a line and a count, and that an operator's wish is answered or refused with a reason. It decides
+// nothing, knows no batch and no queue, and sends only probes, over exporters that others own.
+package switchroom
 
 import (
 	"context"
@@ -19,9 +27,9 @@ import (
 // maxTold bounds what waits for the switch room. Full, attempts wait with their outcome: none is lost.
 const maxTold = 1024
 
-// SwitchRoom drives the one Switch of the process: it hands it outcomes and the time, runs the probes it asks for,
+// Room drives the one Switch of the process: it hands it outcomes and the time, runs the probes it asks for,
 // publishes its views and writes down what it changes. It owns one goroutine and one per probe under way.
-type SwitchRoom struct {
+type Room struct {
 	machine *failover.Switch
 	routes  atomic.Pointer[map[failover.RouteID]*viewOf] // never changed, replaced by Learn
 	metrics *telemetry.Registry
@@ -50,13 +58,21 @@ type viewOf struct {
 	view atomic.Pointer[failover.View]
 	mu   struct {
 		sync.Mutex
-		nudges   []chan struct{} // one for each loop, of one place; full = it will look anyway
-		fortunes []*fortune      // of the loops: probes tell of them, too
+		followers []follower
 	}
 }
 
-// RoomSettings are what a switch room is built from.
-type RoomSettings struct {
+// follower is a loop that follows a view.
+type follower struct {
+	news  chan struct{} // of one place; full = it will look anyway
+	hears Hears         // nil = it does not
+}
+
+// Hears is told of a probe that failed while a route is all-down, by the room's goroutine: it must not wait.
+type Hears func(v exporter.Verdict, now time.Time)
+
+// Settings are what a room is built from.
+type Settings struct {
 	Plan      *failover.SwitchPlan
 	Telemetry *telemetry.Telemetry
 	// Probe sends a probe over the exporter it names. It returns when ctx ends, at the latest.
@@ -67,9 +83,9 @@ type RoomSettings struct {
 	Remember   func([]failover.Remembered)
 }
 
-// NewSwitchRoom makes every route's first view; it starts nothing.
-func NewSwitchRoom(set RoomSettings) *SwitchRoom {
-	r := &SwitchRoom{
+// New makes every route's first view; it starts nothing.
+func New(set Settings) *Room {
+	r := &Room{
 		machine: failover.NewSwitch(set.Plan, set.Remembered, time.Now()), probe: set.Probe, remember: set.Remember,
 		metrics: set.Telemetry.Metrics,
 		inbox:   make(chan failover.Event, maxTold), probed: make(chan probed), requests: make(chan request),
@@ -85,7 +101,7 @@ func NewSwitchRoom(set RoomSettings) *SwitchRoom {
 
 // Learn makes a plan's routes known, so that deliveries can be built for them. They have no view before Start or
 // Reconfigure. One call at a time.
-func (r *SwitchRoom) Learn(plan *failover.SwitchPlan) {
+func (r *Room) Learn(plan *failover.SwitchPlan) {
 	routes := maps.Clone(*r.routes.Load())
 	for i := range plan.Routes {
 		if id := plan.Routes[i].RouteID; routes[id] == nil {
@@ -97,31 +113,31 @@ func (r *SwitchRoom) Learn(plan *failover.SwitchPlan) {
 
 // Reconfigure puts a plan in force whose routes were learnt (failover, T16): its views are there when it returns. Levels
 // whose exporters are the same go on as they are.
-func (r *SwitchRoom) Reconfigure(plan *failover.SwitchPlan) {
+func (r *Room) Reconfigure(plan *failover.SwitchPlan) {
 	_, _ = r.request(r.ctx, failover.Event{Kind: failover.EventReconfigure, Plan: plan}) // fails only once it has stopped
 }
 
 // at is where the view of a route is published; nil for one that is not known.
-func (r *SwitchRoom) at(id failover.RouteID) *viewOf { return (*r.routes.Load())[id] }
+func (r *Room) at(id failover.RouteID) *viewOf { return (*r.routes.Load())[id] }
 
 // Start runs the room until Stop. The first views are there when it returns.
-func (r *SwitchRoom) Start() {
+func (r *Room) Start() {
 	wake := r.step(failover.Event{Kind: failover.EventTick}, time.Time{})
 	r.scribe.align(r.machine.Status(time.Now())) // what is remembered of the process before is no transition
 	r.done.Go(func() { r.run(wake) })
 }
 
 // Stop ends the room and its probes and waits for them. No attempt tells anything beside or after it.
-func (r *SwitchRoom) Stop(context.Context) error {
+func (r *Room) Stop(context.Context) error {
 	r.closed.Do(r.cancel)
 	r.done.Wait()
 	return nil
 }
 
 // Remember is what the next process should know, for the end of this one: after Stop.
-func (r *SwitchRoom) Remember() []failover.Remembered { return r.machine.Remember(time.Now()) }
+func (r *Room) Remember() []failover.Remembered { return r.machine.Remember(time.Now()) }
 
-func (r *SwitchRoom) run(wake time.Time) {
+func (r *Room) run(wake time.Time) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -148,7 +164,7 @@ func (r *SwitchRoom) run(wake time.Time) {
 }
 
 // step does what one event brings and returns when time will next mean something.
-func (r *SwitchRoom) step(ev failover.Event, wake time.Time) time.Time {
+func (r *Room) step(ev failover.Event, wake time.Time) time.Time {
 	now := time.Now()
 	r.refused = ""
 	effects := r.machine.Step(now, ev, nil)
@@ -181,7 +197,7 @@ func (r *SwitchRoom) step(ev failover.Event, wake time.Time) time.Time {
 }
 
 // ask runs a probe. Its answer is told like any other event; when the room ends, nobody needs it.
-func (r *SwitchRoom) ask(e *failover.Effect) {
+func (r *Room) ask(e *failover.Effect) {
 	p := probed{order: e.Order, event: failover.Event{
 		Kind: failover.EventProbed, Breaker: e.Breaker, Probe: e.Order.Probe,
 	}}
@@ -201,9 +217,9 @@ func (r *SwitchRoom) ask(e *failover.Effect) {
 
 // noteProbe counts a probe. One that failed is a failure of every route that is all-down: nothing else is sent there. Of
 // others it is none: a level that is down beside one that is up does not make a destination fail that has no traffic.
-func (r *SwitchRoom) noteProbe(p *probed) {
+func (r *Room) noteProbe(p *probed) {
 	r.scribe.probed(p.event.Breaker, &p.order, &p.verdict)
-	if !speaksAgainst(p.verdict.Kind) {
+	if !failover.SpeaksAgainst(p.verdict.Kind) {
 		return
 	}
 	now := time.Now()
@@ -214,8 +230,10 @@ func (r *SwitchRoom) noteProbe(p *probed) {
 		}
 		if view := v.view.Load(); view != nil && view.AllDown {
 			v.mu.Lock()
-			for _, f := range v.mu.fortunes {
-				f.failed(p.verdict, now)
+			for _, f := range v.mu.followers {
+				if f.hears != nil {
+					f.hears(p.verdict, now)
+				}
 			}
 			v.mu.Unlock()
 		}
@@ -223,7 +241,7 @@ func (r *SwitchRoom) noteProbe(p *probed) {
 }
 
 // Tell hands over what an attempt came to.
-func (r *SwitchRoom) Tell(ev failover.Event) {
+func (r *Room) Tell(ev failover.Event) {
 	select {
 	case r.inbox <- ev:
 	case <-r.ctx.Done():
@@ -231,14 +249,14 @@ func (r *SwitchRoom) Tell(ev failover.Event) {
 }
 
 // View is the route's present view, never changed after it was published; nil before Start.
-func (r *SwitchRoom) View(id failover.RouteID) *failover.View {
+func (r *Room) View(id failover.RouteID) *failover.View {
 	if v := r.at(id); v != nil {
 		return v.view.Load()
 	}
 	return nil
 }
 
-func (r *SwitchRoom) publish(e *failover.Effect) {
+func (r *Room) publish(e *failover.Effect) {
 	v := r.at(e.Route)
 	if v == nil {
 		return
@@ -246,39 +264,35 @@ func (r *SwitchRoom) publish(e *failover.Effect) {
 	v.view.Store(e.View)
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for _, nudge := range v.mu.nudges {
+	for _, f := range v.mu.followers {
 		select {
-		case nudge <- struct{}{}:
+		case f.news <- struct{}{}:
 		default:
 		}
 	}
 }
 
-// follow returns a channel that holds something whenever the route may have a new view; nil for an unknown route. The
-// fortune, if it is not nil, hears of failed probes.
-func (r *SwitchRoom) follow(id failover.RouteID, f *fortune) <-chan struct{} {
+// Follow returns where the route's view is published, and a channel that holds something whenever there may be a new one;
+// nil for an unknown route. Who hears of failed probes is told until Leave.
+func (r *Room) Follow(id failover.RouteID, hears Hears) (view *atomic.Pointer[failover.View], news <-chan struct{}) {
 	v := r.at(id)
 	if v == nil {
-		return nil
+		return nil, nil
 	}
-	nudge := make(chan struct{}, 1)
+	f := follower{make(chan struct{}, 1), hears}
 	v.mu.Lock()
-	v.mu.nudges = append(v.mu.nudges, nudge)
-	if f != nil {
-		v.mu.fortunes = append(v.mu.fortunes, f)
-	}
+	v.mu.followers = append(v.mu.followers, f)
 	v.mu.Unlock()
-	return nudge
+	return &v.view, f.news
 }
 
-// leave ends what follow began.
-func (r *SwitchRoom) leave(id failover.RouteID, nudge <-chan struct{}, f *fortune) {
+// Leave ends what Follow began.
+func (r *Room) Leave(id failover.RouteID, news <-chan struct{}) {
 	v := r.at(id)
 	if v == nil {
 		return
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.mu.nudges = slices.DeleteFunc(v.mu.nudges, func(c chan struct{}) bool { return c == nudge })
-	v.mu.fortunes = slices.DeleteFunc(v.mu.fortunes, func(x *fortune) bool { return x == f })
+	v.mu.followers = slices.DeleteFunc(v.mu.followers, func(f follower) bool { return f.news == news })
 }

@@ -1,7 +1,7 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package pipeline
+package switchroom
 
 import (
 	"cmp"
@@ -54,7 +54,7 @@ type shownRoutes struct {
 }
 
 // serve answers one request.
-func (r *SwitchRoom) serve(q request, wake time.Time) time.Time {
+func (r *Room) serve(q request, wake time.Time) time.Time {
 	if q.event.Kind == failover.EventReconfigure {
 		r.scribe.expand(q.event.Plan)
 		r.registerTimers(q.event.Plan, r.metrics)
@@ -75,7 +75,7 @@ func (r *SwitchRoom) serve(q request, wake time.Time) time.Time {
 }
 
 // request asks the room. It waits for the room's turn, and never longer than ctx.
-func (r *SwitchRoom) request(ctx context.Context, ev failover.Event) (reply, error) {
+func (r *Room) request(ctx context.Context, ev failover.Event) (reply, error) {
 	q := request{ev, make(chan reply, 1)}
 	select {
 	case r.requests <- q:
@@ -94,7 +94,7 @@ func (r *SwitchRoom) request(ctx context.Context, ev failover.Event) (reply, err
 
 // Status copies what is to be shown of every route; it may be called from any goroutine. If the room does not answer
 // before ctx ends, the last visible change's picture comes with its age. Before Start there are no routes.
-func (r *SwitchRoom) Status(ctx context.Context) (routes []failover.RouteStatus, age time.Duration) {
+func (r *Room) Status(ctx context.Context) (routes []failover.RouteStatus, age time.Duration) {
 	a, err := r.request(ctx, failover.Event{})
 	if err == nil {
 		return a.routes, 0
@@ -107,7 +107,7 @@ func (r *SwitchRoom) Status(ctx context.Context) (routes []failover.RouteStatus,
 
 // Order hands an operator's event to the switch: EventProbeNow, EventHold, EventRelease. A *RefusedError says why the
 // switch does not do it.
-func (r *SwitchRoom) Order(ctx context.Context, ev failover.Event) error {
+func (r *Room) Order(ctx context.Context, ev failover.Event) error {
 	a, err := r.request(ctx, ev)
 	if err == nil && a.refused != "" {
 		err = &RefusedError{a.refused}
@@ -137,7 +137,7 @@ func (a *ProbeAnswer) Good() bool {
 // member. What carries is checked. A member without probes, and one that asked for silence, is not asked, and says so.
 // The probes obey the route's gap, so that of several levels one waits for the other; who is not answered before ctx
 // ends has no verdict.
-func (r *SwitchRoom) Probe(ctx context.Context, id failover.RouteID, level int) ([]ProbeAnswer, error) {
+func (r *Room) Probe(ctx context.Context, id failover.RouteID, level int) ([]ProbeAnswer, error) {
 	before, err := r.request(ctx, failover.Event{})
 	if err != nil {
 		return nil, err
@@ -185,7 +185,7 @@ func (r *SwitchRoom) Probe(ctx context.Context, id failover.RouteID, level int) 
 }
 
 // askable lists the members of a level, and why some of them are not asked.
-func (r *SwitchRoom) askable(routes []failover.RouteStatus, id failover.RouteID, level int) []ProbeAnswer {
+func (r *Room) askable(routes []failover.RouteStatus, id failover.RouteID, level int) []ProbeAnswer {
 	var out []ProbeAnswer
 	for i := range routes {
 		if routes[i].RouteID != id {
@@ -208,7 +208,7 @@ func (r *SwitchRoom) askable(routes []failover.RouteStatus, id failover.RouteID,
 	return out
 }
 
-func (r *SwitchRoom) notAsked(at seat, l *failover.LevelStatus, m *failover.MemberStatus) string {
+func (r *Room) notAsked(at seat, l *failover.LevelStatus, m *failover.MemberStatus) string {
 	switch {
 	case m.Throttled > 0:
 		return "it asks for silence for another " + m.Throttled.Round(time.Second).String()
@@ -227,7 +227,7 @@ func (r *SwitchRoom) notAsked(at seat, l *failover.LevelStatus, m *failover.Memb
 }
 
 // afterwards fills in how the members stand now.
-func (r *SwitchRoom) afterwards(ctx context.Context, id failover.RouteID, answers []ProbeAnswer) []ProbeAnswer {
+func (r *Room) afterwards(ctx context.Context, id failover.RouteID, answers []ProbeAnswer) []ProbeAnswer {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	routes, _ := r.Status(ctx)
@@ -243,7 +243,7 @@ func (r *SwitchRoom) afterwards(ctx context.Context, id failover.RouteID, answer
 }
 
 // tellAnswer hands a probe's answer to those who wait for one.
-func (r *SwitchRoom) tellAnswer(p *probed) {
+func (r *Room) tellAnswer(p *probed) {
 	r.heard.Lock()
 	defer r.heard.Unlock()
 	for c := range r.heard.by {
@@ -256,7 +256,7 @@ func (r *SwitchRoom) tellAnswer(p *probed) {
 
 // Remind says of every route whose data is held, once a minute, how much there is and how old. One goroutine calls it,
 // about once a second.
-func (r *SwitchRoom) Remind(now time.Time, fill func(failover.RouteID) queue.Fill) {
+func (r *Room) Remind(now time.Time, fill func(failover.RouteID) queue.Fill) {
 	for id := range *r.routes.Load() {
 		r.scribe.remind(now, id, r.View(id), func() queue.Fill { return fill(id) })
 	}
@@ -264,7 +264,7 @@ func (r *SwitchRoom) Remind(now time.Time, fill func(failover.RouteID) queue.Fil
 
 // registerTimers shows the times that run at each level: of its members the longest hold-down and silence, and the
 // nearest probe.
-func (r *SwitchRoom) registerTimers(plan *failover.SwitchPlan, m *telemetry.Registry) {
+func (r *Room) registerTimers(plan *failover.SwitchPlan, m *telemetry.Registry) {
 	for i := range plan.Routes {
 		id := plan.Routes[i].RouteID
 		for level := range plan.Routes[i].Levels {
@@ -285,7 +285,7 @@ func (r *SwitchRoom) registerTimers(plan *failover.SwitchPlan, m *telemetry.Regi
 }
 
 // shownLevel is a level as it was at the last visible change, which is so long ago; never nil.
-func (r *SwitchRoom) shownLevel(id failover.RouteID, level int) (*failover.LevelStatus, time.Duration) {
+func (r *Room) shownLevel(id failover.RouteID, level int) (*failover.LevelStatus, time.Duration) {
 	if s := r.shown.Load(); s != nil {
 		for i := range s.routes {
 			if st := &s.routes[i]; st.RouteID == id && level < len(st.Levels) {
@@ -333,7 +333,7 @@ func nextProbeLeft(l *failover.LevelStatus, age time.Duration) float64 {
 }
 
 // Routes lists the routes there are, sorted.
-func (r *SwitchRoom) Routes() []failover.RouteID {
+func (r *Room) Routes() []failover.RouteID {
 	return slices.SortedFunc(maps.Keys(*r.routes.Load()), func(a, b failover.RouteID) int {
 		return cmp.Or(cmp.Compare(a.Connector, b.Connector), cmp.Compare(a.Signal, b.Signal))
 	})

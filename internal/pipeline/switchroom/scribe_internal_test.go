@@ -1,7 +1,7 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package pipeline
+package switchroom
 
 import (
 	"fmt"
@@ -386,7 +386,7 @@ func (o *outage) series() []string {
 func TestAFailedRecoveryProbeCountsAsAFailedExport(t *testing.T) {
 	o := newOutage(t, 1)
 	id := o.views[o.plan.Routes[0].RouteID].Levels[0].Members[0].Breaker
-	failed := failedItems(o.tel.Metrics, "otlp/a", otlp.Traces)
+	failed := FailedItems(o.tel.Metrics, "otlp/a", otlp.Traces)
 	for _, tc := range []struct {
 		name    string
 		purpose breaker.Purpose

@@ -1,7 +1,7 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package pipeline
+package switchroom
 
 import (
 	"slices"
@@ -145,7 +145,7 @@ func (s *scribe) newRoute(r *failover.SwitchRoute) *routeSeries {
 	for level := -1; level < len(r.Levels); level++ {
 		out.at = append(out.at, newStopwatch(m, "holdfast_failover_active_seconds_total",
 			"How long new data went to the level; -1 = it was held.", labels(id, "level", strconv.Itoa(level))))
-		for to := -1; to < len(r.Levels) && len(r.Levels) <= maxEager; to++ {
+		for to := -1; to < len(r.Levels) && len(r.Levels) <= MaxEager; to++ {
 			if to != level {
 				s.switchOf(out, id, level, to)
 			}
@@ -154,8 +154,8 @@ func (s *scribe) newRoute(r *failover.SwitchRoute) *routeSeries {
 	return out
 }
 
-// maxEager is for how many levels the series of every pair are there from the start.
-const maxEager = 8
+// MaxEager is for how many levels the series of every pair are there from the start.
+const MaxEager = 8
 
 func (s *scribe) switchOf(r *routeSeries, id failover.RouteID, from, to int) *telemetry.Counter {
 	c := r.switches[[2]int{from, to}]
@@ -183,7 +183,7 @@ func (s *scribe) newSeat(at seat, member *failover.SwitchMember, emergency bool)
 	if out.kind != kindLive {
 		for v := exporter.Kind(0); v <= exporter.Rejected; v++ {
 			out.probes[v] = s.metrics.Counter("holdfast_failover_probes_total", "Probes answered.",
-				at.labels("kind", out.kind, "result", verdictWord(v))...)
+				at.labels("kind", out.kind, "result", failover.VerdictWord(v))...)
 		}
 	}
 	return out
@@ -197,14 +197,6 @@ func (s *scribe) moveOf(x *seatSeries, at seat, t breaker.Transition) *telemetry
 		x.moves[t] = c
 	}
 	return c
-}
-
-// verdictWord is a verdict's word in metrics: none is local.
-func verdictWord(k exporter.Kind) string {
-	if k == 0 {
-		return "local"
-	}
-	return k.String()
 }
 
 func labels(id failover.RouteID, more ...string) []string {
@@ -320,12 +312,13 @@ func (s *scribe) probed(id failover.BreakerID, o *failover.ProbeOrder, v *export
 			x.probes[v.Kind].Inc()
 		}
 	}
-	if o.Probe.Purpose == breaker.ByRecovery && speaksAgainst(v.Kind) {
-		failedItems(s.metrics, o.Exporter, o.Signal).Inc()
+	if o.Probe.Purpose == breaker.ByRecovery && failover.SpeaksAgainst(v.Kind) {
+		FailedItems(s.metrics, o.Exporter, o.Signal).Inc()
 	}
 }
 
-func failedItems(m *telemetry.Registry, exporterID string, signal otlp.Signal) *telemetry.Counter {
+// FailedItems is the series that attempts which did not deliver count in, and recovery probes that failed.
+func FailedItems(m *telemetry.Registry, exporterID string, signal otlp.Signal) *telemetry.Counter {
 	return m.Counter("otelcol_exporter_send_failed_"+signal.ItemName(), "Items of attempts that did not deliver.",
 		"exporter", exporterID)
 }
