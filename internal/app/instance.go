@@ -44,6 +44,9 @@ func (g *generation) Switch() {
 	}
 	g.attach()
 	g.takeOver()
+	if before != g {
+		before.keepViews(g)
+	}
 	a.switches.Reconfigure(g.switchPlan())
 	g.onTrial(!g.committed && a.driver != nil)
 	before.left = slices.Concat(g.connect(g.doors), g.connect(before.doors), g.connect(a.leaving.list()))
@@ -56,7 +59,7 @@ func (g *generation) Switch() {
 	a.register()
 	if before != g {
 		a.sayRoutes()
-		before.rest()
+		before.rest(g)
 	}
 	if g.committed { // the way back
 		g.parkAgain(before)
@@ -96,12 +99,22 @@ func (g *generation) takeOver() {
 	})
 }
 
+// keepViews leaves the deliveries of a generation that will rest with the breakers it was built with: what its senders do
+// until then says nothing of those of next.
+func (g *generation) keepViews(next *generation) {
+	for i, p := range g.pipelines {
+		if !g.alone(i, next) {
+			p.KeepViews()
+		}
+	}
+}
+
 // rest ends the deliveries of a generation that was switched out: nothing more is taken, and what is in flight has its
-// time. A queue in memory that nobody took over is drained by it all the same.
-func (g *generation) rest() {
+// time. A queue in memory that next did not take over is drained by it all the same.
+func (g *generation) rest(next *generation) {
 	g.rested = true
 	for i, p := range g.pipelines {
-		if !g.alone(i) {
+		if !g.alone(i, next) {
 			g.halt(p)
 		}
 	}
@@ -113,10 +126,10 @@ func (g *generation) halt(p *pipeline.Pipeline) {
 	g.resting.Go(func() { <-over })
 }
 
-// alone reports whether nobody else takes from a pipeline's queue now, and it would be lost with the process.
-func (g *generation) alone(i int) bool {
+// alone reports whether next does not take from a pipeline's queue, and it would be lost with the process.
+func (g *generation) alone(i int, next *generation) bool {
 	p := &g.plan.Pipelines[i]
-	return p.Queued() && p.Storage == "" && g.app.now().queues[p.ID] != g.queues[p.ID]
+	return p.Queued() && p.Storage == "" && next.queues[p.ID] != g.queues[p.ID]
 }
 
 // revive makes the deliveries of a generation that rested anew. Nothing in it can fail: it was all built before.

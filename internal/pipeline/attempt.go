@@ -199,7 +199,7 @@ func (a *sending) tell(now time.Time, i int, cut bool) {
 
 // calm reports whether member i is well now, and was since the attempt began.
 func (a *sending) calm(i int) bool {
-	view := a.x.at.Load()
+	view := a.x.view()
 	if view == nil || a.level >= len(view.Levels) || i >= len(view.Levels[a.level].Members) {
 		return false
 	}

@@ -42,6 +42,7 @@ type dispatch struct {
 	several bool   // sources: each has a feeder
 	trial   uint64 // levels on trial; guarded by mu
 	at      *atomic.Pointer[failover.View]
+	kept    atomic.Pointer[failover.View] // in place of what is there; nil = none
 	nudges  <-chan struct{}
 	sooner  chan struct{} // of one place: the loop is to wake up earlier than it meant to
 	over    chan struct{} // closed when nothing is in hand, all is resolved and nothing comes any more
@@ -237,7 +238,7 @@ func (x *dispatch) step(c *chores, now time.Time, ev failover.RouterEvent) {
 	}
 	m.events = append(m.events[:0], ev)
 	for i := 0; i < len(m.events); i++ {
-		m.view = x.at.Load()
+		m.view = x.view()
 		m.out = m.router.Step(m.now, m.view, x.share(), m.events[i], m.out[:0])
 		for k := range m.out {
 			x.do(c, &m.out[k])
@@ -309,9 +310,17 @@ func (x *dispatch) do(c *chores, e *failover.RouterEffect) {
 	}
 }
 
+// view is what is seen of the route's endpoints. It may be called from any goroutine.
+func (x *dispatch) view() *failover.View {
+	if v := x.kept.Load(); v != nil {
+		return v
+	}
+	return x.at.Load()
+}
+
 // held reports whether nobody takes what is accepted now, and how long it is until the next probe.
 func (x *dispatch) held() (time.Duration, bool) {
-	v := x.at.Load()
+	v := x.view()
 	if v == nil || !v.AllDown {
 		return 0, false
 	}

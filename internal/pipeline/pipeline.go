@@ -138,6 +138,14 @@ func (p *Pipeline) Start() {
 	}
 }
 
+// KeepViews lets the deliveries go on by what they see of their endpoints now: from here on the same names are those of
+// another generation's senders, and the failures of these are not to count against them. Halt or Stop must follow.
+func (p *Pipeline) KeepViews() {
+	for _, d := range p.all() {
+		d.kept.Store(d.at.Load())
+	}
+}
+
 // Halt ends the deliveries for another pipeline that goes on with the same queue: nothing more is taken, what waits
 // returns to the queue, and what is in flight may end within grace. The channel is closed when all of them have ended
 // and every lease is back. The entry goes on taking data, and destinations that wait go on delivering, until Stop.

@@ -4,6 +4,7 @@
 package e2e
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/holdfast-telemetry/holdfast/internal/ledger"
@@ -168,4 +169,44 @@ func TestAnOutageRollsNothingBack(t *testing.T) {
 			s.passes(ledger.Options{})
 		})
 	}
+}
+
+// What serves a changed exporter begins with nobody's failures: who sends to the address from before has ended before the
+// new one counts as well, and no attempt there is held against it. Else the backlog would wait for the next probe.
+func TestAChangedAddressIsNotChargedWithTheOldOne(t *testing.T) {
+	t.Parallel()
+	s := newJudged(t, alone, onDisk)
+	s.values["TRIAL"], s.values["PREFLIGHT"] = "500ms", "off"
+	s.sink("b", "24317")
+	trips := func() (n float64) {
+		for key, v := range scrapeAt(t, s.host+":8888") {
+			if strings.HasPrefix(key, "holdfast_failover_transitions_total") && strings.Contains(key, `to="down"`) {
+				n += v
+			}
+		}
+		return n
+	}
+	s.start(judged)
+	stop := s.send(loadgen.Options{Run: "address", Signals: []item.Signal{item.Traces}, Producers: 2, Items: 10, ItemBytes: 50,
+		Rate: 1000, Want: "any"})
+	for round, port := range []string{"24317", "14317", "24317", "14317", "24317", "14317"} {
+		old, next := s.sinks[round%2], s.sinks[1-round%2]
+		before := old.State().Stored["traces"]
+		eventually(t, "it delivers", func() bool { return old.State().Stored["traces"] > before })
+		heal := faultyAt(t, old, "status:UNAUTHENTICATED")
+		eventually(t, "the level is down", func() bool { return trips() == float64(round+1) })
+		eventually(t, "there is a backlog", func() bool { return s.owed() > 500 })
+		s.with("PORT", port)
+		before = next.State().Stored["traces"]
+		s.becomes(judged, 0, `^committed`)
+		eventually(t, "the new address is sent to", func() bool { return next.State().Stored["traces"] > before+500 })
+		if n := trips(); n != float64(round+1) {
+			t.Errorf("round %d: %v times a level went down, want %d: the new address was charged with an attempt at the old one", round, n, round+1)
+		}
+		heal()
+	}
+	if _, failed := stop(); len(failed) > 0 {
+		t.Errorf("failed: %q", failed)
+	}
+	s.passes(ledger.Options{})
 }
