@@ -114,6 +114,7 @@ func New(opts Options) (*App, error) {
 	a.setPhase(extension.Starting)
 	a.lines = queuelog.New(a.log)
 	a.events = queuelog.NewJournals(a.lines, opts.Telemetry.Metrics)
+	redelivered(opts.Telemetry.Metrics) // from the start, with 0
 	seen := func(network, address string, err error) {
 		a.log.Error("Accepting connections failed; it is tried again", zap.String("address", address), zap.Error(err))
 	}

@@ -282,6 +282,7 @@ func (g *generation) forget() {
 	now := g.app.now()
 	g.app.freshen.Lock()
 	defer g.app.freshen.Unlock()
+	g.countRedelivered(now)
 	for _, f := range g.fresh {
 		if now != g && now.serves(f) {
 			now.fresh = append(now.fresh, f) // it came before this one's end, and is that one's to take back now

@@ -232,6 +232,7 @@ func (d *Driver) begin(ctx context.Context) {
 	boot := &Boot{}
 	store, err := FindStore(bootCtx, d.set.Disk, d.set.Places(storages), d.set.URIs)
 	if err != nil {
+		boot.Forgets = true
 		d.storeFailed("open", err)
 	} else {
 		d.store = store

@@ -475,6 +475,15 @@ func TestDriverWorksWithoutAStoreAndBesideAStalledDisk(t *testing.T) {
 		if r := request(p); r.Outcome != reload.Committed {
 			t.Errorf("without a store: %+v", r)
 		}
+		if r := confirmable(p, "three", time.Minute); !strings.Contains(r.Text, "there is no state directory") {
+			t.Errorf("without a store: %+v", r)
+		}
+		if r := back(p, 0); r.Outcome != reload.Committed || p.runs() != "two" {
+			t.Errorf("without a store: %+v", r)
+		}
+		if r := back(p, 0); r.Reason != reload.ReasonNotStored {
+			t.Errorf("without a store: %+v", r)
+		}
 		if s := p.Snapshot(); !s.Unsaved || s.Store != "" || s.StoreErr == "" || p.value("holdfast_config_store_errors_total") == 0 {
 			t.Errorf("without a store: %+v", s)
 		}

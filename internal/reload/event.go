@@ -61,6 +61,7 @@ type Boot struct {
 	Attempt    *Attempt             // one that never ended: the last process died in it
 	Last       Generation           // highest number ever given
 	Deliveries map[string]time.Time // last delivery per sender, before this process
+	Forgets    bool                 // there is no store: the next process will know nothing
 }
 
 // Attempt is what is on disk from just before a switch, at boot from before building, until its commit, its rollback

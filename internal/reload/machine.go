@@ -77,6 +77,7 @@ type State struct {
 	unsaved   Generation // committed, and not on disk; 0 = none
 	again     time.Time
 	peaks     peaks
+	forgets   bool // there is no store
 	stopping  bool
 }
 
@@ -260,7 +261,7 @@ func (m *machine) stop() {
 	switching := m.coming.seat != nil // its answer is to come, and then what it makes of it is stopped
 	if m.phase != Stopping && m.phase != Ended && !switching {
 		res.Outcome = Superseded
-		if m.phase == Trial && !m.until.IsZero() {
+		if m.phase == Trial && !m.until.IsZero() && m.run.Hash == m.offered.Hash && !m.forgets {
 			res.Text += "; nobody confirmed it, and the next start runs the one before"
 		}
 		if m.phase == Trial || m.phase == RollingBack {

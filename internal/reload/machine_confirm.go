@@ -82,8 +82,15 @@ func (m *machine) tellUnconfirmed() {
 func (m *machine) onTrialResult() Result {
 	res := Result{Outcome: OnTrial, Generation: m.run.Generation, Hash: m.run.Hash, Reason: NoReason, Until: m.until}
 	if !m.until.IsZero() {
-		res.Text = fmt.Sprintf("generation %d runs again at %s, unless somebody confirms it before", m.back.Generation,
-			m.until.UTC().Format(time.RFC3339))
+		start := "and so it does if the process ends before"
+		switch {
+		case m.run.Hash != m.offered.Hash: // it is a rollback
+			start = "but if the process ends before, the next one runs what the sources say"
+		case m.forgets:
+			start = "but if the process ends before, the next one runs what the sources say: there is no state directory"
+		}
+		res.Text = fmt.Sprintf("generation %d runs again at %s unless somebody confirms it, %s", m.back.Generation,
+			m.until.UTC().Format(time.RFC3339), start)
 	}
 	res.Text = joined(res.Text, m.fromText(&m.run.Record))
 	return res

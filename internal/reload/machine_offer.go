@@ -226,7 +226,7 @@ func (m *machine) take(probes []Probe) {
 
 // booted begins a process: the sources are read, and the table of section 9 decides.
 func (m *machine) booted(b *Boot) {
-	m.boot, m.last = b, b.Last+1
+	m.boot, m.last, m.forgets = b, b.Last+1, b.Forgets
 	if b.Good != nil {
 		m.good = *b.Good
 	}

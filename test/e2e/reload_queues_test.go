@@ -166,6 +166,48 @@ func TestADestinationOfASupersededTrialIsOwedWhatItTook(t *testing.T) {
 	}
 }
 
+// A trial that replaced a destination, and is taken back: what it delivered stays at the new one, and the old one gets all of
+// it too. It is counted.
+func TestWhatATrialDeliveredElsewhereIsDeliveredAgainAndCounted(t *testing.T) {
+	t.Parallel()
+	for name, queue := range map[string]string{"disk": one, "memory": ""} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMover(t, toA, queue)
+			a, b := startBackend(t, m.host+":14317", nil), startBackend(t, m.host+":24317", nil)
+			if v := m.value("holdfast_config_redelivered_items_total", "reason", "rollback"); v != 0 {
+				t.Errorf("%v items are counted at the start", v)
+			}
+			before, trial, after := numbered("before", 20), numbered("trial", 30), numbered("after", 10)
+			m.post(before)
+			a.await(t, before)
+			m.values["PIPELINES"] = toB
+			m.write(moving)
+			if o := m.tell("reload", "--confirm", "60s"); o.code != 0 {
+				t.Fatalf("reload: %+v", o)
+			}
+			m.post(trial)
+			b.await(t, trial)
+			if n := a.items("spans"); n != 20 {
+				t.Errorf("a got %d spans while it was removed, want 20", n)
+			}
+			if o := m.tell("config", "rollback"); o.code != 0 {
+				t.Fatalf("rollback: %+v", o)
+			}
+			a.await(t, trial)
+			m.post(after)
+			a.await(t, after)
+			eventually(t, "what arrives twice is counted", func() bool {
+				return m.value("holdfast_config_redelivered_items_total", "reason", "rollback") == 30
+			})
+			if x, y := a.items("spans"), b.items("spans"); x != 60 || y != 30 {
+				t.Errorf("a got %d spans and b %d, want 60 and 30", x, y)
+			}
+			m.ends(60)
+		})
+	}
+}
+
 // What a trial took in a pipeline that the rollback takes away is delivered by whoever sends to its exporter now.
 func TestWhatATrialTookInAPipelineOfItsOwnIsNotLostAtARollback(t *testing.T) {
 	t.Parallel()

@@ -104,7 +104,7 @@ func (f *instanceFlags) printBegun(to io.Writer, a *app.ReloadAnswer) {
     holdfast config confirm%s
     holdfast config rollback%s
 
-Else %s. So it does if the process ends.
+Else %s.
 `, a.Generation, time.Until(a.ConfirmUntil).Round(time.Second), f.again(), f.again(), a.Text)
 }
 
