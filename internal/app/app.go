@@ -6,6 +6,9 @@
 //
 // No data port listens before every queue behind it is open: extensions, queues, exporters and deliveries come first,
 // receivers last. Only it and the packages below it name implementations; components lists them all.
+//
+// It has more files than a package should: a generation is built from what the process lends it (queues, sockets, the switch,
+// steps of a stop) and gives it back, and both change together. What can be told without knowing who runs is below.
 package app
 
 import (
@@ -22,6 +25,7 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/admission"
 	"github.com/holdfast-telemetry/holdfast/internal/app/queuelog"
 	"github.com/holdfast-telemetry/holdfast/internal/app/series"
+	"github.com/holdfast-telemetry/holdfast/internal/app/sources"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter/file/vault"
 	"github.com/holdfast-telemetry/holdfast/internal/extension"
@@ -38,7 +42,7 @@ import (
 // Options are what an App is made from.
 type Options struct {
 	// Sources are where a reload finds configurations; nil = there is none.
-	Sources *Sources
+	Sources *sources.Set
 	// Config and Plan are the configuration to Start; nil where a reload driver starts one.
 	Config *config.Config
 	Plan   *plan.Plan
@@ -121,15 +125,18 @@ func New(opts Options) (*App, error) {
 	a.sockets, a.ports = sockets.New(seen), sockets.New(seen)
 	a.disks.memories, a.disks.vaults = map[string]*memoryQueue{}, map[string]*vault.Vault{}
 	a.gate = admission.New(admissionLimit(0))
-	none := a.generation(&Offer{Config: &config.Config{}, Plan: &plan.Plan{}}, nil)
+	none := a.generation(&sources.Offer{Config: &config.Config{}, Plan: &plan.Plan{}}, nil)
 	a.running.Store(none)
 	a.pace, a.desk = status.NewPace(), status.NewDesk(a.header(), a.snapshot)
 	if opts.Config == nil {
 		return a, nil
 	}
-	a.first = a.generation(&Offer{Config: opts.Config, Plan: opts.Plan}, nil)
+	a.first = a.generation(&sources.Offer{Config: opts.Config, Plan: opts.Plan}, nil)
 	return a, a.first.build()
 }
+
+// ReloadBy makes the driver known that changes the configuration; before anything starts.
+func (a *App) ReloadBy(d *reload.Driver) { a.driver = d }
 
 // Telemetry is the process's, with what the log says seen by the status too: for whoever tells of the process beside it.
 func (a *App) Telemetry() *telemetry.Telemetry { return a.opts.Telemetry }

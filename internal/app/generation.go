@@ -5,13 +5,16 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
 
 	"github.com/holdfast-telemetry/holdfast/internal/app/components"
 	"github.com/holdfast-telemetry/holdfast/internal/app/evidence"
+	"github.com/holdfast-telemetry/holdfast/internal/app/sources"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter/file/vault"
@@ -21,6 +24,7 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/processor/memorylimiter"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
 	"github.com/holdfast-telemetry/holdfast/internal/receiver/sockets"
+	"github.com/holdfast-telemetry/holdfast/internal/reload"
 	"github.com/holdfast-telemetry/holdfast/internal/vfs"
 )
 
@@ -88,7 +92,7 @@ type named[T any] struct {
 	value T
 }
 
-func (a *App) generation(o *Offer, before *generation) *generation {
+func (a *App) generation(o *sources.Offer, before *generation) *generation {
 	return &generation{
 		app: a, cfg: o.Config, plan: o.Plan, before: before, base: a.good.Load(), seats: a.sockets.Generation(),
 		ports:  a.ports.Generation(),
@@ -199,3 +203,52 @@ func (g *generation) startDelivery(p *pipeline.Pipeline) {
 	p.Start()
 	g.began("deliveries", func(ctx context.Context) error { p.Stop(ctx); return nil }, p)
 }
+
+// same reports whether a component says the same in two configurations.
+func same(a, b *config.Config, kind config.Kind, id string) bool {
+	x, y := a.Components[kind][id], b.Components[kind][id]
+	return x != nil && y != nil && x.Type == y.Type && a.HashOf(kind, id) == b.HashOf(kind, id)
+}
+
+// Load implements reload.Builder.
+func (a *App) Load(ctx context.Context, texts []reload.Text) (reload.Candidate, error) {
+	o, err := a.opts.Sources.Load(ctx, texts)
+	if err != nil {
+		return nil, err // no candidate, rather than one that is nil
+	}
+	return o, nil
+}
+
+// Prepare implements reload.Builder. The first one makes, besides itself, what the application owns.
+func (a *App) Prepare(ctx context.Context, c reload.Candidate) (reload.Instance, error) {
+	o := c.(*sources.Offer)
+	if extension.Phase(a.phase.Load()) == extension.Starting {
+		g := a.generation(o, nil)
+		if err := a.begin(ctx, g); err != nil {
+			return nil, err
+		}
+		return g, nil
+	}
+	g := a.generation(o, a.now())
+	if err := g.prepare(ctx); err != nil {
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), backDoorTimeout)
+		defer cancel()
+		return nil, errors.Join(err, g.unwind(undo))
+	}
+	if section(g.cfg, "telemetry") != section(g.before.cfg, "telemetry") {
+		a.log.Warn("Config: service::telemetry takes effect at the next start")
+	}
+	return g, nil
+}
+
+// section is a part of service, in words that are equal where it is.
+func section(cfg *config.Config, key string) string {
+	service, _ := cfg.Effective["service"].(map[string]any)
+	text, err := json.Marshal(service[key])
+	if err != nil {
+		return fmt.Sprintf("%#v", service[key])
+	}
+	return string(text)
+}
+
+var _ reload.Builder = (*App)(nil)

@@ -139,7 +139,7 @@ func TestTheMetricsPageIsWhatAProcessShows(t *testing.T) {
 			t.Errorf("the page has what nobody shows:\n%s", row)
 		}
 	}
-	for _, m := range regexp.MustCompile(`"(holdfast_[a-z_]+[a-z])"`).FindAllStringSubmatch(sources(t, append(lazyDirs, "../telemetry", "../extension")...), -1) {
+	for _, m := range regexp.MustCompile(`"(holdfast_[a-z_]+[a-z])"`).FindAllStringSubmatch(sourceText(t, append(lazyDirs, "../telemetry", "../extension")...), -1) {
 		if _, is := shown[m[1]]; !is {
 			t.Errorf("%s stands in the sources and not on the page", m[1])
 		}

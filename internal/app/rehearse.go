@@ -12,6 +12,7 @@ import (
 
 	"github.com/holdfast-telemetry/holdfast/internal/app/components"
 	"github.com/holdfast-telemetry/holdfast/internal/app/queuelog"
+	"github.com/holdfast-telemetry/holdfast/internal/app/sources"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
 )
@@ -53,7 +54,7 @@ const rehearsalTime = 5 * time.Second
 // environment of stubs (reload, section 4): nothing is bound, created, locked or connected to. Listeners are deaf, queues
 // are in memory, and what would write a file is built and not started. Certificates, keys and authorities are read for
 // real. It returns everything that failed; a configuration must have been loaded without errors.
-func Rehearse(ctx context.Context, o *Offer) []error {
+func Rehearse(ctx context.Context, o *sources.Offer) []error {
 	a, err := New(Options{Telemetry: telemetry.Nop()})
 	if err != nil {
 		return []error{err}

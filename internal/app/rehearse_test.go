@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/app/sources"
 )
 
 // rehearse rehearses a configuration in which $ADDRESS is an address that is taken and $DIR a directory.
@@ -25,7 +26,7 @@ func rehearse(t *testing.T, text, address, dir string) []error {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	o, err := (&app.Sources{URIs: []string{path}}).Load(t.Context(), nil)
+	o, err := (&sources.Set{URIs: []string{path}}).Load(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,7 +24,7 @@ func TestTheRunbookNamesSeriesAndLinesThatExist(t *testing.T) {
 		_, histogram := there[name+"_bucket"]
 		return one || histogram || comingSeries[name] != ""
 	}
-	words := sources(t, ".", "queuelog", "series", "../pipeline", "../pipeline/switchroom", "../failover", "../processor/memorylimiter")
+	words := sourceText(t, ".", "queuelog", "series", "../pipeline", "../pipeline/switchroom", "../failover", "../processor/memorylimiter")
 	pages, err := filepath.Glob("../../docs/runbook/*.md")
 	if err != nil || len(pages) < 20 {
 		t.Fatalf("pages %v, %v", pages, err)

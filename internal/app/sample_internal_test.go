@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/holdfast-telemetry/holdfast/internal/app/sources"
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
 )
 
@@ -22,7 +23,7 @@ func TestAPanickingRequestIsFatalEvidenceIfItIsNew(t *testing.T) {
 	if s := g.Sample(); !slices.Equal(s.Fatal, []string{"a request panicked: receivers/otlp: index out of range"}) {
 		t.Errorf("fatal is %q", s.Fatal)
 	}
-	next := a.generation(&Offer{Config: g.cfg, Plan: g.plan}, g)
+	next := a.generation(&sources.Offer{Config: g.cfg, Plan: g.plan}, g)
 	next.base = g
 	next.panics.Note("receivers/otlp: index out of range")
 	if s := next.Sample(); len(s.Fatal) > 0 {

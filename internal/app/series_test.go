@@ -80,7 +80,7 @@ func shownSeries(t *testing.T) map[string][]string {
 			}
 		}
 	}
-	for _, name := range regexp.MustCompile(`"(holdfast_[a-z_]+)"`).FindAllStringSubmatch(sources(t, lazyDirs...), -1) {
+	for _, name := range regexp.MustCompile(`"(holdfast_[a-z_]+)"`).FindAllStringSubmatch(sourceText(t, lazyDirs...), -1) {
 		if _, ok := shown[name[1]]; !ok {
 			shown[name[1]] = nil
 		}
@@ -100,7 +100,7 @@ var (
 	grouping = regexp.MustCompile(`\b(?:by|on|without|ignoring)\s*\(([^)]*)\)`)
 )
 
-func sources(t *testing.T, dirs ...string) string {
+func sourceText(t *testing.T, dirs ...string) string {
 	t.Helper()
 	var all strings.Builder
 	for _, dir := range dirs {

@@ -149,6 +149,13 @@ func (a *App) Stop(ctx context.Context) Report {
 	return report
 }
 
+// Announce says that the process is going to stop: it is not ready any more, and clients that are leaving are not waited
+// for.
+func (a *App) Announce() {
+	a.setPhase(extension.Stopping)
+	a.announce.Do(func() { close(a.ending) })
+}
+
 // Hasten cuts deliveries short: what is queued in memory is dropped with a record.
 func (a *App) Hasten() {
 	select {

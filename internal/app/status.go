@@ -57,7 +57,10 @@ func (a *App) header() status.Status {
 	if up := a.up.Load(); up != nil {
 		s.UpSince = up.UTC()
 	}
-	a.addConfig(&s)
+	if a.driver != nil {
+		x := a.driver.Snapshot()
+		shown.Config(&s, &x)
+	}
 	return s
 }
 
@@ -303,9 +306,4 @@ func (a *App) adminStatus(ctx context.Context, r *admin.Request) (any, error) {
 	s := a.Status(ctx)
 	s.Events, _ = a.history.Newest(most)
 	return s, nil
-}
-
-func firstLine(text string) string {
-	line, _, _ := strings.Cut(text, "\n")
-	return line
 }

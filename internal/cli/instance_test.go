@@ -15,7 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/holdfast-telemetry/holdfast/internal/admin"
-	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/app/operator"
 	"github.com/holdfast-telemetry/holdfast/internal/cli"
 	"github.com/holdfast-telemetry/holdfast/internal/reload"
 	"github.com/holdfast-telemetry/holdfast/internal/status"
@@ -25,18 +25,18 @@ import (
 type stranger struct {
 	socket string
 	status status.Status
-	answer []app.RouteAnswer
-	asked  map[string]app.LevelRequest // by path, the last one
+	answer []operator.RouteAnswer
+	asked  map[string]operator.LevelRequest // by path, the last one
 	// What it says of configurations, and what it was asked for.
-	trials  map[string]app.ReloadAnswer // by path
-	offered map[string]app.RollbackRequest
+	trials  map[string]operator.ReloadAnswer // by path
+	offered map[string]operator.RollbackRequest
 	history []reload.Entry
 }
 
 func newStranger(t *testing.T) *stranger {
 	t.Helper()
-	s := &stranger{socket: filepath.Join(t.TempDir(), admin.SocketName), asked: map[string]app.LevelRequest{},
-		trials: map[string]app.ReloadAnswer{}, offered: map[string]app.RollbackRequest{}}
+	s := &stranger{socket: filepath.Join(t.TempDir(), admin.SocketName), asked: map[string]operator.LevelRequest{},
+		trials: map[string]operator.ReloadAnswer{}, offered: map[string]operator.RollbackRequest{}}
 	s.status = status.Status{Phase: "running", Config: status.Config{Running: status.Generation{SHA256: strings.Repeat("ab", 32)}}}
 	door := admin.NewServer(zap.NewNop())
 	door.Handle(admin.Route{Method: http.MethodGet, Path: "/status", Handle: func(context.Context, *admin.Request) (any, error) {
@@ -44,7 +44,7 @@ func newStranger(t *testing.T) *stranger {
 	}})
 	for _, path := range []string{"/failover/probe", "/failover/hold", "/failover/release"} {
 		door.Handle(admin.Route{Method: http.MethodPost, Path: path, Handle: func(_ context.Context, r *admin.Request) (any, error) {
-			var req app.LevelRequest
+			var req operator.LevelRequest
 			if err := r.Decode(&req); err != nil {
 				return nil, err
 			}
@@ -60,7 +60,7 @@ func newStranger(t *testing.T) *stranger {
 	}})
 	for _, path := range []string{"/reload", "/config/confirm", "/config/rollback"} {
 		door.Handle(admin.Route{Method: http.MethodPost, Path: path, Handle: func(_ context.Context, r *admin.Request) (any, error) {
-			var req app.RollbackRequest
+			var req operator.RollbackRequest
 			if err := r.Decode(&req); err != nil {
 				return nil, err
 			}
@@ -143,18 +143,18 @@ func TestNobodyReachedIsExitCodeFour(t *testing.T) {
 
 func TestFailoverCommandsSayWhatCameOfThem(t *testing.T) {
 	s := newStranger(t)
-	refused := []app.RouteAnswer{{Connector: "failover", Signal: "traces", Error: "not available in this version"}}
+	refused := []operator.RouteAnswer{{Connector: "failover", Signal: "traces", Error: "not available in this version"}}
 	good := status.ProbeAnswer{Exporter: "otlp/a", Good: true, Kind: "empty", State: "healthy"}
 	bad := status.ProbeAnswer{Level: 1, Exporter: "otlp/b", Kind: "empty", Result: "retry", Error: "refused\x1b[31m", State: "down",
 		ReturnsWhen: "a good probe, then a live batch"}
 	silent := status.ProbeAnswer{Level: 1, Exporter: "otlp/b", Error: "it asks for silence", State: "healthy"}
-	probed := func(p ...status.ProbeAnswer) []app.RouteAnswer {
-		return []app.RouteAnswer{{Connector: "failover", Signal: "traces", Probes: p}}
+	probed := func(p ...status.ProbeAnswer) []operator.RouteAnswer {
+		return []operator.RouteAnswer{{Connector: "failover", Signal: "traces", Probes: p}}
 	}
 	for _, tc := range []struct {
 		name   string
 		args   []string
-		answer []app.RouteAnswer
+		answer []operator.RouteAnswer
 		code   int
 		said   string // on stdout or stderr
 	}{
@@ -180,7 +180,7 @@ func TestFailoverCommandsSayWhatCameOfThem(t *testing.T) {
 		})
 	}
 	if _, _, stderr := s.ask("failover", "hold", "failover", "2", "--for", "90s", "--signal", "logs", "--force"); stderr == "" {
-		want := app.LevelRequest{Connector: "failover", Signal: "logs", Level: 2, ForSeconds: 90, Force: true}
+		want := operator.LevelRequest{Connector: "failover", Signal: "logs", Level: 2, ForSeconds: 90, Force: true}
 		if got := s.asked["/failover/hold"]; got != want {
 			t.Errorf("asked for %+v, want %+v", got, want)
 		}

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/app/sources"
 	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
@@ -101,8 +102,8 @@ func run(ctx context.Context, f *runFlags, stdin io.Reader, stderr io.Writer) er
 	if err := command.ApplyFeatureGates(f.gates); err != nil {
 		return &command.ExitError{Code: exitFailed, Err: err}
 	}
-	sources := &app.Sources{URIs: f.uris, Sets: f.sets, Stdin: stdin, Strict: f.strict}
-	first, refused := sources.Load(ctx, nil)
+	from := &sources.Set{URIs: f.uris, Sets: f.sets, Stdin: stdin, Strict: f.strict}
+	first, refused := from.Load(ctx, nil)
 	if refused != nil && !everRan(f) {
 		return &command.ExitError{Code: exitFailed, Err: refused}
 	}
@@ -112,7 +113,7 @@ func run(ctx context.Context, f *runFlags, stdin io.Reader, stderr io.Writer) er
 	}
 	defer flush()
 	a, err := app.New(app.Options{
-		Sources: sources, Version: command.Version, Commit: readVersion().Commit, Collector: command.CollectorVersion, Telemetry: tel,
+		Sources: from, Version: command.Version, Commit: readVersion().Commit, Collector: command.CollectorVersion, Telemetry: tel,
 		ShutdownTimeout: f.shutdownTimeout, ShutdownDelay: f.shutdownDelay, ImplicitHealth: f.implicitHealth,
 		StateDir: f.stateDir, AdminSocket: f.adminSocket, StatusHosts: f.statusHosts,
 	})
@@ -121,7 +122,7 @@ func run(ctx context.Context, f *runFlags, stdin io.Reader, stderr io.Writer) er
 	}
 	tel = a.Telemetry()
 	driver := reload.New(reload.DriverSettings{
-		Builder: a, Reader: sources, Watched: sources.Watched(), Telemetry: tel, Disk: vfs.OS(), URIs: f.uris, Version: command.Version,
+		Builder: a, Reader: from, Watched: from.Watched(), Telemetry: tel, Disk: vfs.OS(), URIs: f.uris, Version: command.Version,
 		Places: func(storages []string) []reload.Place { return reload.Places(f.stateDir, os.Getenv, storages) },
 	})
 	a.ReloadBy(driver)
@@ -220,7 +221,7 @@ func everRan(f *runFlags) bool {
 
 // firstTelemetry makes the logger as the configuration says. It is read again to be started; nil = it was refused, and the
 // last good one may be.
-func firstTelemetry(o *app.Offer) (*telemetry.Telemetry, func(), error) {
+func firstTelemetry(o *sources.Offer) (*telemetry.Telemetry, func(), error) {
 	set := config.DefaultTelemetry()
 	if o != nil {
 		set = o.Config.Service.Telemetry

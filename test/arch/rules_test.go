@@ -66,6 +66,18 @@ var importRules = []importRule{
 		reason: "it shows snapshots, and cannot hold up who they are of",
 	},
 	{
+		of: []string{"internal/app/sources"},
+		only: []string{"std", "golang.org/x/sys/...", "internal/app/components", "internal/config", "internal/journal", "internal/plan",
+			"internal/reload"},
+		reason: "it loads, and builds nothing",
+	},
+	{
+		of: []string{"internal/app/operator"},
+		only: []string{"std", "internal/admin", "internal/config", "internal/failover", "internal/otlp", "internal/pipeline/switchroom",
+			"internal/reload", "internal/status", "internal/telemetry"},
+		reason: "it passes wishes on, and knows neither a generation nor a pipeline",
+	},
+	{
 		of: []string{"internal/app/emergency"},
 		only: []string{"std", "internal/exporter/file", "internal/exporter/file/vault", "internal/otlp", "internal/pipeline",
 			"internal/queue"},
@@ -77,7 +89,8 @@ var importRules = []importRule{
 	},
 	{
 		of: []string{everyE}, except: []string{"internal/app", "internal/app/components", "internal/app/replay",
-			"internal/app/queuelog", "internal/app/series", "internal/cli", "internal/cli/...", "internal/journal/...",
+			"internal/app/queuelog", "internal/app/series", "internal/app/sources", "internal/cli", "internal/cli/...",
+			"internal/journal/...",
 			"internal/receiver/...", "internal/exporter/..."}, // these have rules of their own
 		never: []string{"internal/journal/..."},
 		reason: "the journal is an implementation too; but the queue commands read and repair its files where no process " +

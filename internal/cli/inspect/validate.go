@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/app/sources"
 	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 )
@@ -23,7 +24,7 @@ import (
 // rehearse does with a valid configuration what a start does, in an environment of stubs. Where this host is not the
 // target, what fails for its files is a warning, and only if nothing was said about that component.
 func (c *Checked) rehearse(ctx context.Context, opts *config.Options) {
-	for _, err := range app.Rehearse(ctx, &app.Offer{Config: c.Config, Plan: c.Plan}) {
+	for _, err := range app.Rehearse(ctx, &sources.Offer{Config: c.Config, Plan: c.Plan}) {
 		f := config.Finding{Severity: config.Error, Text: err.Error()}
 		var at *app.ComponentError
 		if errors.As(err, &at) {

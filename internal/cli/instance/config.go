@@ -15,7 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/app/operator"
 	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/reload"
 	"github.com/holdfast-telemetry/holdfast/internal/vfs"
@@ -62,7 +62,7 @@ time ran out; 4 no instance answers.`,
 					return fmt.Errorf("%q is no generation (see holdfast config history)", args[0])
 				}
 			}
-			return t.offer(cmd, &f, "/config/rollback", func() any { return app.RollbackRequest{ReloadRequest: t.req, To: to} })
+			return t.offer(cmd, &f, "/config/rollback", func() any { return operator.RollbackRequest{ReloadRequest: t.req, To: to} })
 		},
 	}
 	f.register(cmd)
@@ -72,7 +72,7 @@ time ran out; 4 no instance answers.`,
 
 func newConfigConfirmCommand() *cobra.Command {
 	var f instanceFlags
-	var req app.ConfirmRequest
+	var req operator.ConfirmRequest
 	cmd := &cobra.Command{
 		Use:   "confirm",
 		Short: "Keep the configuration that waits to be confirmed",
@@ -99,7 +99,7 @@ Exit codes: 0 it stays; 1 nothing waits to be confirmed, or something else does;
 			if err != nil {
 				return err
 			}
-			var answer app.ReloadAnswer
+			var answer operator.ReloadAnswer
 			if err := c.Post(ctx, "/config/confirm", req, &answer); err != nil {
 				return asked(err)
 			}

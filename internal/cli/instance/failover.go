@@ -14,7 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/app/operator"
 	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/status"
@@ -125,7 +125,7 @@ Probes of different levels keep the connector's retry_gap, so that asking all of
   holdfast failover probe failover/traces 0 --signal traces`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			req := app.LevelRequest{Connector: args[0], Signal: signal, Level: -1}
+			req := operator.LevelRequest{Connector: args[0], Signal: signal, Level: -1}
 			if len(args) > 1 {
 				var err error
 				if req.Level, err = level(args[1]); err != nil {
@@ -162,21 +162,21 @@ func level(text string) (int, error) {
 }
 
 // order posts a wish and returns what came of it on each route.
-func (f *instanceFlags) order(ctx context.Context, path string, req *app.LevelRequest) ([]app.RouteAnswer, error) {
+func (f *instanceFlags) order(ctx context.Context, path string, req *operator.LevelRequest) ([]operator.RouteAnswer, error) {
 	c, err := f.client()
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute) // longer than the other side takes
 	defer cancel()
-	var out []app.RouteAnswer
+	var out []operator.RouteAnswer
 	if err := c.Post(ctx, path, req, &out); err != nil {
 		return nil, asked(err)
 	}
 	return out, nil
 }
 
-func printProbes(w io.Writer, answers []app.RouteAnswer) error {
+func printProbes(w io.Writer, answers []operator.RouteAnswer) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	for _, a := range answers {
 		if a.Error != "" {
@@ -206,7 +206,7 @@ func printProbes(w io.Writer, answers []app.RouteAnswer) error {
 }
 
 // probeCode is 1 unless every exporter that was asked answered well, and one was.
-func probeCode(answers []app.RouteAnswer) error {
+func probeCode(answers []operator.RouteAnswer) error {
 	good := 0
 	for _, a := range answers {
 		if a.Error != "" {
@@ -251,7 +251,7 @@ could take data is held only with --force: then data is held, too.
 			if length <= 0 || length > maxHold {
 				return fmt.Errorf("--for %s: it must be positive, and %s at most", length, maxHold)
 			}
-			return f.wish(cmd, "/failover/hold", &app.LevelRequest{
+			return f.wish(cmd, "/failover/hold", &operator.LevelRequest{
 				Connector: args[0], Signal: signal, Level: n, ForSeconds: length.Seconds(), Force: force,
 			}, "held for "+length.String())
 		},
@@ -281,7 +281,7 @@ level return that has proven itself and waits for this word.
 			if err != nil {
 				return err
 			}
-			return f.wish(cmd, "/failover/release", &app.LevelRequest{Connector: args[0], Signal: signal, Level: n}, "released")
+			return f.wish(cmd, "/failover/release", &operator.LevelRequest{Connector: args[0], Signal: signal, Level: n}, "released")
 		},
 	}
 	f.register(cmd)
@@ -290,7 +290,7 @@ level return that has proven itself and waits for this word.
 }
 
 // wish posts an operator's wish and says what came of it.
-func (f *instanceFlags) wish(cmd *cobra.Command, path string, req *app.LevelRequest, done string) error {
+func (f *instanceFlags) wish(cmd *cobra.Command, path string, req *operator.LevelRequest, done string) error {
 	answers, err := f.order(command.Context(cmd), path, req)
 	if err != nil {
 		return err

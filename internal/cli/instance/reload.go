@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/app/operator"
 	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/reload"
 )
@@ -58,7 +58,7 @@ back or superseded; 3 the time ran out; 4 no instance answers.`,
 	return cmd
 }
 
-func reloadCode(a *app.ReloadAnswer) error {
+func reloadCode(a *operator.ReloadAnswer) error {
 	switch reload.Outcome(a.Outcome) {
 	case reload.Committed, reload.Unchanged, reload.OnTrial:
 		return nil

@@ -15,7 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-telemetry/holdfast/internal/admin"
-	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/app/operator"
 	"github.com/holdfast-telemetry/holdfast/internal/cli/command"
 	"github.com/holdfast-telemetry/holdfast/internal/reload"
 )
@@ -28,7 +28,7 @@ const (
 
 // trialFlags are those of a command that puts a configuration on trial.
 type trialFlags struct {
-	req     app.ReloadRequest
+	req     operator.ReloadRequest
 	timeout time.Duration
 	confirm time.Duration
 }
@@ -57,7 +57,7 @@ func (t *trialFlags) offer(cmd *cobra.Command, f *instanceFlags, path string, re
 		t.req.Wait = false
 	}
 	t.req.TimeoutSeconds, t.req.ConfirmSeconds = t.timeout.Seconds(), t.confirm.Seconds()
-	var answer app.ReloadAnswer
+	var answer operator.ReloadAnswer
 	if err := c.Post(ctx, path, request(), &answer); err != nil {
 		return asked(err)
 	}
@@ -70,14 +70,14 @@ func (t *trialFlags) offer(cmd *cobra.Command, f *instanceFlags, path string, re
 	if err := f.print(cmd.OutOrStdout(), &answer); err != nil {
 		return err
 	}
-	if answer.Outcome == "" && request() == any(app.ReloadRequest{TimeoutSeconds: t.req.TimeoutSeconds}) {
+	if answer.Outcome == "" && request() == any(operator.ReloadRequest{TimeoutSeconds: t.req.TimeoutSeconds}) {
 		return nil // it was only asked for
 	}
 	return reloadCode(&answer)
 }
 
 // print says what came of it, or how to confirm it.
-func (f *instanceFlags) print(to io.Writer, a *app.ReloadAnswer) error {
+func (f *instanceFlags) print(to io.Writer, a *operator.ReloadAnswer) error {
 	if f.asJSON {
 		return command.PrintJSON(to, a)
 	}
@@ -90,7 +90,7 @@ func (f *instanceFlags) print(to io.Writer, a *app.ReloadAnswer) error {
 }
 
 // printBegun says what to do next.
-func (f *instanceFlags) printBegun(to io.Writer, a *app.ReloadAnswer) {
+func (f *instanceFlags) printBegun(to io.Writer, a *operator.ReloadAnswer) {
 	if a.ConfirmUntil.IsZero() {
 		fmt.Fprintf(to, "trial generation %d runs, and stays if it does no harm", a.Generation)
 		if a.Text != "" {
@@ -121,33 +121,33 @@ func (f *instanceFlags) again() string {
 }
 
 // end waits until the history says what became of a trial.
-func (t *trialFlags) end(ctx context.Context, c *admin.Client, begun *app.ReloadAnswer) (app.ReloadAnswer, error) {
+func (t *trialFlags) end(ctx context.Context, c *admin.Client, begun *operator.ReloadAnswer) (operator.ReloadAnswer, error) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
 		var all []reload.Entry
 		if err := c.Get(ctx, "/config/history", &all); err != nil && ctx.Err() == nil {
-			return app.ReloadAnswer{}, asked(fmt.Errorf("while it was on trial: %w", err))
+			return operator.ReloadAnswer{}, asked(fmt.Errorf("while it was on trial: %w", err))
 		}
 		if i := slices.IndexFunc(all, func(e reload.Entry) bool { return ends(&e, begun) }); i >= 0 {
 			e := &all[i]
-			return app.ReloadAnswer{Outcome: string(e.State), Generation: begun.Generation, SHA256: e.Hash, Evidence: string(e.Evidence),
+			return operator.ReloadAnswer{Outcome: string(e.State), Generation: begun.Generation, SHA256: e.Hash, Evidence: string(e.Evidence),
 				Reason: string(e.Reason), Text: e.Text}, nil
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return app.ReloadAnswer{Generation: begun.Generation, SHA256: begun.SHA256, Text: "still on trial"}, nil
+				return operator.ReloadAnswer{Generation: begun.Generation, SHA256: begun.SHA256, Text: "still on trial"}, nil
 			}
-			return app.ReloadAnswer{}, ctx.Err()
+			return operator.ReloadAnswer{}, ctx.Err()
 		}
 	}
 }
 
 // ends reports whether an entry is what became of a trial: the history counts what ends the same way several times in one
 // entry, under the last number.
-func ends(e *reload.Entry, begun *app.ReloadAnswer) bool {
+func ends(e *reload.Entry, begun *operator.ReloadAnswer) bool {
 	switch e.State {
 	case reload.Committed, reload.RolledBack, reload.Superseded, reload.Stuck:
 	default:

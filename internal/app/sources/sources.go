@@ -1,12 +1,15 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package app
+// Package sources is where configurations come from: documents named on the command line, read anew for every reload, and
+// what they offer once they are loaded.
+//
+// It stands before everything that is built, between the loader and the reload that decides. Loading has no side effect, and
+// standard input can be read as often as it is wanted. It keeps no generation and builds nothing.
+package sources
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -19,14 +22,12 @@ import (
 
 	"github.com/holdfast-telemetry/holdfast/internal/app/components"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
-	"github.com/holdfast-telemetry/holdfast/internal/extension"
-	"github.com/holdfast-telemetry/holdfast/internal/journal"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
 	"github.com/holdfast-telemetry/holdfast/internal/reload"
 )
 
-// Sources say where configurations come from, at start and at each reload.
-type Sources struct {
+// Set says where configurations come from, at start and at each reload.
+type Set struct {
 	URIs, Sets []string
 	Stdin      io.Reader // nil = there is none
 	Strict     bool      // warnings are errors
@@ -39,12 +40,12 @@ type Sources struct {
 }
 
 // options are how texts are loaded; nil = the sources are read now.
-func (s *Sources) options(texts []config.Text) config.Options {
+func (s *Set) options(texts []config.Text) config.Options {
 	return config.Options{URIs: s.URIs, Sets: s.Sets, Texts: texts, Stdin: s.remembered(), Registry: components.Registry(), Strict: s.Strict}
 }
 
 // remembered is standard input as often as it is wanted: it can be read only once.
-func (s *Sources) remembered() io.Reader {
+func (s *Set) remembered() io.Reader {
 	if s.Stdin == nil || !slices.Contains(s.URIs, "-") {
 		return s.Stdin
 	}
@@ -64,7 +65,7 @@ func (s *Sources) remembered() io.Reader {
 const maxStdin = 9 << 20
 
 // Read implements reload.Reader.
-func (s *Sources) Read(ctx context.Context) ([]reload.Text, error) {
+func (s *Set) Read(ctx context.Context) ([]reload.Text, error) {
 	texts, err := config.Texts(ctx, s.options(nil))
 	if err != nil {
 		return nil, err
@@ -78,7 +79,7 @@ func (s *Sources) Read(ctx context.Context) ([]reload.Text, error) {
 
 // Still implements reload.Still: of files it looks at the time of the last change of their inodes, which nobody can set,
 // and which a mounted ConfigMap has from before it was put in place. Sources that are no files but texts never change.
-func (s *Sources) Still(d time.Duration) bool {
+func (s *Set) Still(d time.Duration) bool {
 	now := time.Now()
 	for _, uri := range s.URIs {
 		scheme, _, _ := strings.Cut(uri, ":")
@@ -99,7 +100,7 @@ func (s *Sources) Still(d time.Duration) bool {
 }
 
 // Watched are those sources whose changes can be seen: files. It is nil where there are none.
-func (s *Sources) Watched() reload.Reader {
+func (s *Set) Watched() reload.Reader {
 	var files []string
 	for _, uri := range s.URIs {
 		if config.IsFile(uri) {
@@ -109,11 +110,11 @@ func (s *Sources) Watched() reload.Reader {
 	if len(files) == 0 {
 		return nil
 	}
-	return watched{&Sources{URIs: files}}
+	return watched{&Set{URIs: files}}
 }
 
 // watched reads files again and again. A pipe would be empty afterwards, and is not opened.
-type watched struct{ *Sources }
+type watched struct{ *Set }
 
 // Read implements reload.Reader.
 func (w watched) Read(ctx context.Context) ([]reload.Text, error) {
@@ -127,18 +128,12 @@ func (w watched) Read(ctx context.Context) ([]reload.Text, error) {
 			return nil, fmt.Errorf("%s is not a regular file", path)
 		}
 	}
-	return w.Sources.Read(ctx)
-}
-
-// Offer is a configuration that was loaded: what it says, and what it will do.
-type Offer struct {
-	Config *config.Config
-	Plan   *plan.Plan
+	return w.Set.Read(ctx)
 }
 
 // Load loads what the sources said, or say now where texts is nil. It has no side effect. Errors hold everything there
 // is to say about an invalid configuration.
-func (s *Sources) Load(ctx context.Context, texts []reload.Text) (*Offer, error) {
+func (s *Set) Load(ctx context.Context, texts []reload.Text) (*Offer, error) {
 	var known []config.Text
 	for _, t := range texts {
 		known = append(known, config.Text{URI: t.URI, Text: t.Text})
@@ -156,87 +151,7 @@ func (s *Sources) Load(ctx context.Context, texts []reload.Text) (*Offer, error)
 	return &Offer{Config: cfg, Plan: p}, nil
 }
 
-// Expanded implements reload.Candidate.
-func (o *Offer) Expanded() []byte {
-	text, err := json.Marshal(o.Config.Effective) // keys are sorted
-	if err != nil {
-		return []byte(fmt.Sprintf("%#v", o.Config.Effective))
-	}
-	return text
-}
-
-// Settings implements reload.Candidate.
-func (o *Offer) Settings() reload.Settings {
-	r := &o.Config.Service.Reload
-	return reload.Settings{Trial: r.Trial, Preflight: r.Preflight != "off", BadBootFails: r.OnBadBoot == "fail", Watch: r.Watch}
-}
-
-// Storages implements reload.Candidate.
-func (o *Offer) Storages() []string { return storageDirs(o.Config) }
-
-// storageDirs are the directories of the storages in use, in the service's order.
-func storageDirs(cfg *config.Config) []string {
-	out := []string{}
-	for _, id := range cfg.Service.Extensions {
-		if c := cfg.Components[config.Extensions][id]; c != nil {
-			if set, ok := c.Config.(*journal.Config); ok {
-				out = append(out, set.Directory)
-			}
-		}
-	}
-	return out
-}
-
-// same reports whether a component says the same in two configurations.
-func same(a, b *config.Config, kind config.Kind, id string) bool {
-	x, y := a.Components[kind][id], b.Components[kind][id]
-	return x != nil && y != nil && x.Type == y.Type && a.HashOf(kind, id) == b.HashOf(kind, id)
-}
-
-// Load implements reload.Builder.
-func (a *App) Load(ctx context.Context, texts []reload.Text) (reload.Candidate, error) {
-	o, err := a.opts.Sources.Load(ctx, texts)
-	if err != nil {
-		return nil, err // no candidate, rather than one that is nil
-	}
-	return o, nil
-}
-
-// Prepare implements reload.Builder. The first one makes, besides itself, what the application owns.
-func (a *App) Prepare(ctx context.Context, c reload.Candidate) (reload.Instance, error) {
-	o := c.(*Offer)
-	if extension.Phase(a.phase.Load()) == extension.Starting {
-		g := a.generation(o, nil)
-		if err := a.begin(ctx, g); err != nil {
-			return nil, err
-		}
-		return g, nil
-	}
-	g := a.generation(o, a.now())
-	if err := g.prepare(ctx); err != nil {
-		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), backDoorTimeout)
-		defer cancel()
-		return nil, errors.Join(err, g.unwind(undo))
-	}
-	if section(g.cfg, "telemetry") != section(g.before.cfg, "telemetry") {
-		a.log.Warn("Config: service::telemetry takes effect at the next start")
-	}
-	return g, nil
-}
-
-// section is a part of service, in words that are equal where it is.
-func section(cfg *config.Config, key string) string {
-	service, _ := cfg.Effective["service"].(map[string]any)
-	text, err := json.Marshal(service[key])
-	if err != nil {
-		return fmt.Sprintf("%#v", service[key])
-	}
-	return string(text)
-}
-
 var (
-	_ reload.Builder   = (*App)(nil)
-	_ reload.Reader    = (*Sources)(nil)
-	_ reload.Still     = (*Sources)(nil)
-	_ reload.Candidate = (*Offer)(nil)
+	_ reload.Reader = (*Set)(nil)
+	_ reload.Still  = (*Set)(nil)
 )

@@ -1,7 +1,7 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package app_test
+package sources_test
 
 import (
 	"os"
@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/holdfast-telemetry/holdfast/internal/app"
+	"github.com/holdfast-telemetry/holdfast/internal/app/sources"
 )
 
 // A file that was changed a moment ago may be in the middle of it, whatever time it says it is from; what is no file and
@@ -36,7 +36,7 @@ func TestSourcesAreStillWhenNobodyWrote(t *testing.T) {
 		{path + ".none", 0, false}, {filepath.Dir(path), 0, false}, {"/dev/null", 0, false}, {"-", 0, false},
 		{"yaml:a: b", time.Hour, true}, {"env:HOME", time.Hour, true}, {"http://localhost/c.yaml", 0, false},
 	} {
-		if got := (&app.Sources{URIs: []string{"yaml:a: b", c.uri}}).Still(c.d); got != c.want {
+		if got := (&sources.Set{URIs: []string{"yaml:a: b", c.uri}}).Still(c.d); got != c.want {
 			t.Errorf("%s for %s: %v", c.uri, c.d, got)
 		}
 	}

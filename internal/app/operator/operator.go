@@ -1,7 +1,13 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package app
+// Package operator answers what commands ask of a running process: reload, confirm, go back, and hold, release or probe a
+// level.
+//
+// It stands between the admin socket and those who can do it, the reload driver and the switch room: it reads a request,
+// finds who is meant, and passes the wish and its refusal on. It decides nothing and remembers nothing, and what is asked
+// for is bounded in time.
+package operator
 
 import (
 	"context"
@@ -9,23 +15,11 @@ import (
 	"time"
 
 	"github.com/holdfast-telemetry/holdfast/internal/admin"
-	"github.com/holdfast-telemetry/holdfast/internal/extension"
 	"github.com/holdfast-telemetry/holdfast/internal/reload"
-	"github.com/holdfast-telemetry/holdfast/internal/status"
 )
 
 // reloadTime bounds one answer to a request for a reload: a trial and what it may be prolonged by.
 const reloadTime = 5 * time.Minute
-
-// ReloadBy makes the driver known that changes the configuration; before anything starts.
-func (a *App) ReloadBy(d *reload.Driver) { a.driver = d }
-
-// Announce says that the process is going to stop: it is not ready any more, and clients that are leaving are not waited
-// for.
-func (a *App) Announce() {
-	a.setPhase(extension.Stopping)
-	a.announce.Do(func() { close(a.ending) })
-}
 
 // ReloadRequest is what the command reload asks for.
 type ReloadRequest struct {
@@ -75,6 +69,21 @@ type ReloadAnswer struct {
 	ConfirmUntil time.Time `json:"confirm_until,omitzero"`
 }
 
+// Configs answers what operators want of the configuration.
+type Configs struct {
+	Driver *reload.Driver // nil = the configuration never changes
+}
+
+// Routes are the requests that it answers.
+func (c *Configs) Routes() []admin.Route {
+	return []admin.Route{
+		{Method: http.MethodPost, Path: "/reload", Timeout: reloadTime, Handle: c.reload},
+		{Method: http.MethodGet, Path: "/config/history", Handle: c.history},
+		{Method: http.MethodPost, Path: "/config/confirm", Handle: c.confirm},
+		{Method: http.MethodPost, Path: "/config/rollback", Timeout: reloadTime, Handle: c.rollback},
+	}
+}
+
 func answerOf(res *reload.Result) ReloadAnswer {
 	return ReloadAnswer{
 		Outcome: string(res.Outcome), Generation: uint64(res.Generation), SHA256: res.Hash, Evidence: string(res.Evidence),
@@ -82,12 +91,12 @@ func answerOf(res *reload.Result) ReloadAnswer {
 	}
 }
 
-func (a *App) adminReload(ctx context.Context, r *admin.Request) (any, error) {
+func (c *Configs) reload(ctx context.Context, r *admin.Request) (any, error) {
 	var req ReloadRequest
 	if err := r.Decode(&req); err != nil {
 		return nil, err
 	}
-	if a.driver == nil {
+	if c.Driver == nil {
 		return nil, admin.Refuse(http.StatusConflict, "this process does not reload")
 	}
 	ask, err := req.ask("reload")
@@ -95,30 +104,30 @@ func (a *App) adminReload(ctx context.Context, r *admin.Request) (any, error) {
 		return nil, err
 	}
 	if req.plain() {
-		a.driver.Notify("reload")
+		c.Driver.Notify("reload")
 		return ReloadAnswer{Text: "asked for; holdfast status shows what comes of it"}, nil
 	}
-	return a.request(ctx, &req, ask), nil
+	return c.request(ctx, &req, ask), nil
 }
 
 // request waits for what comes of it as long as who asks wants to.
-func (a *App) request(ctx context.Context, req *ReloadRequest, ask reload.Ask) ReloadAnswer {
+func (c *Configs) request(ctx context.Context, req *ReloadRequest, ask reload.Ask) ReloadAnswer {
 	if limit := time.Duration(req.TimeoutSeconds * float64(time.Second)); limit > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
 	}
-	res := a.driver.Request(ctx, ask)
+	res := c.Driver.Request(ctx, ask)
 	return answerOf(&res)
 }
 
-// adminRollback offers what is stored instead of what the sources say.
-func (a *App) adminRollback(ctx context.Context, r *admin.Request) (any, error) {
+// rollback offers what is stored instead of what the sources say.
+func (c *Configs) rollback(ctx context.Context, r *admin.Request) (any, error) {
 	var req RollbackRequest
 	if err := r.Decode(&req); err != nil {
 		return nil, err
 	}
-	if a.driver == nil {
+	if c.Driver == nil {
 		return nil, admin.Refuse(http.StatusConflict, "this process does not reload")
 	}
 	ask, err := req.ask("rollback")
@@ -129,56 +138,26 @@ func (a *App) adminRollback(ctx context.Context, r *admin.Request) (any, error) 
 		return nil, admin.Refuse(http.StatusBadRequest, "a rollback does not ask the sources, there is nothing to expect of them")
 	}
 	ask.Back, ask.To = true, reload.Generation(req.To)
-	return a.request(ctx, &req.ReloadRequest, ask), nil
+	return c.request(ctx, &req.ReloadRequest, ask), nil
 }
 
-// adminConfirm is somebody who says that the trial under way went well.
-func (a *App) adminConfirm(ctx context.Context, r *admin.Request) (any, error) {
+// confirm is somebody who says that the trial under way went well.
+func (c *Configs) confirm(ctx context.Context, r *admin.Request) (any, error) {
 	var req ConfirmRequest
 	if err := r.Decode(&req); err != nil {
 		return nil, err
 	}
-	if a.driver == nil {
+	if c.Driver == nil {
 		return nil, admin.Refuse(http.StatusConflict, "this process does not reload")
 	}
-	res := a.driver.Confirm(ctx, req.Expect)
+	res := c.Driver.Confirm(ctx, req.Expect)
 	return answerOf(&res), nil
 }
 
-// adminHistory is the list of attempts, newest first.
-func (a *App) adminHistory(context.Context, *admin.Request) (any, error) {
-	if a.driver == nil {
+// history is the list of attempts, newest first.
+func (c *Configs) history(context.Context, *admin.Request) (any, error) {
+	if c.Driver == nil {
 		return []reload.Entry{}, nil
 	}
-	return a.driver.Snapshot().Attempts, nil
-}
-
-// addConfig fills in what the status says of configurations.
-func (a *App) addConfig(s *status.Status) {
-	if a.driver == nil {
-		return
-	}
-	x, c := a.driver.Snapshot(), &s.Config
-	c.State, c.Drift, c.Store, c.TrialSeconds = x.State, x.Drift, x.Store, x.TrialLeft.Seconds()
-	c.ConfirmUntil = x.ConfirmUntil.UTC()
-	c.Running.Generation, c.Running.Evidence = uint64(x.Running.Generation), string(x.Running.Evidence)
-	c.Good = status.Generation{SHA256: x.Good.Hash, Generation: uint64(x.Good.Generation), Evidence: string(x.Good.Evidence)}
-	c.Offered = status.Generation{SHA256: x.Offered.Hash, Generation: uint64(x.Offered.Generation)}
-	for _, e := range x.Attempts {
-		c.Attempts = append(c.Attempts, status.Attempt{
-			Generation: uint64(e.Generation), Time: e.Time.UTC(), SHA256: e.Hash, Source: e.Source, State: string(e.State),
-			Reason: string(e.Reason), Text: e.Text,
-		})
-	}
-	switch {
-	case x.Alarm != "":
-		s.Degraded = append(s.Degraded, "the configuration: "+x.Alarm)
-	case x.Drift && len(x.Attempts) > 0:
-		s.Degraded = append(s.Degraded, "the configuration that runs is not the one that is offered: "+firstLine(x.Attempts[0].Text))
-	case x.Drift:
-		s.Degraded = append(s.Degraded, "the configuration that runs is not the one that is offered")
-	}
-	if x.Unsaved || x.StoreErr != "" {
-		s.Degraded = append(s.Degraded, "the state directory cannot be written: a restart would not know the good configuration")
-	}
+	return c.Driver.Snapshot().Attempts, nil
 }
