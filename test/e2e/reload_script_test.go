@@ -163,16 +163,23 @@ func TestTheHealthScriptSwitchesARunningProcess(t *testing.T) {
 	if _, failed := stop(); len(failed) > 0 {
 		t.Errorf("%d attempts failed: %q", len(failed), failed[0])
 	}
-	end()
-	t.Logf("%d times there and back in %s", rounds, time.Since(began).Round(time.Second))
-	eventually(t, "the primary has what was parked for it", func() bool {
+	parked := func(id string) (n float64) {
 		for key, v := range scrapeAt(t, s.host+":8888") {
-			if strings.HasPrefix(key, "holdfast_ledger_parked_items") && strings.Contains(key, "otlp/primary") && v > 0 {
-				return false
+			if strings.HasPrefix(key, "holdfast_ledger_parked_items") && strings.Contains(key, id) {
+				n += v
 			}
 		}
-		return true
-	})
+		return n
+	}
+	if parked("otlp/secondary") > 0 { // accepted as it was left the last time: it is chosen once more
+		sick.Store(true)
+		eventually(t, "the secondary has what was parked for it", func() bool { return parked("otlp/secondary") == 0 })
+		sick.Store(false)
+		eventually(t, "the primary is chosen again", func() bool { return primaryChosen(t, active) })
+	}
+	end()
+	t.Logf("%d times there and back in %s", rounds, time.Since(began).Round(time.Second))
+	eventually(t, "the primary has what was parked for it", func() bool { return parked("otlp/primary") == 0 })
 	n := s.ends()
 	f := flights{t: t, consumers: 10, cuts: cuts}
 	f.read(n, "primary")
@@ -188,3 +195,11 @@ func TestTheHealthScriptSwitchesARunningProcess(t *testing.T) {
 type tracesOf struct{ state func() mockbackend.State }
 
 func (x tracesOf) stored() uint64 { return x.state().Stored["traces"] }
+
+// primaryChosen reports whether the script has put the primary's file into place.
+func primaryChosen(t *testing.T, active string) bool {
+	t.Helper()
+	text, err := os.ReadFile(active)
+	must(t, err)
+	return strings.Contains(string(text), "exporters: [otlp/primary]")
+}
