@@ -5,6 +5,7 @@ package reload_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,6 +49,10 @@ func TestWhatIsToBeConfirmedStaysIfSomebodyDoesInTimeAndGoesIfNobodyDoes(t *test
 		}
 		if s := p.Snapshot(); s.State != "idle" || s.Good.Generation != r.Generation || !s.ConfirmUntil.IsZero() || s.Attempts[0].Text != "it was confirmed" {
 			t.Errorf("after it was confirmed: %+v", s)
+		}
+		again := p.Request(context.Background(), reload.Ask{Source: "reload", Confirm: time.Minute, Begun: true})
+		if again.Outcome != reload.Unchanged || !strings.Contains(again.Text, "nothing waits to be confirmed") {
+			t.Errorf("it is asked for once more: %+v", again)
 		}
 		r = confirmable(p, "three", time.Minute)
 		time.Sleep(time.Minute + 2*time.Second)

@@ -153,8 +153,11 @@ func (m *machine) unchanged() {
 	case !r.Begun && (m.asked == nil || m.asked.ID == 0):
 		m.asked, r = r, nil
 	}
-	m.end(&m.work.record, r, Result{Outcome: Unchanged, Evidence: m.run.Evidence,
-		Text: "this configuration runs already; certificates and tokens were read again"})
+	text := "this configuration runs already; certificates and tokens were read again"
+	if m.phase != Trial && m.work.request.Confirm > 0 {
+		text = "this configuration runs already and is committed: nothing waits to be confirmed, and nothing is taken back by itself"
+	}
+	m.end(&m.work.record, r, Result{Outcome: Unchanged, Evidence: m.run.Evidence, Text: text})
 	m.work, m.restarts = work{}, 0
 }
 
