@@ -12,6 +12,7 @@ import (
 
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
+	"github.com/holdfast-telemetry/holdfast/internal/pipeline/recordmeta"
 	"github.com/holdfast-telemetry/holdfast/internal/plan"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
 )
@@ -193,7 +194,7 @@ func (d *delivery) tooMany(r *queue.Delivered) bool {
 }
 
 func (d *delivery) split(r *queue.Delivered, w queue.Want) ([]otlp.Piece, error) {
-	enc, _, err := decodeMeta(r.Meta)
+	enc, _, err := recordmeta.Decode(r.Meta)
 	if err != nil {
 		return nil, err
 	}
@@ -214,7 +215,7 @@ func (d *delivery) split(r *queue.Delivered, w queue.Want) ([]otlp.Piece, error)
 
 // request fills in what the exporter sends; pieces are in identity encoding.
 func (u *unit) request(s otlp.Signal, r *exporter.Request) error {
-	enc, md, err := decodeMeta(u.records[0].Meta)
+	enc, md, err := recordmeta.Decode(u.records[0].Meta)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/holdfast-telemetry/holdfast/internal/admission"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
+	"github.com/holdfast-telemetry/holdfast/internal/pipeline/recordmeta"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
 	"github.com/holdfast-telemetry/holdfast/internal/receiver"
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
@@ -136,7 +137,7 @@ func (e *Entry) append(ctx context.Context, p *otlp.Payload) error {
 		return err
 	}
 	r := queue.Record{
-		Tag: uint8(p.Signal), Items: p.Items, Size: p.Size, Meta: encodeMeta(p), Body: p.Body, Free: p.Free,
+		Tag: uint8(p.Signal), Items: p.Items, Size: p.Size, Meta: recordmeta.Encode(p), Body: p.Body, Free: p.Free,
 		Keep: p.Keep,
 	}
 	err := e.set.Queue.Append(ctx, r)

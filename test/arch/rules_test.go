@@ -51,7 +51,8 @@ var importRules = []importRule{
 	{
 		of: []string{"internal/app/replay"},
 		never: []string{"internal/app", "internal/receiver/*", "internal/exporter/otlpgrpc", "internal/exporter/otlphttp",
-			"internal/processor/*", "internal/extension/*", "internal/queue/memory", "internal/reload", "internal/status"},
+			"internal/processor/*", "internal/extension/*", "internal/queue/memory", "internal/pipeline", "internal/reload",
+			"internal/status"},
 		reason: "of implementations a replay knows the files of the file exporter; senders come from the list",
 	},
 	{
@@ -139,6 +140,10 @@ var importRules = []importRule{
 		only: []string{"std", "go.uber.org/zap/...", "internal/breaker", "internal/exporter", "internal/failover", "internal/otlp",
 			"internal/queue", "internal/telemetry"},
 		reason: "the switch is driven for all pipelines, and knows none of them",
+	},
+	{
+		of: []string{"internal/pipeline/recordmeta"}, only: []string{"std", "internal/otlp"},
+		reason: "a format on disk depends on its bytes alone",
 	},
 	{
 		of: []string{"internal/failover/statefile"}, only: []string{"std", "go.uber.org/zap/...", "internal/failover", "internal/vfs"},

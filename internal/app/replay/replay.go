@@ -19,7 +19,7 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/exporter"
 	"github.com/holdfast-telemetry/holdfast/internal/exporter/wire"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
-	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
+	"github.com/holdfast-telemetry/holdfast/internal/pipeline/recordmeta"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
 	"github.com/holdfast-telemetry/holdfast/internal/telemetry"
 )
@@ -30,7 +30,7 @@ func StoredRequest(r *queue.Record) (*exporter.Request, error) {
 	if _, ok := otlp.ParseSignal(s.String()); !ok {
 		return nil, fmt.Errorf("read record: it holds no signal that is known (%d)", r.Tag)
 	}
-	encoding, metadata, err := pipeline.ParseMeta(r.Meta)
+	encoding, metadata, err := recordmeta.Decode(r.Meta)
 	if err != nil {
 		return nil, fmt.Errorf("read record: %w", err)
 	}
