@@ -16,8 +16,8 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/app/components"
 	"github.com/holdfast-telemetry/holdfast/internal/config"
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
-	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
 	"github.com/holdfast-telemetry/holdfast/internal/receiver"
+	"github.com/holdfast-telemetry/holdfast/internal/receiver/fan"
 	"github.com/holdfast-telemetry/holdfast/internal/receiver/sockets"
 	"github.com/holdfast-telemetry/holdfast/internal/receiver/swap"
 )
@@ -62,7 +62,7 @@ func (g *generation) buildReceivers() error {
 			Panicked: func(text string) { g.app.now().panics.Note("receivers/" + id + ": " + text) },
 		}
 		for _, s := range signals {
-			d.sinks[s] = swap.New(pipeline.NewFan(g.entries(id, s)))
+			d.sinks[s] = swap.New(fan.New(g.entries(id, s)))
 			set.Sinks[s] = d.sinks[s]
 		}
 		if d.receiver, err = f.New(set, c.Config); err != nil {

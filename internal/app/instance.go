@@ -23,6 +23,7 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/otlp"
 	"github.com/holdfast-telemetry/holdfast/internal/pipeline"
 	"github.com/holdfast-telemetry/holdfast/internal/queue"
+	"github.com/holdfast-telemetry/holdfast/internal/receiver/fan"
 	"github.com/holdfast-telemetry/holdfast/internal/reload"
 )
 
@@ -174,7 +175,7 @@ func (g *generation) connect(doors []*door) (left []<-chan struct{}) {
 	for _, d := range doors {
 		for s, sink := range d.sinks {
 			if entries := g.entries(d.id, s); len(entries) > 0 {
-				left = append(left, sink.Swap(pipeline.NewFan(entries)))
+				left = append(left, sink.Swap(fan.New(entries)))
 			}
 		}
 	}

@@ -1,7 +1,11 @@
 // Copyright The Holdfast Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package pipeline
+// Package fan lets a receiver feed several pipelines of one signal.
+//
+// It stands between a door, which has one Sink per signal, and the pipelines. Every pipeline gets the same bytes, which live
+// until the last of them has let go. It knows neither doors nor pipelines.
+package fan
 
 import (
 	"context"
@@ -13,23 +17,20 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/receiver"
 )
 
-// Fan is the sink of a receiver that feeds several pipelines of one signal. Every pipeline gets the same bytes; the
-// answer is a success when all of them took the payload. After a refusal by one, a repetition reaches the others
-// twice.
-type Fan []receiver.Sink
+// Sink is the sinks of several pipelines as one. Its answer is a success when all of them took the payload. After a refusal
+// by one, a repetition reaches the others twice.
+type Sink []receiver.Sink
 
-var _ receiver.Sink = Fan(nil)
-
-// NewFan returns the sink for sinks, which must not be empty.
-func NewFan(sinks []receiver.Sink) receiver.Sink {
+// New returns the sink for sinks, which must not be empty.
+func New(sinks []receiver.Sink) receiver.Sink {
 	if len(sinks) == 1 {
 		return sinks[0]
 	}
-	return Fan(sinks)
+	return Sink(sinks)
 }
 
 // Admit implements receiver.Sink: every pipeline may refuse, the budget is asked once.
-func (f Fan) Admit(n int64) (*admission.Grant, error) {
+func (f Sink) Admit(n int64) (*admission.Grant, error) {
 	for _, s := range f[1:] {
 		probe, err := s.Admit(0)
 		if err != nil {
@@ -41,7 +42,7 @@ func (f Fan) Admit(n int64) (*admission.Grant, error) {
 }
 
 // MetadataKeys implements receiver.Sink.
-func (f Fan) MetadataKeys() []string {
+func (f Sink) MetadataKeys() []string {
 	var keys []string
 	for _, s := range f {
 		keys = append(keys, s.MetadataKeys()...)
@@ -51,7 +52,7 @@ func (f Fan) MetadataKeys() []string {
 }
 
 // Accept implements receiver.Sink.
-func (f Fan) Accept(ctx context.Context, p *otlp.Payload) (receiver.Result, error) {
+func (f Sink) Accept(ctx context.Context, p *otlp.Payload) (receiver.Result, error) {
 	// One holder per pipeline and one for this call, so that the bytes outlive a refusal half way.
 	holders := atomic.Int64{}
 	holders.Store(int64(len(f)) + 1)
@@ -86,3 +87,5 @@ func (f Fan) Accept(ctx context.Context, p *otlp.Payload) (receiver.Result, erro
 	release()
 	return res, nil
 }
+
+var _ receiver.Sink = Sink(nil)
