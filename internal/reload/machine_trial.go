@@ -191,9 +191,9 @@ func (m *machine) rolledBack(was *seat, c coming) {
 		m.end(&was.Record, m.asked, Result{Outcome: Superseded, Reason: ReasonWayBack,
 			Text: "what ran before was asked for"})
 	} else {
-		unconfirmed := c.undoing.reason == ReasonNotConfirmed
+		unconfirmed, aside := c.undoing.reason == ReasonNotConfirmed, was.From != 0 && was.Hash != m.offered.Hash
 		switch {
-		case was.From != 0 && (unconfirmed || m.held.Forever):
+		case aside && (unconfirmed || m.held.Forever):
 			// The sources do not say it: it does not come back by itself, and a hold of what they say stays.
 		case unconfirmed:
 			m.keepOut(was.Hash)
@@ -201,7 +201,7 @@ func (m *machine) rolledBack(was *seat, c coming) {
 			m.held = m.held.after(was.Hash, m.now)
 		}
 		m.settleAttempt()
-		m.refused = m.refused || was.From == 0
+		m.refused = m.refused || !aside
 		m.end(&was.Record, m.asked, Result{Outcome: RolledBack, Reason: c.undoing.reason, Text: c.undoing.text})
 	}
 	m.answer(c.request, Result{Outcome: Committed, Generation: m.run.Generation, Hash: m.run.Hash, Reason: NoReason,
