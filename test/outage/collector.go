@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/holdfast-telemetry/holdfast/internal/drill/disk"
 	"github.com/holdfast-telemetry/holdfast/internal/ledger"
 	"github.com/holdfast-telemetry/holdfast/internal/ledger/item"
 	"github.com/holdfast-telemetry/holdfast/internal/loadgen"
@@ -28,7 +29,9 @@ type collector struct {
 	name   string
 	ctx    context.Context // of the whole recording
 	stage  *stage
-	binary string
+	binary string     // which it is in its next life
+	right  string     // the one that is made
+	disk   *disk.Disk // nil = the host's
 	dir    string
 	host   string // a loopback address of its own: every port is free
 	values map[string]string
@@ -39,11 +42,12 @@ type collector struct {
 	mu       sync.Mutex
 	cmd      *exec.Cmd // nil while it does not live
 	ended    chan struct{}
+	begun    int // lives
 }
 
 func newCollector(ctx context.Context, s *stage, name, binary, dir string, number int) (*collector, error) {
 	c := &collector{
-		name: name, ctx: ctx, stage: s, binary: binary, dir: dir, host: fmt.Sprintf("127.78.%d.%d", os.Getpid()%250+1, number),
+		name: name, ctx: ctx, stage: s, binary: binary, right: binary, dir: dir, host: fmt.Sprintf("127.78.%d.%d", os.Getpid()%250+1, number),
 		client: http.Client{Timeout: 3 * every},
 	}
 	c.values = map[string]string{"HOST": c.host, "DIR": dir}
@@ -81,6 +85,33 @@ func (c *collector) configure(text string) error {
 
 func (c *collector) config() string { return filepath.Join(c.dir, "config.yaml") }
 
+// errEnded says that a life ended before it could answer.
+var errEnded = errors.New("it does not start")
+
+// ownDisk gives it a disk whose syncs can be slow, or fail.
+func (c *collector) ownDisk() (err error) {
+	if c.disk, err = disk.Open(disk.Options{Slow: true}); err != nil {
+		return fmt.Errorf("this host gives no process a disk that can be slow or fail; -only leaves the scene out: %w", err)
+	}
+	return nil
+}
+
+// launch starts the process, on its own disk if it has one.
+func (c *collector) launch(cmd *exec.Cmd) (err error) {
+	if c.disk == nil {
+		return cmd.Start()
+	}
+	c.disk.Do(func() { err = cmd.Start() })
+	return err
+}
+
+// restarts is how often it was started again: what the kubelet counts, and kube-state-metrics shows.
+func (c *collector) restarts() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return max(c.begun-1, 0)
+}
+
 // begin begins a life.
 func (c *collector) begin(text string) error {
 	if text != "" {
@@ -100,7 +131,7 @@ func (c *collector) begin(text string) error {
 		return err
 	}
 	cmd.Stderr, cmd.Stdout = log, log
-	err = cmd.Start()
+	err = c.launch(cmd)
 	if cerr := log.Close(); err != nil || cerr != nil {
 		return errors.Join(err, cerr)
 	}
@@ -108,12 +139,13 @@ func (c *collector) begin(text string) error {
 	go func() { _ = cmd.Wait(); close(ended) }()
 	c.mu.Lock()
 	c.cmd, c.ended = cmd, ended
+	c.begun++
 	c.mu.Unlock()
 	for until := time.Now().Add(20 * time.Second); time.Now().Before(until); {
 		select {
 		case <-ended:
 			text, _ := os.ReadFile(filepath.Join(c.dir, "log"))
-			return fmt.Errorf("it does not start:\n%s", text)
+			return fmt.Errorf("%w:\n%s", errEnded, text)
 		case <-c.ctx.Done():
 			return c.ctx.Err()
 		case <-time.After(50 * time.Millisecond):
@@ -207,6 +239,9 @@ func (c *collector) at(scrape int, what string) error {
 func (c *collector) close() {
 	c.loads.Wait()
 	_ = c.end(syscall.SIGKILL)
+	if c.disk != nil {
+		c.disk.Close()
+	}
 	for _, b := range c.backends {
 		_ = b.Stop()
 	}

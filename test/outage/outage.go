@@ -7,12 +7,17 @@
 // one outage with each, all at the same time, and scrapes every process once a second. What it writes is for
 // test/alerts, which plays it to Prometheus' rule engine: the series of the alert rules and the dashboard as they were,
 // and a line for everything that was done, with its time. It stands outside the product, and refuses to know which alert
-// is right; nothing that it writes was computed, but `up`, which is whether a scrape was answered.
+// is right. Two series are not what a process showed: `up`, which is whether a scrape was answered, and the kubelet's
+// count of restarts by its name in kube-state-metrics, which is how often the recorder, who starts the processes here,
+// started one again.
 //
-//	outage.go    what is run, and the clock
-//	collector.go one process: its directory, its address, its lives
-//	scrape.go    one scrape, and the recording
-//	scenes.go    the outages, one by one
+//	outage.go        what is run, and the clock
+//	room.go          the file system of all processes
+//	collector.go     one process: its directory, its address, its lives
+//	scrape.go        one scrape, and the recording
+//	scenes.go        the outages, one by one: backends, configurations, doors
+//	scenes_disk.go   those of disks: full, damaged, moved away, slow, failing
+//	scenes_starts.go those of processes that end, and of a build that is wrong
 package main
 
 import (
@@ -38,16 +43,33 @@ func main() {
 	out := flag.String("out", "test/alerts/testdata/outage.gz", "where the recording goes")
 	only := flag.String("only", "", "scenes to play, with commas; empty = all")
 	scrapes := flag.Int("scrapes", 300, "how many")
+	dir := flag.String("dir", "", "where the processes have their files; empty = a file system of its own, in memory")
 	flag.Parse()
+	if room := os.Getenv(inRoom); room != "" && *dir == "" {
+		if err := enter(room); err != nil {
+			fail(err)
+		}
+		*dir = room
+	} else if *dir == "" {
+		code, err := again()
+		if err != nil {
+			fail(err)
+		}
+		os.Exit(code)
+	}
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
-	if err := record(ctx, *binary, *root, *out, *only, *scrapes); err != nil {
-		fmt.Fprintln(os.Stderr, "outage:", err)
-		os.Exit(1)
+	if err := record(ctx, *binary, *root, *dir, *out, *only, *scrapes); err != nil {
+		fail(err)
 	}
 }
 
-func record(ctx context.Context, binary, root, out, only string, scrapes int) error {
+func fail(err error) {
+	fmt.Fprintln(os.Stderr, "outage:", err)
+	os.Exit(1)
+}
+
+func record(ctx context.Context, binary, root, dir, out, only string, scrapes int) error {
 	binary, err := filepath.Abs(binary)
 	if err != nil {
 		return err
@@ -56,7 +78,7 @@ func record(ctx context.Context, binary, root, out, only string, scrapes int) er
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "holdfast-outage-*")
+	dir, err = os.MkdirTemp(dir, "holdfast-outage-*")
 	if err != nil {
 		return err
 	}
@@ -64,7 +86,7 @@ func record(ctx context.Context, binary, root, out, only string, scrapes int) er
 	r := &recording{keep: keep, series: map[string][]string{}, more: make(chan struct{})}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stage := &stage{rec: r, failed: make(chan error, len(scenes))}
+	stage := &stage{root: root, rec: r, failed: make(chan error, len(scenes))}
 	var all []*collector
 	var playing sync.WaitGroup
 	defer func() {
@@ -100,6 +122,7 @@ func record(ctx context.Context, binary, root, out, only string, scrapes int) er
 
 // stage is where all scenes are played, with one clock.
 type stage struct {
+	root   string // the repository
 	rec    *recording
 	failed chan error // room for one of each scene
 }

@@ -38,9 +38,10 @@ const (
 )
 
 var scenes = []scene{
+	{"books", books, playBooks}, // first: it is built before anything runs
 	{"calm", calm, func(*collector) error { return nil }},
 	{"levels", levels, playLevels},
-	{"disk", disk, playOneBackend("backend", 40, 150)},
+	{"disk", capped, playOneBackend("backend", 40, 150)},
 	{"memory", memory, playOneBackend("backend", 40, 130)},
 	{"oldest", oldest, playOneBackend("backend", 40, 100)},
 	{"rejects", ample, playRejects},
@@ -50,6 +51,10 @@ var scenes = []scene{
 	{"damage", ample, playDamage},
 	{"detached", ample, playDetached},
 	{"door", door, playDoor},
+	{"slow", onOwnDisk, playSlow},
+	{"sync", onOwnDisk, playOneSync},
+	{"broken", onOwnDisk, playBroken},
+	{"crashes", crashes, playCrashes},
 }
 
 // gentle is about 20 KB/s.
@@ -116,21 +121,6 @@ func playLevels(c *collector) error {
 		func() error { return c.fault(150, "primary "+answers) },
 	)
 }
-
-const diskConfig = `exporters:
-  otlp: {endpoint: "$BACKEND", tls: {insecure: true}, ` + retries + `, sending_queue: {storage: file_storage, queue_size: 100000}}
-extensions: {file_storage: {directory: "$DIR/queue", max_file_size_mib: 24, min_free_mib: 1, tail_cache_mib: 1}}
-service:
-  extensions: [file_storage]
-  pipelines: {traces: {receivers: [otlp], exporters: [otlp]}}
-`
-
-func disk(c *collector) error { return start(c, diskConfig, "backend") }
-
-// roomy has so large a cap that one more segment of 4 MiB is no trend.
-var roomy = strings.Replace(diskConfig, "max_file_size_mib: 24", "max_file_size_mib: 512", 1)
-
-func ample(c *collector) error { return start(c, roomy, "backend") }
 
 // memory has room for few requests.
 func memory(c *collector) error {
@@ -211,15 +201,15 @@ func playReload(c *collector) error {
 	return inOrder(
 		offer(40, "config refused", strings.Replace(reloadConfig, "retry_on_failure", "retry_on_falure", 1)),
 		offer(100, "config good", reloadConfig),
-		func() error { return c.fault(135, "wrong forbids", "status:PermissionDenied") },
+		func() error { return c.fault(135, "wrong "+refuses, "refuse") },
 		offer(140, "config undone", strings.Replace(reloadConfig, `otlp/a: {endpoint: "$A"`, `otlp/a: {endpoint: "$WRONG"`, 1)),
-		offer(160, "config good again", reloadConfig),
-		func() error { return c.fault(190, "b "+refuses, "refuse") },
+		offer(175, "config good again", reloadConfig), // it takes 20 s in which nothing is delivered to undo one
+		func() error { return c.fault(180, "b "+refuses, "refuse") },
 		with("otlp/a"),
-		offer(195, "destination removed", reloadConfig),
+		offer(225, "destination removed", reloadConfig),
 		with("otlp/a, otlp/b"),
-		func() error { return c.fault(245, "b "+answers) },
-		offer(250, "destination back", reloadConfig),
+		func() error { return c.fault(275, "b "+answers) },
+		offer(280, "destination back", reloadConfig),
 	)
 }
 
@@ -287,82 +277,6 @@ func (c *collector) renew(name string, days float64) error {
 		}
 	}
 	return nil
-}
-
-// playRestarts: it is killed again and again, and once it stays away.
-func playRestarts(c *collector) error {
-	kill := func(second int) func() error {
-		return func() error {
-			if err := c.at(second, "killed"); err != nil {
-				return err
-			}
-			return inOrder(func() error { return c.end(syscall.SIGKILL) }, func() error { return c.begin("") })
-		}
-	}
-	return inOrder(
-		func() error { return c.at(40, "killed, and away") },
-		func() error { return c.end(syscall.SIGKILL) },
-		func() error { return c.at(55, "started") },
-		func() error { return c.begin("") },
-		kill(65), kill(72), kill(79), kill(86),
-		func() error { return c.at(95, "runs on") },
-	)
-}
-
-// playDamage: a byte of what waits on disk turns over while nobody looks.
-func playDamage(c *collector) error {
-	return inOrder(
-		func() error { return c.fault(40, "backend "+refuses, "refuse") },
-		func() error { return c.at(50, "stopped") },
-		func() error { return c.end(syscall.SIGTERM) },
-		func() error { return c.at(52, "damaged and started") },
-		func() error { return turnByte(filepath.Join(c.dir, "queue")) },
-		func() error { return c.begin("") },
-		func() error { return c.fault(55, "backend "+answers) },
-	)
-}
-
-// turnByte turns over a byte of the largest segment.
-func turnByte(dir string) error {
-	var largest string
-	var size int64
-	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() || filepath.Ext(path) != ".seg" {
-			return err
-		}
-		info, err := d.Info()
-		if err == nil && info.Size() > size {
-			largest, size = path, info.Size()
-		}
-		return err
-	})
-	if err != nil || largest == "" {
-		return fmt.Errorf("no segment below %s: %w", dir, err)
-	}
-	text, err := os.ReadFile(largest)
-	if err != nil {
-		return err
-	}
-	// Segments are as long as they may grow; what is written ends with the last byte that is not 0.
-	end := len(text)
-	for end > 0 && text[end-1] == 0 {
-		end--
-	}
-	text[end-end/8] ^= 0xff // late enough to be waiting, early enough to be no tear
-	return os.WriteFile(largest, text, 0o600)
-}
-
-// playDetached: the directory is moved away under the process, and put back.
-func playDetached(c *collector) error {
-	queue := filepath.Join(c.dir, "queue")
-	return inOrder(
-		func() error { return c.at(40, "directory moved") },
-		func() error { return os.Rename(queue, queue+".moved") },
-		func() error { return c.at(80, "directory back, restarted") },
-		func() error { return os.Rename(queue+".moved", queue) },
-		func() error { return c.end(syscall.SIGTERM) },
-		func() error { return c.begin("") },
-	)
 }
 
 // door has as little memory for requests as it may have.

@@ -36,6 +36,10 @@ func seriesOf(root string) (map[string]bool, error) {
 	return keep, nil
 }
 
+// restarts is a container's series in kube-state-metrics.
+const restarts = `kube_pod_container_status_restarts_total{job="kube-state-metrics",instance="kube-state-metrics",` +
+	`namespace="observability",pod="%s",container="collector"}`
+
 // absent stands for a scrape in which a series was not.
 const absent = "-"
 
@@ -88,6 +92,7 @@ func (r *recording) add(n int, all []*collector, texts []string) {
 		}
 		target := `job="holdfast",instance="` + c.name + `"`
 		r.put(n, "up{"+target+"}", up)
+		r.put(n, fmt.Sprintf(restarts, c.name), strconv.Itoa(c.restarts()))
 		text := strings.ReplaceAll(texts[i], c.dir, "/var/lib/"+c.name) // where it ran is nobody's business
 		for line := range strings.Lines(text) {
 			name, labels, value, ok := sample(strings.TrimSpace(line))
