@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -14,8 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-telemetry/holdfast/internal/cli/instance"
 	"github.com/holdfast-telemetry/holdfast/internal/cli/queues"
 	"github.com/holdfast-telemetry/holdfast/internal/mockbackend"
+	"github.com/holdfast-telemetry/holdfast/internal/status"
 )
 
 // owed runs an instance whose backend is away, and which therefore writes to an emergency file: 20 requests of 10 spans.
@@ -41,7 +44,24 @@ service:
 	}
 	s.run()
 	s.load("owed")
+	s.parked(200)
 	return s, emergency
+}
+
+// parked waits until so many items lie in the emergency file: what was acknowledged is on its way there still.
+func (s *stored) parked(items uint64) {
+	s.t.Helper()
+	var now status.Status
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); <-time.After(5 * time.Millisecond) {
+		out, _, err := execute(s.t.Context(), instance.NewStatus(), io.Discard, "--json", "--state-dir", filepath.Join(filepath.Dir(s.config), "state"))
+		if json.Unmarshal([]byte(out), &now) != nil {
+			s.t.Fatalf("status: %v: %s", err, out)
+		}
+		if now.Books.Parked == items {
+			return
+		}
+	}
+	s.t.Fatalf("%d items are not in the emergency file: %+v", items, now.Books)
 }
 
 // replay runs the command and checks its exit code.

@@ -165,7 +165,7 @@ func crashRecovery(t *testing.T, mode []func(*journal.Options)) {
 		}
 	}
 	t.Logf("%d crashes two deep, %d three deep", checked[2], checked[3])
-	if checked[3] < first*then/2 {
+	if checked[3] < first*min(then, 100) { // of two reopenings each; where no power is cut, one has 150 calls
 		t.Errorf("opening makes too few calls to be crashed: %v", checked)
 	}
 }
