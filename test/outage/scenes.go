@@ -169,8 +169,8 @@ func playRejects(c *collector) error {
 }
 
 const reloadConfig = `exporters:
-  otlp/a: {endpoint: "$A", tls: {insecure: true}, ` + retries + `, sending_queue: {storage: file_storage}}
-  otlp/b: {endpoint: "$B", tls: {insecure: true}, ` + retries + `, sending_queue: {storage: file_storage}}
+  otlp/a: {endpoint: "$A", tls: {insecure: true}, ` + retries + `, sending_queue: {storage: file_storage, queue_size: 100000}}
+  otlp/b: {endpoint: "$B", tls: {insecure: true}, ` + retries + `, sending_queue: {storage: file_storage, queue_size: 100000}}
 extensions: {file_storage: {directory: "$DIR/queue", max_file_size_mib: 64}}
 service:
   extensions: [file_storage]
