@@ -25,7 +25,11 @@ type measured struct {
 	wall, cpu time.Duration
 }
 
-func (m measured) rate() float64       { return float64(m.bytes) / m.wall.Seconds() }
+func (m measured) rate() float64 { return float64(m.bytes) / m.wall.Seconds() }
+func (m measured) and(n measured) measured {
+	return measured{m.bytes + n.bytes, m.wall + n.wall, m.cpu + n.cpu}
+}
+
 func (m measured) cpuPerByte() float64 { return m.cpu.Seconds() / float64(m.bytes) }
 
 // cpu is what this process has used so far; nothing else happens in it while something is measured.
