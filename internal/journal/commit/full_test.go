@@ -17,9 +17,11 @@ import (
 	"github.com/holdfast-telemetry/holdfast/internal/vfs"
 )
 
-// fill appends until it is refused, and says why. The keeper tends.
+// fill appends until it is refused, and says why. The keeper tends, when all that goes on by itself has come to rest: what
+// is synced can be sealed, and what sealing cuts off is room.
 func (r *rig) fill() error {
 	for range 1000 {
+		synctest.Wait()
 		r.log.Tend()
 		if err := r.add(5000); err != nil {
 			return err
@@ -32,6 +34,7 @@ func (r *rig) fill() error {
 // refusesAtOnce says that appends fail without waiting, with the error that made the state.
 func (r *rig) refusesAtOnce(want commit.State) {
 	r.Helper()
+	synctest.Wait()
 	state, cause := r.log.State()
 	if state != want {
 		r.Fatalf("%v: %v, want %v", state, cause, want)
